@@ -1,0 +1,12 @@
+"""``python -m mpkernel -f CONNECTION_FILE`` runs a kernel; with the words of the command line it is ``mpkernel``."""
+
+import sys
+
+# The first word of a kernel's command line is always an option.
+if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+    from mpkernel.cli import main
+else:
+    from mpkernel.launch import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The broker's end of the workers' lanes: two DEALER sockets for each worker, on ipc.
+
+A lane's socket is bound when the worker is started and takes messages from that one process only. Each message is
+checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello
+the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection, too.)
+
+When a process ends, its last messages may still be on the way. A socket monitor reports the end of the connection, and
+libzmq hands over all that came before it first; so `at_end` means that everything has been received.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mpkernel import messages
+from mpkernel.errors import BadMessage
+from mpkernel.settings import WorkerSettings
+
+log = logging.getLogger("mpkernel.broker")
+
+
+@dataclass(slots=True)
+class _Lane:
+    ordered: zmq.Socket[bytes]
+    service: zmq.Socket[bytes]
+    monitor: zmq.Socket[Any]
+    pid: str = ""  # of the worker, once accepted
+    disconnected: bool = False  # the monitor said so
+    drained: bool = False  # nothing was left to receive after that
+
+
+class Lanes:
+    """`watch` and `unwatch` register a socket, with what to do when it is readable, at the loop's poller."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        settings: WorkerSettings,
+        watch: Callable[[Any, Callable[[], None]], None],
+        unwatch: Callable[[Any], None],
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._signer = settings.lane_signer()
+        self._watch = watch
+        self._unwatch = unwatch
+        self._lanes: dict[int, _Lane] = {}
+
+    def open(self, worker: int, on_readable: Callable[[], None]) -> None:
+        """Bind a worker's two lanes, before its process is started."""
+        ordered, service = (self._bind(worker, kind) for kind in ("ordered", "service"))
+        monitor = ordered.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._lanes[worker] = _Lane(ordered, service, monitor)
+        for socket in (ordered, service, monitor):
+            self._watch(socket, on_readable)
+
+    def _bind(self, worker: int, kind: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.set_hwm(0)
+        socket.bind(self._settings.lane(worker, kind))
+        return socket
+
+    def accept(self, worker: int, pid: int) -> None:
+        """The worker is process `pid`: nobody else may connect from now on."""
+        self._lanes[worker].pid = str(pid)
+        for kind in ("ordered", "service"):
+            Path(self._settings.lane(worker, kind).removeprefix("ipc://")).unlink(missing_ok=True)
+
+    def was_accepted(self, worker: int) -> bool:
+        return worker in self._lanes and bool(self._lanes[worker].pid)
+
+    def at_end(self, worker: int) -> bool:
+        """Whether the connection has ended and everything that came has been received."""
+        lane = self._lanes.get(worker)
+        return lane is not None and lane.drained
+
+    def send(self, worker: int, message: messages.LaneMessage, *, service: bool = False) -> None:
+        """Queue a message for a worker; nothing if it is gone."""
+        if (lane := self._lanes.get(worker)) is None:
+            return
+        socket = lane.service if service else lane.ordered
+        try:
+            socket.send_multipart(messages.pack(message, self._signer), zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("%s for worker %d was not sent: it is gone", type(message).__name__, worker)
+
+    def receive(self, worker: int, most: int) -> Iterator[Any]:
+        """Up to `most` messages from each lane of `worker`."""
+        lane = self._lanes.get(worker)
+        if lane is None:
+            return
+        self._read_monitor(lane)
+        more = False
+        for socket in (lane.ordered, lane.service):
+            for _ in range(most):
+                if socket.closed:
+                    return
+                try:
+                    frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                if (message := self._checked(worker, lane, frames)) is not None:
+                    yield message
+            else:
+                more = True
+        lane.drained = lane.disconnected and not more
+
+    @staticmethod
+    def _read_monitor(lane: _Lane) -> None:
+        while lane.monitor.poll(0):
+            event = recv_monitor_message(lane.monitor)["event"]
+            lane.disconnected = lane.disconnected or (bool(lane.pid) and event == zmq.EVENT_DISCONNECTED)
+
+    def _checked(self, worker: int, lane: _Lane, frames: list[zmq.Frame]) -> messages.LaneMessage | None:
+        try:
+            message = messages.unpack([frame.bytes for frame in frames], self._signer)
+            hello = isinstance(message, messages.Hello)
+            if not hello and not lane.pid:
+                raise BadMessage("it came before the worker's Hello")
+            expected = str(message.pid) if hello else lane.pid
+            _, *peer = str(frames[0].get("Peer-Address")).split(":")  # "localhost:uid:gid:pid"
+            if len(peer) == 3 and peer[2] != expected:
+                raise BadMessage(f"it comes from process {peer[2]}, not {expected}")
+        except (BadMessage, ValueError) as error:
+            log.error("a message on the lane of worker %d was dropped: %s", worker, error)
+            return None
+        return message  # type: ignore[no-any-return]
+
+    def shut(self, worker: int) -> None:
+        """Close the lanes of a worker that is gone."""
+        if (lane := self._lanes.pop(worker, None)) is not None:
+            for socket in (lane.ordered, lane.service, lane.monitor):
+                self._unwatch(socket)
+            lane.ordered.disable_monitor()
+            lane.ordered.close(0)
+            lane.service.close(0)
+
+    def close(self) -> None:
+        for worker in list(self._lanes):
+            self.shut(worker)

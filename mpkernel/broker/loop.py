@@ -1,0 +1,357 @@
+"""The broker's loop: all its sockets, pids, clocks and file descriptors, in one thread around one poller.
+
+It turns what happens into events for the `Machine` and does what the machine answers. `zmq.Poller` is level-triggered:
+what isn't read now is reported again, so nothing gets lost between a send and a read on one socket (ipykernel#1529).
+Nothing here waits for a worker. Signal handlers only note; the loop acts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Any
+
+import zmq
+
+from mpkernel import messages
+from mpkernel.broker.events import (
+    Action,
+    CancelTimer,
+    DumpStacks,
+    Event,
+    FromWorker,
+    FrontendMessage,
+    Interrupted,
+    Log,
+    MeasureUsage,
+    Send,
+    SetTimer,
+    SignalWorker,
+    StacksDumped,
+    StartWorker,
+    Stop,
+    Subscribed,
+    TimerFired,
+    ToldToStop,
+    ToWorker,
+    UsageMeasured,
+    WorkerGone,
+    WorkerLaunched,
+)
+from mpkernel.broker.lanes import Lanes
+from mpkernel.broker.machine import Machine
+from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
+from mpkernel.broker.usage import UsageMeter
+from mpkernel.errors import BadMessage
+from mpkernel.settings import WorkerSettings
+from mpkernel.wire import Codec
+
+log = logging.getLogger("mpkernel.broker")
+
+# How many messages are read from one socket before the others get their turn.
+BATCH = 256
+# A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
+DRAIN_LIMIT = 0.5
+# faulthandler's dump has no end mark: it's complete when the file has been still for this long.
+DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
+
+
+class Loop:
+    """Runs a kernel. `sockets` are bound, by channel name; the loop closes them."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        codec: Codec,
+        sockets: dict[str, zmq.Socket[bytes]],
+        launcher: Launcher,
+        settings: WorkerSettings,
+        context: zmq.Context[Any],
+        *,
+        parent_fd: int | None = None,
+    ) -> None:
+        self._machine = machine
+        self._codec = codec
+        self._sockets = sockets
+        self._launcher = launcher
+        self._launcher_fd: int | None = None
+        self._settings = settings
+        self._poller = zmq.Poller()
+        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
+        self._handlers: dict[Any, Callable[[], None]] = {}  # by what the poller returns: socket or fd
+        self._timers: list[tuple[float, int, tuple[Any, ...], Callable[[], None]]] = []  # heap
+        self._timer_of: dict[tuple[Any, ...], int] = {}  # key: the only valid entry's number
+        self._timer_count = 0
+        self._pids: dict[int, int] = {}  # pid: worker
+        self._unclaimed: dict[int, int] = {}  # reaped before the launcher told whose they were
+        self._returncodes: dict[int, int] = {}  # workers that ended, whose lane isn't at its end yet
+        self._noted: list[int] = []  # signals
+        self._usage = UsageMeter()
+        self._running = True
+        self._parent_fd = parent_fd
+        self._do: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
+            StartWorker: self._start_worker,
+            SignalWorker: self._signal_worker,
+            SetTimer: lambda a: self._set_timer(a.key, a.delay, lambda: self._event(TimerFired(a.key))),
+            CancelTimer: lambda a: self._cancel_timer(a.key),
+            MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
+            DumpStacks: self._dump_stacks,
+            Log: lambda a: getattr(log, a.level)(a.text),
+            Stop: lambda _: self._stop(),
+        }
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until the kernel has stopped and all its workers are gone."""
+        with ExitStack() as stack:
+            stack.callback(self._launcher.close)
+            stack.callback(self._lanes.close)
+            self._note_signals(stack)
+            for channel in ("shell", "control", "stdin"):
+                self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
+            self._watch(self._sockets["iopub"], self._read_subscriptions)
+            self._watch(self._sockets["hb"], self._beat)
+            if self._parent_fd is not None:
+                self._watch(self._parent_fd, self._parent_died)
+            self._act(self._machine.start())
+            while self._running:
+                self._turn()
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and handle all of it: front ends first, so that an abort finds its queue."""
+        self._watch_launcher()
+        ready = dict(self._poller.poll(self._next_timeout()))
+        for channel in ("control", "shell"):
+            if self._sockets[channel] in ready:
+                self._read_frontend(channel)
+        for source in ready:
+            if handler := self._handlers.get(source):
+                handler()
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, number, key, callback = heapq.heappop(self._timers)
+            if self._timer_of.get(key) == number:
+                del self._timer_of[key]
+                callback()
+
+    def _event(self, event: Event) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("event %s", event)
+        self._act(self._machine.handle(event, time.monotonic()))
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("action %s", action)
+            self._do[type(action)](action)
+
+    def _stop(self) -> None:
+        self._running = False
+
+    # --- polling and timers -----------------------------------------------------------------------------------------
+
+    def _watch(self, source: Any, handler: Callable[[], None]) -> None:
+        self._poller.register(source, zmq.POLLIN)
+        self._handlers[source] = handler
+
+    def _unwatch(self, source: Any) -> None:
+        if self._handlers.pop(source, None) is not None:
+            self._poller.unregister(source)
+
+    def _watch_launcher(self) -> None:
+        """A launcher's file descriptor changes when its zygote is started again."""
+        fd = self._launcher.fileno()
+        if fd != self._launcher_fd:
+            if self._launcher_fd is not None:
+                self._unwatch(self._launcher_fd)
+            if fd is not None:
+                self._watch(fd, self._read_launcher)
+            self._launcher_fd = fd
+
+    def _next_timeout(self) -> float | None:
+        """Milliseconds until the next timer."""
+        if not self._timers:
+            return None
+        return max(0.0, (self._timers[0][0] - time.monotonic()) * 1000) + 0.5
+
+    def _set_timer(self, key: tuple[Any, ...], delay: float, callback: Callable[[], None]) -> None:
+        self._timer_count += 1
+        self._timer_of[key] = self._timer_count
+        heapq.heappush(self._timers, (time.monotonic() + delay, self._timer_count, key, callback))
+
+    def _cancel_timer(self, key: tuple[Any, ...]) -> None:
+        self._timer_of.pop(key, None)
+
+    # --- front ends -------------------------------------------------------------------------------------------------
+
+    def _read_frontend(self, channel: str) -> None:
+        socket = self._sockets[channel]
+        for _ in range(BATCH):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = self._codec.unpack(frames)
+            except BadMessage as error:
+                log.warning("a message on the %s channel was dropped: %s", channel, error)
+                continue
+            self._event(FrontendMessage(channel, message))
+
+    def _read_subscriptions(self) -> None:
+        socket = self._sockets["iopub"]
+        with suppress(zmq.Again):
+            while True:
+                frame = socket.recv(zmq.NOBLOCK)
+                if frame[:1] == b"\x01":
+                    self._event(Subscribed(frame[1:]))
+
+    def _beat(self) -> None:
+        socket = self._sockets["hb"]
+        with suppress(zmq.Again):
+            while True:
+                socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
+
+    def _send(self, action: Send) -> None:
+        try:
+            self._sockets[action.channel].send_multipart(action.frames, zmq.NOBLOCK)
+        except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
+            log.debug("a message on the %s channel could not be sent: %s", action.channel, error)
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def _start_worker(self, action: StartWorker) -> None:
+        self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
+        self._launcher.launch(action.worker)
+        self._read_launcher()
+
+    def _read_launcher(self) -> None:
+        for worker, pid in self._launcher.launched():
+            if pid == LAUNCH_FAILED:
+                self._gone(worker, None, "no process could be started (see the kernel's log)")
+                continue
+            self._pids[pid] = worker
+            self._event(WorkerLaunched(worker, pid))
+            if pid in self._unclaimed:
+                self._worker_ended(pid, self._unclaimed.pop(pid))
+
+    def _read_lane(self, worker: int) -> None:
+        """Hand on what a worker said; at the end of its lane, if its process has ended, that too."""
+        for message in self._lanes.receive(worker, BATCH):
+            if isinstance(message, messages.Hello):
+                self._read_launcher()  # the launcher spoke before the worker did: now its pid is known
+                if self._pids.get(message.pid) != worker:
+                    log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
+                    continue
+                self._lanes.accept(worker, message.pid)
+            self._event(FromWorker(worker, message))
+        if worker in self._returncodes and self._lanes.at_end(worker):
+            self._finish_worker(worker)
+
+    def _signal_worker(self, action: SignalWorker) -> None:
+        pid = next((pid for pid, worker in self._pids.items() if worker == action.worker), None)
+        if pid is not None:
+            signal_group(pid, action.signum)
+
+    def _reap(self) -> None:
+        for pid, returncode in reap(self._pids):
+            if pid in self._pids:
+                self._worker_ended(pid, returncode)
+            elif self._launcher.exited(pid):
+                log.warning("the zygote (pid %d) ended with %d; another one is started", pid, returncode)
+            else:
+                self._unclaimed[pid] = returncode  # a worker of which we'll hear, or a stray child of one
+                while len(self._unclaimed) > BATCH:
+                    del self._unclaimed[next(iter(self._unclaimed))]
+
+    def _worker_ended(self, pid: int, returncode: int) -> None:
+        worker = self._pids.pop(pid)
+        self._launcher.exited(pid)
+        self._returncodes[worker] = returncode
+        self._read_lane(worker)
+        if worker in self._returncodes:
+            if self._lanes.was_accepted(worker):
+                self._set_timer(("drain", worker), DRAIN_LIMIT, lambda: self._finish_worker(worker))
+            else:
+                self._finish_worker(worker)
+
+    def _finish_worker(self, worker: int) -> None:
+        if worker in self._returncodes:
+            self._cancel_timer(("drain", worker))
+            self._gone(worker, self._returncodes.pop(worker))
+
+    def _gone(self, worker: int, returncode: int | None, reason: str = "") -> None:
+        self._lanes.shut(worker)
+        dump_file = self._settings.dump_file(worker)
+        dump = ""
+        with suppress(OSError):
+            dump = dump_file.read_text(errors="replace") if returncode is not None and returncode < 0 else ""
+        dump_file.unlink(missing_ok=True)
+        self._event(WorkerGone(worker, returncode, reason, dump))
+
+    def _dump_stacks(self, action: DumpStacks) -> None:
+        path = self._settings.dump_file(action.worker)
+        start = path.stat().st_size if path.exists() else 0
+        deadline = time.monotonic() + DUMP_LIMIT
+        pid = next((pid for pid, worker in self._pids.items() if worker == action.worker), None)
+        if pid is None or not path.exists():
+            self._event(StacksDumped(action.token, "the process is gone\n"))
+            return
+        os.kill(pid, messages.DUMP_SIGNAL)
+
+        def look(size: int) -> None:
+            grown = path.stat().st_size if path.exists() else size
+            if (grown == size and grown > start) or time.monotonic() > deadline or not path.exists():
+                text = path.read_bytes()[start:].decode(errors="replace") if path.exists() else ""
+                self._event(StacksDumped(action.token, text or "the process did not answer (is it stopped?)\n"))
+            else:
+                self._set_timer(("dump", action.token), DUMP_STILL, lambda: look(grown))
+
+        self._set_timer(("dump", action.token), DUMP_STILL, lambda: look(start))
+
+    # --- signals and the parent -------------------------------------------------------------------------------------
+
+    def _note_signals(self, stack: ExitStack) -> None:
+        """Handlers that only note; the byte that Python writes to the pipe wakes the poller."""
+        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(read_end, False)
+        os.set_blocking(write_end, False)
+        stack.callback(os.close, read_end)
+        stack.callback(os.close, write_end)
+
+        def note(signum: int, _frame: FrameType | None) -> None:
+            self._noted.append(signum)
+
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(signum, note)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        stack.callback(signal.set_wakeup_fd, -1)
+
+        def act() -> None:
+            with suppress(BlockingIOError):
+                os.read(read_end, 4096)
+            noted, self._noted = self._noted, []
+            for signum in dict.fromkeys(noted):
+                if signum == signal.SIGCHLD:
+                    self._reap()
+                elif signum == signal.SIGINT:
+                    self._event(Interrupted())
+                else:
+                    self._event(ToldToStop(signal.Signals(signum).name))
+
+        self._watch(read_end, act)
+
+    def _parent_died(self) -> None:
+        if self._parent_fd is not None:
+            self._unwatch(self._parent_fd)
+        self._event(ToldToStop("the process that started the kernel is gone"))
+

@@ -1,0 +1,688 @@
+"""The broker's logic: a state machine without sockets, clocks or processes.
+
+Events in, actions out (see `events`). The rules that hold it together, and where each must live:
+
+1. One request at a time is with a worker's main thread (`_dispatch`); the others wait here, so that an abort, a
+   deletion or a crash can answer them, and an interrupt can't hit the wrong one.
+2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`_busy`), idle after its reply
+   (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `_finish`, once.
+3. SIGINT goes to a worker only between its `Started` and its `Reply` (`interrupt`). What comes earlier is kept in
+   ``interrupt_wanted``.
+4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
+   next request gets a new one (`_worker_for`). Nothing is ever run twice.
+5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
+   the news right before a request.
+"""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from mpkernel import messages
+from mpkernel.broker import answers
+from mpkernel.broker.events import (
+    Action,
+    CancelTimer,
+    Event,
+    FromWorker,
+    FrontendMessage,
+    Interrupted,
+    Log,
+    MeasureUsage,
+    Send,
+    SetTimer,
+    SignalWorker,
+    StacksDumped,
+    StartWorker,
+    Stop,
+    Subscribed,
+    TimerFired,
+    ToldToStop,
+    ToWorker,
+    UsageMeasured,
+    WorkerGone,
+    WorkerLaunched,
+)
+from mpkernel.broker.inputs import OpenInputs
+from mpkernel.broker.ops import Ops
+from mpkernel.broker.state import MAIN, OpenInput, Request, Subshell, Worker
+from mpkernel.errors import BadMessage, Killed, SubshellDeleted, SubshellNotFound, WorkerDied, WorkerStartFailed
+from mpkernel.namespace.store import NamespaceStore
+from mpkernel.wire import Codec, Message
+
+# A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
+END_GRACE = 1.0
+# A spare process is forked this many seconds after the last one was taken: not while its taker starts.
+SPARE_DELAY = 0.25
+# So many workers in a row may die before they are ready, until the waiting requests are answered with an error.
+MAX_FAILED_STARTS = 3
+
+_SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
+
+
+class Machine:
+    """The state of one kernel. `codec` signs what the broker itself says."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        facts: answers.Facts,
+        *,
+        kernel_id: str = "",
+        interrupt_target: str = "latest",
+        stop_on_error_timeout: float = 0.0,
+        now: float = 0.0,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self.codec = codec
+        self.facts = facts
+        self.kernel_id = kernel_id
+        self.interrupt_target = interrupt_target
+        self.stop_on_error_timeout = stop_on_error_timeout
+        self.now = now
+        self.created = now
+        self.store = NamespaceStore()
+        self.inputs = OpenInputs()
+        self.main = Subshell(None, None, now, idle_since=now)
+        self.subshells: dict[str | None, Subshell] = {None: self.main}
+        self.workers: dict[int, Worker] = {}
+        self.spare: Worker | None = None
+        self.comms: dict[str, tuple[Worker, str]] = {}  # comm_id: owner, target_name
+        self.stopping = False
+        self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
+        self._usage: dict[int, Request] = {}
+        self._live: dict[int, tuple[int, int, int]] = {}  # our token: asking worker, its token, owner
+        self._next = 0
+        self._new_id = new_id
+        self._actions: list[Action] = []
+        self._ops = Ops(self)
+        self._events: dict[type, Callable[[Any], None]] = {
+            FrontendMessage: self._on_frontend,
+            Subscribed: self._on_subscribed,
+            FromWorker: self._on_worker_message,
+            WorkerLaunched: self._on_launched,
+            WorkerGone: self._on_gone,
+            TimerFired: self._on_timer,
+            Interrupted: lambda _: self.interrupt_any(),
+            ToldToStop: self._on_told_to_stop,
+            UsageMeasured: self._on_usage,
+            StacksDumped: self._ops.on_stacks,
+        }
+        self._requests: dict[str, Callable[[Request], None]] = {
+            "kernel_info_request": lambda r: self._answer(r, self.facts.kernel_info()),
+            "connect_request": lambda r: self._answer(r, self.facts.connect()),
+            "comm_info_request": self._on_comm_info,
+            "interrupt_request": self._on_interrupt_request,
+            "shutdown_request": self._on_shutdown,
+            "execute_request": self._enqueue,
+            "comm_open": self._enqueue,
+            "comm_msg": self._on_comm,
+            "comm_close": self._on_comm,
+            **dict.fromkeys(_SIDE_REQUESTS, self._on_side_request),
+        }
+        self._control_requests: dict[str, Callable[[Request], None]] = {
+            **self._requests,
+            "create_subshell_request": self._on_create,
+            "delete_subshell_request": self._on_delete,
+            "list_subshell_request": self._on_list,
+            "usage_request": self._on_usage_request,
+            "debug_request": lambda r: self._answer(r, answers.NO_DEBUGGER),
+            "mpkernel_request": lambda r: self._ops.on_request(r),
+        }
+        self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
+            messages.IOPub: self._on_output,
+            messages.Reply: self._on_reply,
+            messages.Started: self._on_started,
+            messages.Commit: lambda w, m: self.store.commit(w.id, m),
+            messages.Hello: self._on_hello,
+            messages.InputRequest: self._on_input_request,
+            messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
+            messages.Op: self._ops.on_op,
+            messages.AskLive: self._on_ask_live,
+            messages.LiveAnswer: self._on_live_answer,
+        }
+
+    # --- in and out -----------------------------------------------------------------------------------------------
+
+    def start(self) -> list[Action]:
+        """The first actions of a kernel's life."""
+        self.publish("status", {"execution_state": "starting"})
+        self.main.worker = self._start_worker(self.main)
+        return self._flush()
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take one event; returns what is to be done, in order. `now` is a monotonic time in seconds."""
+        self.now = now
+        self._events[type(event)](event)
+        return self._flush()
+
+    def act(self, action: Action) -> None:
+        self._actions.append(action)
+
+    def _flush(self) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def number(self) -> int:
+        """A fresh number: request seqs, tokens, worker ids."""
+        self._next += 1
+        return self._next
+
+    def find(self, label: object) -> Subshell | None:
+        """The subshell with this id or ``"main"``; None if there is none."""
+        return self.main if label == MAIN else self.subshells.get(label) if isinstance(label, str) else None
+
+    def publish(self, msg_type: str, content: dict[str, Any], parent: bytes = b"{}") -> None:
+        """Send a message of the broker's own on iopub."""
+        topic = f"kernel.{self.kernel_id}.{msg_type}".encode()
+        self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic])))
+
+    # --- a request's life -----------------------------------------------------------------------------------------
+
+    def _on_frontend(self, event: FrontendMessage) -> None:
+        message = event.message
+        if event.channel == "stdin":
+            self._on_input_reply(message)
+            return
+        self.inputs.note_client(message)
+        request = Request(self.number(), event.channel, message, self.now)
+        table = self._control_requests if event.channel == "control" else self._requests
+        handler = table.get(message.msg_type, self._on_unknown)
+        try:
+            if message.subshell_id is not None and message.subshell_id not in self.subshells:
+                self._refuse_unknown_subshell(request)
+            elif self.stopping:
+                self._answer(request, answers.aborted())
+            else:
+                handler(request)
+        except BadMessage as error:
+            self._answer(request, answers.error(error))
+
+    def _on_subscribed(self, event: Subscribed) -> None:
+        frames = self.codec.pack("iopub_welcome", {"subscription": event.topic.decode(errors="replace")})
+        self.act(Send("iopub", [event.topic, *frames]))
+
+    def _busy(self, request: Request) -> None:
+        self.publish("status", {"execution_state": "busy"}, request.message.header_frame)
+
+    def _idle(self, request: Request) -> None:
+        """Idle for `request`; then, as front ends take the last status they saw as the kernel's, busy for what runs."""
+        self.publish("status", {"execution_state": "idle"}, request.message.header_frame)
+        if still := self.running_cells():
+            self._busy(still[-1].running)  # type: ignore[arg-type]
+
+    def running_cells(self) -> list[Subshell]:
+        """Subshells in which an execute request runs, the one started last at the end."""
+        running = [s for s in self.subshells.values() if s.running is not None and s.running.is_execute]
+        return sorted(running, key=lambda s: (s.running.started, s.running.seq))  # type: ignore[union-attr]
+
+    def _answer(self, request: Request, content: dict[str, Any]) -> None:
+        """Answer a request that no worker has seen."""
+        self._busy(request)
+        self.finish(request, content)
+
+    def finish(self, request: Request, content: dict[str, Any], *, metadata: dict[str, Any] | None = None) -> None:
+        """The broker's own reply to `request`, then idle. Errors are shown on iopub as well."""
+        msg_type = request.message.msg_type
+        parent = request.message.header_frame
+        if content.get("status") == "error" and (request.is_execute or "subshell" in content.get("ename", "").lower()):
+            self.publish("error", {key: content[key] for key in ("ename", "evalue", "traceback")}, parent)
+        if msg_type.endswith("_request"):
+            reply = msg_type.removesuffix("_request") + "_reply"
+            if request.is_execute:
+                content = {"execution_count": 0, "payload": [], "user_expressions": {}, **content}
+                metadata = {"status": content["status"], "engine": self.kernel_id, **(metadata or {})}
+            frames = self.codec.pack(reply, content, parent=parent, metadata=metadata, idents=request.message.idents)
+            self.act(Send(request.channel, frames))
+        self._idle(request)
+
+    def _on_unknown(self, request: Request) -> None:
+        text = f"message type {request.message.msg_type!r} is not known on the {request.channel} channel"
+        self.act(Log("warning", text))
+        self._answer(request, answers.error(BadMessage(text)))
+
+    def _refuse_unknown_subshell(self, request: Request) -> None:
+        missing = request.message.subshell_id
+        error = SubshellNotFound(
+            f"there is no subshell {missing!r} in this kernel: it was deleted, or the kernel was restarted. "
+            "Open a new subshell console, or send the request without subshell_id to reach the parent subshell."
+        )
+        self._answer(request, answers.error(error))
+
+    # --- queues and workers -----------------------------------------------------------------------------------------
+
+    def _subshell_of(self, request: Request) -> Subshell:
+        return self.subshells[request.message.subshell_id]
+
+    def _enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
+        subshell = subshell or self._subshell_of(request)
+        if subshell.aborting and request.is_execute:
+            self._answer(request, answers.aborted())
+            return
+        subshell.queue.append(request)
+        self.dispatch(subshell)
+
+    def submit(self, subshell: Subshell, code: str, parent: dict[str, Any] | None) -> Request:
+        """Run `code` in `subshell` on behalf of code in a cell; output goes to that cell."""
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": False}
+        frames = self.codec.pack("execute_request", content, header=self.codec.header("execute_request"))
+        message = self.codec.unpack(frames)
+        request = Request(self.number(), "none", message, self.now, output_parent=parent)
+        self._enqueue(request, subshell)
+        return request
+
+    def dispatch(self, subshell: Subshell) -> None:
+        """Forward the next request of `subshell`, if its worker is free. Rules 1 and 5 live here."""
+        if subshell.running is not None or not subshell.queue:
+            return
+        worker = self._worker_for(subshell)
+        if not worker.ready or worker.ending:
+            return  # again at its Hello, or when it is gone
+        request = subshell.queue.popleft()
+        request.started = self.now
+        subshell.running = request
+        self._busy(request)
+        if (news := self.store.news(worker.id)) is not None:
+            self.act(ToWorker(worker.id, news))
+        idents = request.message.idents
+        blobs = (*idents, *request.message.frames)
+        forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, blobs)
+        self.act(ToWorker(worker.id, forward))
+
+    def _worker_for(self, subshell: Subshell) -> Worker:
+        if subshell.worker is None:
+            if self.spare is not None:
+                worker, self.spare = self.spare, None
+                subshell.worker = worker
+                self._assign(worker, subshell)
+            else:
+                subshell.worker = self._start_worker(subshell)
+            subshell.died = None
+        return subshell.worker
+
+    def _start_worker(self, subshell: Subshell | None) -> Worker:
+        worker = Worker(self.number(), subshell=subshell)
+        self.workers[worker.id] = worker
+        self.act(StartWorker(worker.id))
+        return worker
+
+    def _assign(self, worker: Worker, subshell: Subshell) -> None:
+        worker.subshell = subshell
+        if worker.ready:
+            subshell.failed_starts = 0
+            assign = messages.Assign(subshell.id, subshell.name, subshell.execution_count)
+            self.act(ToWorker(worker.id, assign))
+            self.act(SetTimer(("spare",), SPARE_DELAY))
+
+    def _on_launched(self, event: WorkerLaunched) -> None:
+        if worker := self.workers.get(event.worker):
+            worker.pid = event.pid
+            if worker.ending:  # deleted or shut down before there was a process
+                self.act(SignalWorker(worker.id, signal.SIGKILL))
+
+    def _on_hello(self, worker: Worker, message: messages.Hello) -> None:
+        worker.pid = message.pid
+        worker.ready = True
+        if worker.subshell is not None and not worker.ending:
+            self._assign(worker, worker.subshell)
+            self.dispatch(worker.subshell)
+
+    # --- what workers say -------------------------------------------------------------------------------------------
+
+    def _on_worker_message(self, event: FromWorker) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            self._from_worker[type(event.message)](worker, event.message)
+
+    def _on_output(self, worker: Worker, message: messages.IOPub) -> None:
+        if worker.ending == "deleted":
+            return  # the front end was told that the subshell is gone
+        if message.comm:
+            msg_type, comm_id, target = message.comm
+            if msg_type == "comm_open":
+                self.comms[comm_id] = (worker, target)
+            else:
+                self.comms.pop(comm_id, None)
+        self.act(Send("iopub", list(message.blobs)))
+
+    def _on_started(self, worker: Worker, message: messages.Started) -> None:
+        request = worker.subshell.running if worker.subshell else None
+        if request is not None and request.seq == message.seq:
+            request.running = True
+            if request.interrupt_wanted:
+                request.interrupt_wanted = False
+                self.act(SignalWorker(worker.id, signal.SIGINT))
+
+    def _on_reply(self, worker: Worker, message: messages.Reply) -> None:
+        subshell = worker.subshell
+        if message.seq in worker.seqs:
+            worker.seqs.discard(message.seq)
+            request, _, _ = self._side.pop(message.seq)
+            self._pass_reply(request, message)
+        elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
+            request, subshell.running = subshell.running, None
+            subshell.execution_count = message.execution_count
+            subshell.idle_since = self.now
+            self._show_inputs(self.inputs.drop(worker=worker.id, seq=message.seq))
+            self._pass_reply(request, message)
+            if message.abort:
+                self._abort_queue(subshell)
+            self.dispatch(subshell)
+
+    def _pass_reply(self, request: Request, message: messages.Reply) -> None:
+        if message.blobs and request.channel != "none":
+            self.act(Send(request.channel, [*request.message.idents, *message.blobs]))
+        self._idle(request)
+
+    def _abort_queue(self, subshell: Subshell) -> int:
+        """Answer all queued execute requests with ``aborted``; returns how many. Other types still run."""
+        aborted = [request for request in subshell.queue if request.is_execute]
+        for request in aborted:
+            subshell.queue.remove(request)
+            self._answer(request, answers.aborted())
+        if self.stop_on_error_timeout > 0 and not subshell.aborting:
+            subshell.aborting = True
+            self.act(SetTimer(("aborting", subshell.id), self.stop_on_error_timeout))
+        return len(aborted)
+
+    # --- while a cell runs ------------------------------------------------------------------------------------------
+
+    def _on_side_request(self, request: Request) -> None:
+        """Completion and the like don't wait for a running cell: the worker's service thread answers them."""
+        subshell = self._subshell_of(request)
+        worker = subshell.worker
+        if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
+            self._enqueue(request)
+            return
+        self._busy(request)
+        worker.seqs.add(request.seq)
+        self._side[request.seq] = (request, worker, subshell)
+        idents = request.message.idents
+        forward = messages.SideRequest(
+            request.seq, request.channel, len(idents), (*idents, *request.message.frames)
+        )
+        self.act(ToWorker(worker.id, forward, service=True))
+
+    def _on_comm_info(self, request: Request) -> None:
+        target = request.message.content().get("target_name")
+        comms = {
+            comm_id: {"target_name": name}
+            for comm_id, (_, name) in self.comms.items()
+            if target is None or name == target
+        }
+        self._answer(request, {"status": "ok", "comms": comms})
+
+    def _on_comm(self, request: Request) -> None:
+        """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
+        comm_id = request.message.content().get("comm_id")
+        owner, _ = self.comms.get(str(comm_id), (None, ""))
+        if owner is None:
+            subshell = self._subshell_of(request)  # opened by the front end, or unknown: the worker says so
+        elif owner.subshell is None or owner.ending:
+            self._answer(request, {})
+            return
+        else:
+            subshell = owner.subshell
+        self._enqueue(request, subshell)
+
+    def _on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
+        owner = self._ops.find_owner(worker, message.subshell)
+        if owner is None or owner.worker is None or not owner.worker.ready:
+            where = "no other subshell runs a cell" if message.subshell is None else "it has no process"
+            text = f"there is no live value of {message.name!r}: {where}"
+            self.act(ToWorker(worker.id, messages.LiveValue(message.token, text, ()), service=True))
+            return
+        token = self.number()
+        self._live[token] = (worker.id, message.token, owner.worker.id)
+        self.act(ToWorker(owner.worker.id, messages.ReadLive(token, message.name), service=True))
+
+    def _on_live_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
+        asking, token, owner = self._live.pop(message.token, (None, 0, 0))
+        if asking in self.workers and owner == worker.id:
+            value = messages.LiveValue(token, message.error, message.blobs)
+            self.act(ToWorker(asking, value, service=True))  # type: ignore[arg-type]
+
+    # --- stdin ------------------------------------------------------------------------------------------------------
+
+    def _on_input_request(self, worker: Worker, message: messages.InputRequest) -> None:
+        request = worker.subshell.running if worker.subshell else None
+        if request is None or request.seq != message.seq:
+            return  # its request was answered meanwhile (deleted, killed)
+        entry = OpenInput(worker, message.token, request, message.msg_id, message.blobs)
+        self._show_inputs(self.inputs.add(entry))
+
+    def _show_inputs(self, entries: list[OpenInput]) -> None:
+        for entry in entries:
+            self.act(Send("stdin", [*entry.request.message.idents, *entry.frames]))
+
+    def _on_input_reply(self, message: Message) -> None:
+        try:
+            entry, to_show = self.inputs.answer(message)
+            value = message.content().get("value", "")
+        except BadMessage as error:
+            self.act(Log("warning", f"an input_reply was dropped: {error}"))
+            return
+        if entry is None:
+            self.act(Log("info", "an input_reply came that nobody waits for; dropped"))
+            return
+        self.act(ToWorker(entry.worker.id, messages.InputReply(entry.token, str(value))))
+        self._show_inputs(to_show)
+
+    # --- interrupt --------------------------------------------------------------------------------------------------
+
+    def _on_interrupt_request(self, request: Request) -> None:
+        target = request.message.subshell_id or request.message.content().get("subshell_id")
+        if target is None:
+            self.interrupt_any()
+        elif (subshell := self.find(target)) is None:
+            self._answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to interrupt")))
+            return
+        else:
+            self.interrupt(subshell)
+        self._answer(request, {"status": "ok"})
+
+    def interrupt_any(self) -> None:
+        """Interrupt without a target: by setting, the cell that was started last, then the one before; or others."""
+        if self.interrupt_target == "parent":
+            self.interrupt(self.main)
+            return
+        current = [s for s in self.subshells.values() if s.current is not None]
+        current.sort(key=lambda s: (s.current.started or s.current.received, s.current.seq))  # type: ignore[union-attr]
+        if self.interrupt_target == "latest" and current:
+            fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
+            current = [[s for s in current if s.current.interrupts == fewest][-1]]  # type: ignore[union-attr]
+        for subshell in current:
+            self.interrupt(subshell)
+
+    def interrupt(self, subshell: Subshell) -> bool:
+        """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
+        request = subshell.current
+        if request is None:
+            return False
+        request.interrupts += 1
+        if request.running and subshell.worker is not None:
+            self.act(SignalWorker(subshell.worker.id, signal.SIGINT))
+        else:
+            request.interrupt_wanted = True
+        return True
+
+    # --- subshells --------------------------------------------------------------------------------------------------
+
+    def create(self, name: str | None = None) -> Subshell:
+        """A new subshell, without a process yet."""
+        subshell = Subshell(self._new_id(), name, self.now, idle_since=self.now)
+        self.subshells[subshell.id] = subshell
+        return subshell
+
+    def _on_create(self, request: Request) -> None:
+        name = request.message.content().get("name")
+        subshell = self.create(name if isinstance(name, str) else None)
+        self._answer(request, {"status": "ok", "subshell_id": subshell.id})
+
+    def _on_list(self, request: Request) -> None:
+        ids = [subshell_id for subshell_id in self.subshells if subshell_id is not None]
+        self._answer(request, {"status": "ok", "subshell_id": ids})
+
+    def _on_delete(self, request: Request) -> None:
+        target = request.message.content().get("subshell_id")
+        subshell = self.subshells.get(target) if isinstance(target, str) else None
+        if subshell is None:
+            self._answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to delete")))
+            return
+        self._answer(request, {"status": "ok"})
+        self.delete(subshell)
+
+    def delete(self, subshell: Subshell) -> int:
+        """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
+        del self.subshells[subshell.id]
+        error = SubshellDeleted(f"subshell {subshell.name or subshell.label} was deleted while this ran")
+        aborted = self._answer_all(subshell, error)
+        if subshell.worker is not None:
+            self._end_worker(subshell.worker, "deleted")
+            subshell.worker = None
+        return aborted
+
+    def _answer_all(self, subshell: Subshell, error: BaseException) -> int:
+        """Answer what `subshell` runs with `error`, what it has queued with ``aborted``; returns how many were queued."""
+        worker = subshell.worker
+        if worker is not None:
+            for seq in list(worker.seqs):
+                self.finish(self._side.pop(seq)[0], answers.aborted())
+            worker.seqs.clear()
+            self._show_inputs(self.inputs.drop(worker=worker.id))
+        if subshell.running is not None:
+            request, subshell.running = subshell.running, None
+            subshell.idle_since = self.now
+            self.finish(request, {**answers.error(error), "execution_count": subshell.execution_count})
+        queued = list(subshell.queue)
+        subshell.queue.clear()
+        for request in queued:
+            self._answer(request, answers.aborted())
+        return len(queued)
+
+    # --- the end of a worker ----------------------------------------------------------------------------------------
+
+    def _end_worker(self, worker: Worker, why: str, grace: float = END_GRACE) -> None:
+        """Ask a process to end, and kill it if it doesn't within `grace` seconds."""
+        worker.ending = why
+        self._close_comms(worker)
+        if worker.ready:
+            self.act(ToWorker(worker.id, messages.Exit()))
+        if worker.pid is not None:
+            self.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
+        self.act(SetTimer(("kill", worker.id), grace))
+
+    def _close_comms(self, worker: Worker) -> None:
+        for comm_id in [comm_id for comm_id, (owner, _) in self.comms.items() if owner is worker]:
+            del self.comms[comm_id]
+            self.publish("comm_close", {"comm_id": comm_id, "data": {}})
+
+    def _on_gone(self, event: WorkerGone) -> None:
+        worker = self.workers.pop(event.worker, None)
+        if worker is None:
+            return
+        self.act(CancelTimer(("kill", worker.id)))
+        subshell = worker.subshell
+        how = answers.how_it_ended(event.returncode, event.reason)
+        self._close_comms(worker)
+        self._ops.on_gone(worker, how)
+        for token in [token for token, (_, _, owner) in self._live.items() if owner == worker.id]:
+            asking, theirs, _ = self._live.pop(token)
+            if asking in self.workers:
+                value = messages.LiveValue(theirs, f"the subshell that has it ended ({how})", ())
+                self.act(ToWorker(asking, value, service=True))
+        if worker is self.spare:
+            self.spare = None  # another is started when one is needed
+        if subshell is not None and subshell.worker is worker:
+            self._on_subshell_lost_worker(worker, subshell, how, event)
+        self.store.forget(worker.id)
+        if self.stopping and not self.workers:
+            self.act(Stop())
+
+    def _on_subshell_lost_worker(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
+        """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""
+        lost = self.store.lost_names(worker.id)
+        if worker.ending is None:
+            self.act(Log("warning", f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"))
+        if not worker.ready and worker.ending is None:
+            subshell.failed_starts += 1
+            if subshell.failed_starts < MAX_FAILED_STARTS and subshell.queue:
+                subshell.worker = self._start_worker(subshell)
+                return
+            text = f"no process could be started for subshell {subshell.label}: {how}. The next request tries again."
+            error: BaseException = WorkerStartFailed(text)
+            subshell.failed_starts = 0
+            if subshell.queue:
+                subshell.running = subshell.queue.popleft()
+                self._busy(subshell.running)
+        else:
+            running = subshell.running
+            text = answers.death_notice(
+                subshell.label, worker.pid, how, running and running.cell, self.store.kept_names(), lost
+            )
+            error = Killed(text) if worker.ending == "killed" else WorkerDied(text)
+        running, subshell.died = subshell.running, how
+        stop = running is not None and running.execute_content().get("stop_on_error", True)
+        queued = [] if stop else list(subshell.queue)
+        if not stop:
+            subshell.queue.clear()
+        if running is not None and event.dump:
+            error.add_note(event.dump)
+        self._answer_all(subshell, error)
+        subshell.worker = None
+        subshell.queue.extend(queued)
+        self.dispatch(subshell)
+
+    # --- timers, shutdown -------------------------------------------------------------------------------------------
+
+    def _on_timer(self, event: TimerFired) -> None:
+        match event.key:
+            case ("kill", int(worker_id)) if worker_id in self.workers:
+                self.act(SignalWorker(worker_id, signal.SIGKILL))
+                self._ops.on_killed(worker_id)
+            case ("spare",) if self.spare is None and not self.stopping:
+                self.spare = self._start_worker(None)
+            case ("aborting", subshell_id) if subshell_id in self.subshells:
+                self.subshells[subshell_id].aborting = False
+
+    def _on_shutdown(self, request: Request) -> None:
+        content = request.message.content()
+        restart = bool(content.get("restart", False))
+        self._answer_everything(except_for=request)
+        self._busy(request)
+        self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
+        self.finish(request, {"status": "ok", "restart": restart})
+        self._stop()
+
+    def _on_told_to_stop(self, event: ToldToStop) -> None:
+        self.act(Log("info", f"shutting down: {event.reason}"))
+        if not self.stopping:
+            self._answer_everything()
+            self._stop()
+
+    def _answer_everything(self, except_for: Request | None = None) -> None:
+        for subshell in list(self.subshells.values()):
+            if except_for is not None and except_for in subshell.queue:
+                subshell.queue.remove(except_for)
+            self._answer_all(subshell, SubshellDeleted("the kernel was shut down while this ran"))
+
+    def _stop(self) -> None:
+        self.stopping = True
+        for worker in list(self.workers.values()):
+            self._end_worker(worker, "shutdown")
+        if not self.workers:
+            self.act(Stop())
+
+    # --- usage ------------------------------------------------------------------------------------------------------
+
+    def _on_usage_request(self, request: Request) -> None:
+        self._busy(request)
+        self._usage[request.seq] = request
+        self.act(MeasureUsage(request.seq))
+
+    def _on_usage(self, event: UsageMeasured) -> None:
+        if request := self._usage.pop(event.token, None):
+            self.finish(request, event.content)

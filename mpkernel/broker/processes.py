@@ -1,0 +1,235 @@
+"""How worker processes come to be and end, as the broker's loop sees it.
+
+The broker is the parent of every worker: the one process that reaps it, so that a pid that it signals can't belong to
+someone else. A forked worker is the zygote's grandchild whose parent has ended, and the broker is the "subreaper" to
+which the kernel hands such orphans (prctl(2), PR_SET_CHILD_SUBREAPER). A spawned one is a direct child.
+
+`Launcher` has the verbs of jupyter_client's provisioners, so that others (a cluster engine) can take its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Container
+from contextlib import suppress
+from typing import Protocol
+
+from mpkernel.settings import WorkerSettings
+
+LAUNCH_FAILED = -1
+
+
+class Launcher(Protocol):
+    """One way to start worker processes."""
+
+    def fileno(self) -> int | None:
+        """What to poll for `launched`; None if `launch` has its answer at once."""
+
+    def launch(self, worker: int) -> None:
+        """Start a process for `worker`. Returns before it exists."""
+
+    def launched(self) -> list[tuple[int, int]]:
+        """New (worker, pid) pairs; pid `LAUNCH_FAILED` if there could be none."""
+
+    def exited(self, pid: int) -> bool:
+        """The broker reaped `pid`; True if it was a part of the launcher (the zygote), which is started again."""
+
+    def close(self) -> None:
+        """Let go of everything. Workers are not touched."""
+
+
+def python_command(module: str) -> list[str]:
+    """The command that runs `module` in this interpreter, with the options it was started with."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-m", module]  # type: ignore[attr-defined]
+
+
+class SpawnLauncher:
+    """Starts each worker as a fresh interpreter: where fork is no good."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._launched: list[tuple[int, int]] = []
+        # The guard cleans up when the broker is killed; it is the zygote's other half.
+        self._guard = start_zygote_process(settings, fork=False)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def launch(self, worker: int) -> None:
+        try:
+            process = _popen_with_settings("mpkernel.worker", (self._settings, worker), (self._settings.lifeline_fd,))
+        except OSError:
+            self._launched.append((worker, LAUNCH_FAILED))
+            return
+        self._launched.append((worker, process.pid))
+        self._guard.guard(process.pid)
+
+    def launched(self) -> list[tuple[int, int]]:
+        found, self._launched = self._launched, []
+        return found
+
+    def exited(self, pid: int) -> bool:
+        self._guard.unguard(pid)
+        return False
+
+    def close(self) -> None:
+        self._guard.close()
+
+
+class ZygoteConnection:
+    """The broker's end of the socket to the zygote: JSON lines."""
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self._sock = sock
+        self.pid = pid
+        self._buffer = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def _send(self, **message: object) -> bool:
+        try:
+            self._sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def fork(self, worker: int) -> bool:
+        return self._send(op="fork", worker=worker)
+
+    def guard(self, pid: int) -> None:
+        self._send(op="guard", pid=pid)
+
+    def unguard(self, pid: int) -> None:
+        self._send(op="unguard", pid=pid)
+
+    def receive(self) -> list[dict[str, int]]:
+        """What the zygote said since; sets `closed` at its end."""
+        with suppress(BlockingIOError):
+            while chunk := self._sock.recv(65536, socket.MSG_DONTWAIT):
+                self._buffer += chunk
+            self.closed = True
+        *lines, self._buffer = self._buffer.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class ZygoteLauncher:
+    """Asks the zygote to fork; starts another zygote if that one dies."""
+
+    def __init__(self, zygote: ZygoteConnection, settings: WorkerSettings) -> None:
+        self._zygote = zygote
+        self._settings = settings
+        self._waiting: list[int] = []  # asked for, not yet launched
+        self._pids: set[int] = set()
+
+    def fileno(self) -> int | None:
+        return None if self._zygote.closed else self._zygote.fileno()
+
+    def launch(self, worker: int) -> None:
+        self._waiting.append(worker)
+        if self._zygote.closed or not self._zygote.fork(worker):
+            self._restart()
+
+    def launched(self) -> list[tuple[int, int]]:
+        try:
+            said = self._zygote.receive()
+        except OSError:
+            said, self._zygote.closed = [], True
+        found = [(message["worker"], message["pid"]) for message in said if message["worker"] in self._waiting]
+        for worker, pid in found:
+            self._waiting.remove(worker)
+            self._pids.add(pid)
+        if self._zygote.closed and self._waiting:
+            self._restart()
+        return found
+
+    def _restart(self) -> None:
+        self._zygote.close()
+        self._zygote = start_zygote_process(self._settings, fork=True)
+        for pid in self._pids:
+            self._zygote.guard(pid)
+        for worker in self._waiting:
+            self._zygote.fork(worker)
+
+    def exited(self, pid: int) -> bool:
+        self._pids.discard(pid)
+        self._zygote.unguard(pid)
+        if pid == self._zygote.pid:
+            self._zygote.closed = True
+            self._restart()
+            return True
+        return False
+
+    def close(self) -> None:
+        self._zygote.close()
+
+
+def start_zygote_process(settings: WorkerSettings, *, fork: bool) -> ZygoteConnection:
+    """Start a zygote as a fresh interpreter (the first one is forked by `launch`, before there are threads).
+
+    With ``fork=False`` it imports nothing and only guards: it cleans up if the broker is killed.
+    """
+    ours, theirs = socket.socketpair()
+    process = _popen_with_settings(
+        "mpkernel.worker.zygote", (settings, theirs.fileno(), fork), (theirs.fileno(), settings.lifeline_fd)
+    )
+    theirs.close()
+    return ZygoteConnection(ours, process.pid)
+
+
+def _popen_with_settings(module: str, settings: object, keep: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start `module` with `settings` pickled on its stdin: nothing secret in argv or environment."""
+    process = subprocess.Popen(
+        python_command(module), stdin=subprocess.PIPE, pass_fds=keep, start_new_session=False, process_group=0
+    )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(pickle.dumps(settings))
+        process.stdin.close()
+    return process
+
+
+def reap(group_leaders: Container[int]) -> list[tuple[int, int]]:
+    """Reap all children that have ended: (pid, returncode), negative for a signal.
+
+    What is left of the group of one of `group_leaders` (what its cells had started) is killed first: while the leader
+    is a zombie, nobody else can have its number.
+    """
+    ended = []
+    with suppress(ChildProcessError):
+        while True:
+            if hasattr(os, "waitid"):
+                peek = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if peek is None:
+                    break
+                if peek.si_pid in group_leaders:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(peek.si_pid, signal.SIGKILL)
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended.append((pid, os.waitstatus_to_exitcode(status)))
+    return ended
+
+
+def signal_group(pid: int, signum: int) -> None:
+    """Signal the process group that `pid` leads; the process alone if it doesn't lead one yet."""
+    try:
+        os.killpg(pid, signum)
+    except ProcessLookupError:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+    except PermissionError:  # macOS: the group holds a zombie
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+

@@ -1,0 +1,119 @@
+"""What the broker knows: subshells, workers, requests. Plain data; the rules are in `machine`."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpkernel.errors import BadMessage
+from mpkernel.wire import Message
+
+MAIN = "main"  # how people and the command line call the parent subshell, whose id on the wire is null
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request of a front end that waits or runs."""
+
+    seq: int
+    channel: str
+    message: Message
+    received: float
+    started: float | None = None  # when it was forwarded to a worker
+    running: bool = False  # the worker said `Started`
+    interrupt_wanted: bool = False  # interrupted before it ran
+    interrupts: int = 0
+    output_parent: dict[str, Any] | None = None
+
+    @property
+    def is_execute(self) -> bool:
+        return self.message.msg_type == "execute_request"
+
+    def execute_content(self) -> dict[str, Any]:
+        """The content, or an empty dict if it can't be parsed (the worker reports that)."""
+        try:
+            return self.message.content()
+        except BadMessage:
+            return {}
+
+    @property
+    def cell(self) -> str | None:
+        """First line of the code, for people."""
+        code = self.execute_content().get("code") if self.is_execute else None
+        return next((line for line in code.splitlines() if line.strip()), "") if isinstance(code, str) else None
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One process."""
+
+    id: int
+    pid: int | None = None
+    ready: bool = False  # it said Hello
+    subshell: Subshell | None = None
+    ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
+    seqs: set[int] = field(default_factory=set)  # side requests on its service lane
+
+
+@dataclass(slots=True, eq=False)
+class Subshell:
+    """The logical thing with an id; has a process once a request needs one."""
+
+    id: str | None
+    name: str | None
+    created: float
+    worker: Worker | None = None
+    queue: deque[Request] = field(default_factory=deque)
+    running: Request | None = None
+    execution_count: int = 0
+    idle_since: float = 0.0
+    failed_starts: int = 0
+    died: str | None = None  # how its last worker ended, until the next one is there
+    aborting: bool = False  # within `stop_on_error_timeout` after an error
+
+    @property
+    def label(self) -> str:
+        return self.id or MAIN
+
+    @property
+    def current(self) -> Request | None:
+        """The request that an interrupt means: the running one, or the one that waits for the process to start."""
+        if self.running is not None:
+            return self.running
+        return self.queue[0] if self.queue and (self.worker is None or not self.worker.ready) else None
+
+    @property
+    def state(self) -> str:
+        """As ``mpkernel ps`` shows it."""
+        if self.worker is None:
+            return "dead" if self.died else "lazy"
+        if self.worker.ending:
+            return "stopping"
+        if not self.worker.ready:
+            return "starting"
+        return "busy" if self.running else "idle"
+
+
+@dataclass(slots=True, eq=False)
+class OpenInput:
+    """A worker waits for what the user types."""
+
+    worker: Worker
+    token: int
+    request: Request
+    msg_id: str
+    frames: tuple[bytes, ...]
+    shown: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class KillJob:
+    """``mpkernel kill`` in progress; answered when the process is gone."""
+
+    request: Request | None  # None: asked by code in a cell
+    reply_to: tuple[int, int] | None  # (worker id, token) then
+    started: float
+    sent: list[str]
+    aborted: int
+    lost: list[str]

@@ -1,0 +1,232 @@
+"""`mpkernel interrupt`, `kill`, `new`, `delete` and `trace`: find the targets, ask their brokers, say what came of it.
+
+All targets are looked up first, and nothing is done if one of them is unknown or ambiguous.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mpkernel.cli import client, kernels, survey, targets
+from mpkernel.cli.kernels import Kernel
+from mpkernel.cli.output import complain
+from mpkernel.cli.survey import Report, Standing
+from mpkernel.cli.targets import Target
+from mpkernel.cli.text import clean, count
+from mpkernel.errors import ConnectionFileError, KernelUnreachable, MPKernelError, TargetError
+from mpkernel.wire import Json
+
+# What an operation that waits for a process to end, or for its stacks, may take beyond the time it was given.
+PROCESS_PATIENCE_S = 10.0
+_MANY_NAMES = 10
+
+
+def interrupt(args: argparse.Namespace) -> int:
+    """Stop the running cell of each target."""
+    return _on_targets(args, client.operation("interrupt"), _told_of_interrupt, default_subshell=targets.MAIN)
+
+
+def kill(args: argparse.Namespace) -> int:
+    """End the process of each target; its subshell stays and gets a new one."""
+    request = client.operation("kill", signal=args.signal, grace=args.grace)
+    return _on_targets(args, request, _told_of_kill, patience=args.grace + PROCESS_PATIENCE_S)
+
+
+def delete(args: argparse.Namespace) -> int:
+    """Delete each target, with its process and its queue."""
+    return _on_targets(args, client.operation("delete"), _told_of_delete, patience=PROCESS_PATIENCE_S)
+
+
+def trace(args: argparse.Namespace) -> int:
+    """Print the stacks of all threads of one target."""
+    [target] = _resolve([args.target], args.timeout, default_subshell=targets.MAIN)
+    if isinstance(target, MPKernelError):
+        raise target
+    request = client.operation("trace", subshell=target.subshell)
+    reply = _ask(target.kernel, request, args.timeout + PROCESS_PATIENCE_S)
+    print(clean(str(reply.get("text", "")), keep="\n\t").rstrip("\n"))
+    return 0
+
+
+def new(args: argparse.Namespace) -> int:
+    """Make a subshell and print its TARGET and nothing else, for scripts."""
+    words = targets.split(args.kernel)
+    if words.subshell is not None:
+        raise TargetError(f"a KERNEL is needed, not a subshell: {words.kernel!r}, not {args.kernel!r}")
+    report = _choose_kernel(words.kernel, _reports([words.kernel], args.timeout)[words.kernel], args.timeout)
+    _must_answer(report)
+    reply = _ask(report.kernel, client.operation("new", name=args.name), args.timeout)
+    print(Target(report.kernel, str(reply["subshell"])))
+    return 0
+
+
+# --- what came of it: a sentence, and whether it is a success -----------------------------------------------------
+
+_Told = tuple[str, bool]
+
+
+def _told_of_interrupt(reply: Json) -> _Told:
+    if not reply.get("interrupted"):
+        return "nothing was running", True
+    cell = next((line for line in str(reply.get("cell") or "").splitlines() if line.strip()), "")
+    return f"interrupted: {cell}" if cell else "interrupted", True
+
+
+def _told_of_delete(reply: Json) -> _Told:
+    return "; ".join(["deleted", *_aborted(reply)]), True
+
+
+def _told_of_kill(reply: Json) -> _Told:
+    """Such as: sent TERM; exited after 0.3 s; 2 queued cells aborted; 14 names kept."""
+    sent = [str(name) for name in reply.get("sent") or ()]
+    if not sent:
+        return "nothing was running", True
+    exited = bool(reply.get("exited"))
+    after = reply.get("after_s")
+    ended = "exited" if exited else "still running"
+    if after is not None:
+        ended += f" after {after:.1f} s"
+    how = str(reply.get("how") or "")
+    if exited and how and how != f"killed by SIG{sent[-1]}":  # what was to be expected goes without saying
+        ended += f" ({how})"
+    return "; ".join([f"sent {', then '.join(sent)}", ended, *_aborted(reply), *_names(reply)]), exited
+
+
+def _aborted(reply: Json) -> list[str]:
+    aborted = int(reply.get("aborted") or 0)
+    return [f"{count(aborted, 'queued cell')} aborted"] if aborted else []
+
+
+def _names(reply: Json) -> list[str]:
+    said = []
+    if reply.get("names_kept") is not None:
+        said.append(f"{count(int(reply['names_kept']), 'name')} kept")
+    lost = [str(name) for name in reply.get("names_lost") or ()]
+    if lost:
+        more = [] if len(lost) <= _MANY_NAMES else ["…"]
+        said.append(f"{count(len(lost), 'name')} lost: {', '.join([*lost[:_MANY_NAMES], *more])}")
+    return said
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def _on_targets(
+    args: argparse.Namespace,
+    request: client.Request,
+    told: Callable[[Json], _Told],
+    *,
+    default_subshell: str | None = None,
+    patience: float = 0.0,
+) -> int:
+    """Ask for `request` on all targets at once, tell what came of each; the exit code."""
+    if not args.targets:
+        return _without_targets(args.timeout)
+    found = list(dict.fromkeys(_resolve(args.targets, args.timeout, default_subshell=default_subshell)))
+    asked = [target for target in found if isinstance(target, Target)]
+    dialogues = [
+        (t.kernel, client.single(client.Request(request.msg_type, {**request.content, "subshell": t.subshell})))
+        for t in asked
+    ]
+    replies = dict(zip(asked, client.hold(dialogues, args.timeout + patience), strict=True))
+    failed = False
+    for target in found:
+        if isinstance(target, MPKernelError):
+            complain(str(target))
+            failed = True
+            continue
+        reply = replies[target]
+        sentence, good = (str(reply), False) if isinstance(reply, MPKernelError) else told(reply)
+        if good:
+            print(f"{target}: {clean(sentence)}")
+        else:
+            complain(f"{target}: {sentence}")
+            failed = True
+    return 1 if failed else 0
+
+
+def _ask(kernel: Kernel, request: client.Request, timeout: float) -> Json:
+    """The reply's content. Raises KernelUnreachable, RequestFailed."""
+    [reply] = client.hold([(kernel, client.single(request))], timeout)
+    if isinstance(reply, MPKernelError):
+        raise reply
+    return reply
+
+
+def _without_targets(timeout: float) -> int:
+    """``mpkernel ps -q | xargs mpkernel interrupt`` comes here when there is nothing."""
+    everything = _everything(timeout)
+    if everything:
+        raise TargetError("\n  ".join(["which TARGET? There are:", *everything]))
+    print(survey.NOTHING)
+    return 0
+
+
+# --- finding the targets ------------------------------------------------------------------------------------------
+
+
+def _resolve(texts: Sequence[str], timeout: float, *, default_subshell: str | None) -> list[Target | MPKernelError]:
+    """What each of `texts` means, or why nothing can be asked of it. Raises TargetError if a text means nothing, or
+    more than one thing."""
+    words = [targets.split(text) for text in texts]
+    reports = _reports((word.kernel for word in words), timeout)
+    found: list[Target | MPKernelError] = []
+    wrong: list[str] = []
+    for word in words:
+        try:
+            report = _choose_kernel(word.kernel, reports[word.kernel], timeout)
+            _must_answer(report)
+            found.append(targets.choose_subshell(word.subshell or default_subshell, report))
+        except TargetError as error:
+            wrong.append(str(error))
+        except KernelUnreachable as error:
+            found.append(error)
+    if wrong:
+        raise TargetError("\n".join(dict.fromkeys(wrong)))
+    return found
+
+
+def _reports(words: Iterable[str], timeout: float) -> dict[str, list[Report]]:
+    """For each KERNEL in `words` the kernels that it may mean. Others aren't asked: one that hangs would cost time."""
+    files, _ = kernels.find(kernels.runtime_directory())
+    matches = {word: targets.matching_kernels(word, files) or _elsewhere(word) for word in words}
+    asked = list({kernel.path: kernel for matching in matches.values() for kernel in matching}.values())
+    reports = {report.kernel.path: report for report in survey.survey(asked, timeout=timeout)}
+    return {word: [reports[kernel.path] for kernel in matching] for word, matching in matches.items()}
+
+
+def _elsewhere(word: str) -> list[Kernel]:
+    """The kernel of a connection file that isn't in the runtime directory."""
+    if not targets.is_path(word):
+        return []
+    try:
+        return [kernels.at(Path(word))]
+    except ConnectionFileError as error:
+        raise TargetError(str(error)) from error
+
+
+def _choose_kernel(word: str, reports: Sequence[Report], timeout: float) -> Report:
+    report = targets.choose_kernel(word, reports)
+    if report is not None:
+        return report
+    problem = f"kernel {reports[0].kernel.id} is not one of mpkernel's" if reports else f"there is no kernel {word!r}"
+    everything = _everything(timeout)
+    if not everything:
+        raise TargetError(f"{problem}; {survey.NOTHING}")
+    raise TargetError("\n  ".join([f"{problem}; there are:", *everything]))
+
+
+def _must_answer(report: Report) -> None:
+    if report.standing is Standing.DEAD:
+        kernel = report.kernel
+        raise KernelUnreachable(f"kernel {kernel.id} is dead; `mpkernel clean` removes its connection file")
+    if report.standing is Standing.SILENT:
+        raise KernelUnreachable(report.problem)
+
+
+def _everything(timeout: float) -> list[str]:
+    """All targets that there are, for a person whose target is none of them."""
+    files, _ = kernels.find(kernels.runtime_directory())
+    return targets.described(survey.survey(files, timeout=timeout))

@@ -1,0 +1,256 @@
+"""The words between broker and workers: dataclasses, and their frames on the lanes.
+
+A lane message is ``[kind, signature, fields as JSON, *blobs]``. `blobs` are bytes that the receiver hands on (Jupyter
+frames) or gives to the namespace code (pickles); they are never parsed here. Lanes:
+
+- ordered lane: FIFO in both directions. Output comes before the commit, the commit before the reply.
+- service lane: what must not wait for the running cell. A thread of the worker answers it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from mpkernel.errors import BadMessage, BadSignature
+from mpkernel.wire import Signer
+
+Blobs = tuple[bytes, ...]
+
+# Has faulthandler write the stacks of all threads of a worker, even when C code holds the GIL. A signal that nobody
+# uses: SIGUSR1 and SIGUSR2 belong to the user's code.
+DUMP_SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGIO
+
+
+@dataclass(frozen=True, slots=True)
+class LaneMessage:
+    """Base: subclasses add JSON-able fields; `sign_blobs` is set where a receiver unpickles the blobs."""
+
+    sign_blobs: ClassVar[bool] = False
+
+
+# --- broker to worker, ordered lane -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Assign(LaneMessage):
+    """The worker now is the process of this subshell. First message that a worker gets."""
+
+    subshell: str | None
+    name: str | None
+    execution_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request(LaneMessage):
+    """Run a front end's request; `blobs` are ``n_idents`` identities, then the Jupyter frames from the header on.
+
+    `output_parent`, if set, replaces the request's header as parent of what it prints and shows.
+    """
+
+    seq: int
+    channel: str
+    n_idents: int
+    output_parent: dict[str, Any] | None
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class News(LaneMessage):
+    """What other subshells committed since this worker last heard. One blob per entry, empty for a deletion."""
+
+    sign_blobs: ClassVar[bool] = True
+    version: int
+    names: list[str]
+    deleted: list[str]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class InputReply(LaneMessage):
+    """What the user typed for the `InputRequest` with this token."""
+
+    token: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpReply(LaneMessage):
+    """The answer to `Op`."""
+
+    token: int
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit(LaneMessage):
+    """Run the exit hooks and end."""
+
+
+# --- broker to worker, service lane -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SideRequest(LaneMessage):
+    """Like `Request`, for the service thread, while the main thread runs a cell."""
+
+    seq: int
+    channel: str
+    n_idents: int
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLive(LaneMessage):
+    """Another worker asks for the value that `name` has now."""
+
+    token: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveValue(LaneMessage):
+    """The answer to `AskLive`, for the worker that asked: a pickle, or the reason why there is none."""
+
+    sign_blobs: ClassVar[bool] = True
+    token: int
+    error: str | None
+    blobs: Blobs
+
+
+# --- worker to broker, ordered lane -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(LaneMessage):
+    """The worker is ready for its first message."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started(LaneMessage):
+    """The request with this seq is being run: from now on until its reply, SIGINT means it."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class IOPub(LaneMessage):
+    """A signed Jupyter message for the iopub channel: topic, then frames from the delimiter on.
+
+    For comm_open and comm_close `comm` is ``[msg_type, comm_id, target_name]``, so that the broker knows the owner.
+    """
+
+    comm: list[str] | None
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(LaneMessage):
+    """What a cell changed: a pickle per name in `names`; `lost` are names whose value could not be pickled."""
+
+    sign_blobs: ClassVar[bool] = True
+    names: list[str]
+    deleted: list[str]
+    lost: list[str]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequest(LaneMessage):
+    """The running cell waits for the user; `blobs` is the signed input_request from the delimiter on."""
+
+    token: int
+    seq: int
+    msg_id: str
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class InputCancelled(LaneMessage):
+    """Nobody waits for this input any more (interrupted)."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(LaneMessage):
+    """The request is done; `blobs` are the signed reply from the delimiter on, none where the type has no reply.
+
+    `abort` asks to abort what the subshell has queued (an error, and the request said stop_on_error).
+    """
+
+    seq: int
+    abort: bool
+    execution_count: int
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Op(LaneMessage):
+    """An operation of the command line, asked for by code in a cell: ``ps``, ``interrupt``, ``new``, ``run``, …"""
+
+    token: int
+    op: str
+    content: dict[str, Any]
+
+
+# --- worker to broker, service lane -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AskLive(LaneMessage):
+    """The value that `name` has now in `subshell` (``"main"``, an id or a name; None: wherever a cell is running)."""
+
+    token: int
+    name: str
+    subshell: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAnswer(LaneMessage):
+    """The answer to `ReadLive`."""
+
+    sign_blobs: ClassVar[bool] = True
+    token: int
+    error: str | None
+    blobs: Blobs
+
+
+_KINDS: dict[bytes, type[LaneMessage]] = {
+    kind.__name__.encode(): kind
+    for kind in (
+        *(Assign, Request, News, InputReply, OpReply, Exit, SideRequest, ReadLive, LiveValue),
+        *(Hello, Started, IOPub, Commit, InputRequest, InputCancelled, Reply, Op, AskLive, LiveAnswer),
+    )
+}
+_FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def pack(message: LaneMessage, signer: Signer) -> list[bytes]:
+    """The frames of `message`."""
+    kind = type(message)
+    name = kind.__name__.encode()
+    meta = _encode([getattr(message, field) for field in _FIELDS[kind]]).encode()
+    blobs: Blobs = getattr(message, "blobs", ())
+    signed = (name, meta, *blobs) if kind.sign_blobs else (name, meta)
+    return [name, signer.sign(signed), meta, *blobs]
+
+
+def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
+    """The message in `frames`. Raises BadMessage or BadSignature."""
+    if len(frames) < 3 or frames[0] not in _KINDS:
+        raise BadMessage(f"not a lane message: {len(frames)} frames, kind {frames[0] if frames else b''!r:.40}")
+    name, signature, meta, *blobs = frames
+    kind = _KINDS[name]
+    if not signer.verify(signature, (name, meta, *blobs) if kind.sign_blobs else (name, meta)):
+        raise BadSignature(f"the signature of a {name.decode()} message doesn't match")
+    values = dict(zip(_FIELDS[kind], json.loads(meta), strict=True))
+    if "blobs" in kind.__dataclass_fields__:
+        values["blobs"] = tuple(blobs)
+    return kind(**values)

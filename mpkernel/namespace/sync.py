@@ -1,0 +1,73 @@
+"""The worker's half of the namespace service: commits what a cell changed, applies what others committed.
+
+The plain form: at the end of a cell each changed name is pickled by itself; the last writer wins.
+"""
+
+from __future__ import annotations
+
+import logging
+import types
+from typing import Any
+
+from mpkernel.messages import Commit, News
+from mpkernel.namespace import pickling
+from mpkernel.namespace.changes import Tracker
+
+log = logging.getLogger("mpkernel.namespace")
+
+# What is larger stays with its owner: it would be copied into a message, and once more by the broker.
+MAX_PAYLOAD = 256 << 20
+
+
+class NamespaceSync:
+    """Attached to a shell; all calls come from the main thread."""
+
+    def __init__(self, shell: Any) -> None:
+        self._namespace: dict[str, Any] = shell.user_ns
+        self._tracker = Tracker(self._namespace)
+        self._lost: set[str] = set()  # names that we could not commit
+
+    def startup_done(self) -> None:
+        """Startup files and the like have run: each worker has what they made by itself."""
+        self._tracker.rebase()
+
+    def ran(self, code: types.CodeType) -> None:
+        """A top-level statement of a cell was run."""
+        self._tracker.ran(code)
+
+    def apply(self, news: News) -> None:
+        """Take over what other subshells committed."""
+        for name, payload in zip(news.names, news.blobs, strict=True):
+            try:
+                value = pickling.loads(payload)
+            except Exception as error:
+                log.warning("the value of %r from another subshell could not be loaded: %s", name, error)
+                continue
+            self._namespace[name] = value
+            self._tracker.received(name, value)
+            self._lost.discard(name)
+        for name in news.deleted:
+            self._namespace.pop(name, None)
+            self._tracker.received(name, None, deleted=True)
+
+    def commit(self) -> Commit | None:
+        """What the cell changed, None if nothing."""
+        changes = self._tracker.collect()
+        names: list[str] = []
+        lost: list[str] = []
+        blobs: list[bytes] = []
+        for name in changes.changed:
+            value = self._namespace.get(name)
+            try:
+                if getattr(value, "nbytes", 0) > MAX_PAYLOAD:
+                    raise ValueError(f"more than {MAX_PAYLOAD >> 20} MB")
+                blobs.append(pickling.dumps(value, self._namespace))
+                names.append(name)
+            except Exception as error:
+                log.debug("%r stays in this subshell: %s", name, error)
+                lost.append(name)
+        fresh_lost = [name for name in lost if name not in self._lost]
+        self._lost = (self._lost | set(lost)) - set(names) - set(changes.deleted)
+        if not names and not changes.deleted and not fresh_lost:
+            return None
+        return Commit(names, changes.deleted, fresh_lost, tuple(blobs))

@@ -1,0 +1,153 @@
+"""The kernel's options: command line, and ``jupyter_mpkernel_config.py`` in Jupyter's configuration folders.
+
+Options of the IPython shell (``InteractiveShellApp``, ``IPKernelApp``, ``InlineBackend``, …) are accepted here too and
+handed on; the workers read the profile's ``ipython_config.py`` and ``ipython_kernel_config.py`` themselves, so that
+the broker needs no IPython.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.paths import jupyter_config_path
+from traitlets import Bool, Enum, Float, Integer, List, Unicode
+from traitlets.config import Application, Config
+from traitlets.config.application import ConfigFileNotFound
+
+import mpkernel
+from mpkernel.errors import StartError
+
+CONFIG_NAME = "jupyter_mpkernel_config"
+
+
+class MPKernelApp(Application):
+    """Options of the mpkernel broker."""
+
+    name = "mpkernel"
+    version = mpkernel.__version__
+    description = "A Jupyter kernel for Python in which every subshell is a process."
+
+    connection_file = Unicode("", help="Connection file, read if it exists, else written.").tag(config=True)
+    ip = Unicode("127.0.0.1", help="Address to listen on, if there is no connection file.").tag(config=True)
+    transport = Enum(["tcp", "ipc"], "tcp", help="Transport, if there is no connection file.").tag(config=True)
+    shell_port = Integer(0, help="Port of the shell channel; 0 chooses one.").tag(config=True)
+    iopub_port = Integer(0, help="Port of the iopub channel; 0 chooses one.").tag(config=True)
+    stdin_port = Integer(0, help="Port of the stdin channel; 0 chooses one.").tag(config=True)
+    control_port = Integer(0, help="Port of the control channel; 0 chooses one.").tag(config=True)
+    hb_port = Integer(0, help="Port of the heartbeat; 0 chooses one.").tag(config=True)
+    interrupt_target = Enum(
+        ["latest", "parent", "all"],
+        "latest",
+        help="What an interrupt without a subshell id stops: the cell started last (again: the one before), "
+        "the parent subshell's, or every running cell.",
+    ).tag(config=True)
+    stop_on_error_timeout = Float(
+        0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
+    ).tag(config=True)
+    capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
+        config=True
+    )
+    start_method = Enum(
+        ["fork", "spawn"],
+        "spawn" if sys.platform == "darwin" else "fork",
+        help="How workers start: forked from a warm template process, or as fresh interpreters. "
+        "The environment variable MPKERNEL_START overrides it.",
+    ).tag(config=True)
+    profile = Unicode("default", help="The IPython profile that the shells use.").tag(config=True)
+    extra_config_file = Unicode("", help="One more configuration file to load.").tag(config=True)
+    log_level = Enum((0, 10, 20, 30, 40, 50, "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL"), 30).tag(
+        config=True
+    )
+    parent_handle = Integer(0, help="Accepted and not used (Windows).").tag(config=True)
+    help_links = List(help="Links of the front end's Help menu: text and url each.").tag(config=True)
+
+    aliases = {  # noqa: RUF012
+        ("f", "connection-file"): "MPKernelApp.connection_file",
+        "ip": "MPKernelApp.ip",
+        "transport": "MPKernelApp.transport",
+        "shell": "MPKernelApp.shell_port",
+        "iopub": "MPKernelApp.iopub_port",
+        "stdin": "MPKernelApp.stdin_port",
+        "control": "MPKernelApp.control_port",
+        "hb": "MPKernelApp.hb_port",
+        "interrupt-target": "MPKernelApp.interrupt_target",
+        "profile": "MPKernelApp.profile",
+        "config": "MPKernelApp.extra_config_file",
+        "log-level": "MPKernelApp.log_level",
+        "matplotlib": "InteractiveShellApp.matplotlib",
+        "pylab": "InteractiveShellApp.pylab",
+        "gui": "InteractiveShellApp.gui",
+        "ext": "InteractiveShellApp.extra_extensions",
+        "cache-size": "InteractiveShell.cache_size",
+        "colors": "InteractiveShell.colors",
+    }
+    flags = {  # noqa: RUF012
+        "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
+        "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
+        "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+    }
+
+    def _help_links_default(self) -> list[dict[str, str]]:
+        return [
+            {"text": "Python Reference", "url": f"https://docs.python.org/{sys.version_info[0]}.{sys.version_info[1]}"},
+            {"text": "IPython Reference", "url": "https://ipython.readthedocs.io/en/stable/"},
+            {"text": "NumPy Reference", "url": "https://numpy.org/doc/stable/"},
+            {"text": "pandas Reference", "url": "https://pandas.pydata.org/docs/"},
+            {"text": "Matplotlib Reference", "url": "https://matplotlib.org/stable/contents.html"},
+        ]
+
+    def load(self, argv: list[str]) -> None:
+        """Read `argv` and the configuration files. Raises StartError; ends the process for ``--help``."""
+        if any(argument.startswith(("-h", "--help")) for argument in argv):
+            self._know_shell_options()
+        self.parse_command_line(argv)
+        from_command_line = self.cli_config
+        for directory in reversed(jupyter_config_path()):
+            self._load_file(CONFIG_NAME, directory)
+        if self.extra_config_file:
+            path = Path(self.extra_config_file).absolute()
+            if not path.exists():
+                raise StartError(f"configuration file {path} doesn't exist; check --config")
+            self._load_file(path.name, str(path.parent))
+        self.update_config(from_command_line)
+
+    def _load_file(self, name: str, directory: str) -> None:
+        try:
+            self.load_config_file(name, path=directory)
+        except ConfigFileNotFound:
+            pass
+        except Exception as error:
+            raise StartError(f"configuration {name} in {directory} can't be loaded: {error}") from error
+
+    def shell_config(self) -> Config:
+        """What the workers' shells get: everything that isn't the broker's."""
+        return Config({name: section for name, section in self.config.items() if name != "MPKernelApp"})
+
+    def _know_shell_options(self) -> None:
+        """Only for ``--help``: the classes that the handed-on options belong to."""
+        from mpkernel.worker.app import CLASSES
+
+        self.classes = [type(self), *CLASSES]
+
+    def port_options(self) -> dict[str, int]:
+        """The ports by channel, 0 for one that is to be chosen."""
+        return {channel: getattr(self, f"{channel}_port") for channel in ("shell", "iopub", "stdin", "control", "hb")}
+
+
+def load(argv: list[str]) -> MPKernelApp:
+    """The options in `argv` and in the configuration files.
+
+    Raises StartError for what can't be understood, with the option's name.
+    """
+    from traitlets import TraitError
+
+    app = MPKernelApp()
+    try:
+        app.load(argv)
+    except (TraitError, ValueError) as error:
+        raise StartError(f"an option can't be understood: {error}. See --help-all.") from error
+    return app
+
+

@@ -1,0 +1,41 @@
+"""What a worker needs to know to start: inherited by fork, or pickled to a spawned process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpkernel.wire import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """`config` is a traitlets Config (or a plain dict); `directory` holds the lanes' sockets."""
+
+    directory: Path
+    broker_pid: int
+    lifeline_fd: int  # read end of a pipe that only the broker can write to: EOF means that it is gone
+    lane_key: bytes  # signs the lanes; the connection file's key may be empty
+    key: bytes
+    signature_scheme: str
+    session: str
+    username: str
+    connection_file: str
+    config: dict[str, Any] = field(default_factory=dict)
+    profile: str = "default"
+    extra_config_file: str = ""
+    capture_fds: bool = True
+    user_ns: dict[str, Any] | None = None
+
+    def lane(self, worker: int, kind: str) -> str:
+        """The ZMQ address of a worker's ``ordered`` or ``service`` lane; the broker binds it."""
+        return f"ipc://{self.directory}/{worker}.{kind[0]}"
+
+    def dump_file(self, worker: int) -> Path:
+        """Where `faulthandler` writes for this worker."""
+        return self.directory / f"{worker}.dump"
+
+    def lane_signer(self) -> Signer:
+        """Signs what goes between broker and workers."""
+        return Signer(self.lane_key)

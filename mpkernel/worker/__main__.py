@@ -1,0 +1,10 @@
+"""``python -m mpkernel.worker``: a spawned worker; its settings come, pickled, on standard input."""
+
+import pickle
+import sys
+
+from mpkernel.worker.process import build_template, run
+
+if __name__ == "__main__":
+    _settings, _worker = pickle.load(sys.stdin.buffer)
+    run(build_template(_settings), _settings, _worker)

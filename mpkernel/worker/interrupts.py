@@ -1,0 +1,135 @@
+"""Where SIGINT may raise KeyboardInterrupt in a worker, and where it must wait.
+
+The broker sends SIGINT only between a request's `Started` and its reply. Within that span this module decides:
+
+- In a *window* - user code is running: a statement, a hook, a callback, a repr - it raises at once.
+- Outside (IPython's own work between two statements, our bookkeeping) it is kept, and raised when the next window of
+  the same request opens. What is kept when the request ends is dropped: it was meant for that request only.
+- A cell that is suspended in a top-level ``await`` isn't on the stack: raising would hit the event loop or some other
+  task. `drive` throws KeyboardInterrupt into the cell's coroutine instead, at the await, without waiting for it.
+
+A signal can't leak into the next request. The kernel prefers the main thread for a process-directed signal (signal(7)),
+so that its C handler has run, and Python's handler is due, before the main thread can read any message that was sent
+after the signal; Python's handler then finds no request active.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import types
+from collections.abc import Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpkernel.errors import Killed
+
+
+class Interrupts:
+    """The state behind the SIGINT and SIGTERM handlers of one worker. All of it belongs to the main thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pid = os.getpid()
+        self._active = False  # a request is running
+        self._windows = 0  # user code is running, perhaps nested
+        self._pending: type[BaseException] | None = None
+        self._task: asyncio.Task[Any] | None = None  # the cell, while `drive` has it
+        self._suspended = False  # the cell waits in an await
+        self.terminating = False
+
+    def install(self) -> None:
+        """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers."""
+        signal.signal(signal.SIGINT, self._on_sigint)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """The span in which a request runs: SIGINT means it, and nothing outside of it."""
+        self.install()
+        self._pending = None
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
+            self._windows = 0
+
+    @contextmanager
+    def window(self) -> Iterator[None]:
+        """User code runs in here."""
+        self._windows += 1
+        try:
+            if self._pending is not None:
+                self._raise()
+            yield
+        finally:
+            self._windows -= 1
+
+    def _raise(self) -> None:
+        error, self._pending = self._pending or KeyboardInterrupt, None
+        raise error
+
+    def _on_sigint(self, _signum: int, _frame: types.FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a child that user code forked
+            raise KeyboardInterrupt
+        if self._active:
+            self._interrupt(KeyboardInterrupt)
+
+    def _on_sigterm(self, _signum: int, _frame: types.FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        self.terminating = True
+        if self._active:
+            self._interrupt(Killed)
+        else:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _interrupt(self, error: type[BaseException]) -> None:
+        self._pending = error
+        if self._suspended and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)  # `drive` turns it into the right error
+        elif self._windows:
+            self._raise()
+
+    @types.coroutine
+    def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Await a cell; an interrupt while it is suspended is thrown into it, where it waits."""
+        self._task = asyncio.current_task()
+        resume, value = coroutine.send, None
+        try:
+            while True:
+                try:
+                    waited_for = resume(value)
+                except StopIteration as stop:
+                    return stop.value
+                self._suspended = True
+                try:
+                    value = yield waited_for
+                    resume = coroutine.send
+                except BaseException as error:
+                    resume, value = coroutine.throw, error  # type: ignore[assignment]
+                    if isinstance(error, asyncio.CancelledError) and self._pending is not None:
+                        assert self._task is not None
+                        self._task.uncancel()
+                        kind, self._pending = self._pending, None
+                        value = kind()  # type: ignore[assignment]
+                finally:
+                    self._suspended = False
+        finally:
+            self._task = None
+
+
+def strip_own_frames(traceback: types.TracebackType | None) -> None:
+    """Cut the frames of signal handlers and other mpkernel code off the inner end of a traceback."""
+    last_of_user = traceback
+    step = traceback
+    while step is not None:
+        if not str(step.tb_frame.f_globals.get("__name__", "")).startswith("mpkernel."):
+            last_of_user = step
+        step = step.tb_next
+    if last_of_user is not None:
+        last_of_user.tb_next = None

@@ -1,0 +1,301 @@
+"""What a worker does with requests: `get_ipython().kernel`.
+
+Requests of the ordered lane are run here, in the main thread, one at a time (the broker sends the next one after the
+reply). Each is a task on an event loop that never stops, in one context: background tasks go on between cells, context
+variables persist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextvars
+import getpass
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+
+from mpkernel import messages
+from mpkernel.namespace.sync import NamespaceSync
+from mpkernel.settings import WorkerSettings
+from mpkernel.wire import Codec, Json, Message, Signer, _utc_now
+from mpkernel.worker import side_requests
+from mpkernel.worker.comms import Comms
+from mpkernel.worker.inputs import Inputs
+from mpkernel.worker.interrupts import Interrupts
+from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.service import Service
+from mpkernel.worker.shell import ZMQInteractiveShell
+from mpkernel.worker.streams import Parents, Streams
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import ExecutionResult
+
+Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
+
+
+class WorkerKernel:
+    """One worker's kernel object: the shell, the loop, and the messages between them."""
+
+    implementation = "mpkernel"
+
+    def __init__(
+        self, shell: ZMQInteractiveShell, settings: WorkerSettings, worker: int, loop: asyncio.AbstractEventLoop,
+        lifeline_fd: int,
+    ) -> None:
+        self.shell = shell
+        self.loop = loop
+        self.log = logging.getLogger("mpkernel.worker")
+        self.subshell_id: str | None = None
+        self.subshell_name: str | None = None
+        self.settings = settings
+        self.parents = Parents()
+        self.interrupts = Interrupts(loop)
+        self.codec = Codec(
+            Signer(settings.key, settings.signature_scheme),
+            session=settings.session,
+            username=settings.username,
+            origin=f"w{worker}",
+        )
+        self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
+        self.streams = Streams(self.lanes, self.parents, capture_fds=settings.capture_fds)
+        self.parents.follow_threads()
+        self.inputs = Inputs(self.lanes, self.codec, lambda: self._input_parent)
+        self.service = Service(self)
+        self.comms = Comms(self)
+        self.sync = NamespaceSync(shell)
+        self.last_error: Json | None = None
+        self._context = contextvars.copy_context()
+        self._parent_message: Json = {}
+        self._input_parent: tuple[int, Json, bool] = (0, {}, False)
+        self._handlers: dict[str, Handler] = {
+            "execute_request": self._execute,
+            "comm_open": self._comm,
+            "comm_msg": self._comm,
+            "comm_close": self._comm,
+            **dict.fromkeys(side_requests.ANSWERS, self._side_request),
+        }
+        self._in_main: dict[type, Callable[[Any], None]] = {
+            messages.Request: self._on_request,
+            messages.News: self.sync.apply,
+            messages.Assign: self._on_assign,
+            messages.Exit: lambda _: self.loop.stop(),
+        }
+        builtins.input = self.inputs.input
+        getpass.getpass = self.inputs.getpass  # type: ignore[assignment]
+        shell.attach(self)
+
+    # --- messages from the broker -----------------------------------------------------------------------------------
+
+    def _on_message(self, message: messages.LaneMessage) -> None:
+        """In the IO thread."""
+        if handler := self._in_main.get(type(message)):
+            with suppress(RuntimeError):  # the loop is closed: we are on our way out
+                self.loop.call_soon_threadsafe(handler, message)
+        elif isinstance(message, messages.InputReply):
+            self.inputs.answer(message)
+        else:
+            self.service.put(message)
+
+    def _on_assign(self, message: messages.Assign) -> None:
+        self.subshell_id, self.subshell_name = message.subshell, message.name
+        self.shell.execution_count = message.execution_count + 1
+
+    def _on_request(self, request: messages.Request) -> None:
+        self.loop.create_task(self._run(request), context=self._context)
+
+    async def _run(self, request: messages.Request) -> None:
+        """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
+        message = message_of(request)
+        parent = request.output_parent or message.header
+        self.parents.set(parent)
+        content: Json | None = None
+        with self.interrupts.request():
+            self.lanes.send(messages.Started(request.seq))
+            try:
+                self._parent_message = {
+                    "header": parent,
+                    "parent_header": {},
+                    "metadata": message.metadata(),
+                    "content": message.content(),
+                    "buffers": list(message.buffers),
+                    "msg_id": message.msg_id,
+                    "msg_type": message.msg_type,
+                }
+                content = await self._handlers[message.msg_type](request, message)
+            except BaseException as error:  # not user code's: that is caught where it runs
+                self.log.exception("a %s failed", message.msg_type)
+                content = error_content(error)
+        self._reply(request, message, content)
+        if self.interrupts.terminating:
+            self.loop.stop()
+        elif message.msg_type == "execute_request":
+            self.shell.open_history()
+
+    def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
+        self.streams.drain()
+        blobs: tuple[bytes, ...] = ()
+        metadata: Json = {}
+        abort = False
+        if message.msg_type == "execute_request" and content is not None:
+            abort = content.pop("__abort__", False)
+            metadata = content.pop("__metadata__", {})
+        if message.msg_type not in side_requests.ANSWERS and (commit := self.sync.commit()):
+            self.lanes.send(commit)
+        if message.msg_type.endswith("_request") and content is not None:
+            reply = message.msg_type.removesuffix("_request") + "_reply"
+            blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
+        self.lanes.send(messages.Reply(request.seq, abort, self.shell.execution_count - 1, blobs))
+
+    # --- execute ----------------------------------------------------------------------------------------------------
+
+    async def _execute(self, request: messages.Request, message: Message) -> Json:
+        content = message.content()
+        code, silent = content.get("code", ""), bool(content.get("silent", False))
+        if not isinstance(code, str):
+            return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
+        store_history = bool(content.get("store_history", not silent)) and not silent
+        self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
+        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
+        shell = self.shell
+        shell.payload_manager.clear_payload()
+        self.last_error = None
+        if not silent:
+            self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
+        result = await self._run_cell(code, silent, store_history, message)
+        error = result.error_before_exec or result.error_in_exec
+        reply: Json = {"status": "ok"}
+        if error is not None:
+            reply = {"status": "error", **(self.last_error or error_content(error, with_traceback=True))}
+            reply["ename"] = type(error).__name__ if self.last_error is None else reply["ename"]
+        count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
+        reply["execution_count"] = count
+        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        reply["payload"] = shell.payload_manager.read_payload()
+        shell.payload_manager.clear_payload()
+        reply["__metadata__"] = {**metadata, "status": reply["status"]}
+        reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
+        self._input_parent = (0, {}, False)
+        return reply
+
+    async def _run_cell(self, code: str, silent: bool, store_history: bool, message: Message) -> ExecutionResult:
+        shell = self.shell
+        metadata = message.metadata()
+        options: Json = {
+            "store_history": store_history,
+            "silent": silent,
+            "cell_id": metadata.get("cellId") or message.header.get("cellId"),
+            "cell_meta": metadata.get("cellMeta"),
+        }
+        preprocessing_error = None
+        try:
+            with self.interrupts.window():  # input transformers are user code, too
+                transformed = shell.transform_cell(code)
+        except BaseException as error:
+            transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
+        if not shell.asyncio_runs_cells and shell.should_run_async(
+            code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
+        ):
+            with shell.default_sigint():
+                return shell.run_cell(code, **options)
+        coroutine = shell.run_cell_async(
+            code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error, **options
+        )
+        try:
+            result: ExecutionResult = await self.interrupts.drive(coroutine)
+        except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
+            shell.showtraceback()
+            from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
+
+            result = ExecutionResult(
+                ExecutionInfo(code, store_history, silent, True, options["cell_id"], transformed_cell=transformed)
+            )
+            result.execution_count = shell.execution_count - 1
+            result.error_in_exec = error
+        with suppress(KeyboardInterrupt):
+            shell.events.trigger("post_execute")
+            if not silent:
+                shell.events.trigger("post_run_cell", result)
+        return result
+
+    def _user_expressions(self, expressions: Any) -> Json:
+        if not isinstance(expressions, dict) or not expressions:
+            return {}
+        with self.interrupts.window():
+            return self.shell.user_expressions(expressions)
+
+    # --- the other requests -----------------------------------------------------------------------------------------
+
+    async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        try:
+            with self.interrupts.window():
+                return self.answer_side_request(message)
+        except KeyboardInterrupt as error:
+            return error_content(error)
+
+    def answer_side_request(self, message: Message) -> Json:
+        """Completion and the like, in the main thread or in the service thread."""
+        try:
+            return side_requests.ANSWERS[message.msg_type](self.shell, message.content())
+        except Exception as error:
+            return error_content(error)
+
+    async def _comm(self, _request: messages.Request, message: Message) -> None:
+        with self.interrupts.window():
+            try:
+                self.comms.handle(message.msg_type, self._parent_message)
+            except (Exception, KeyboardInterrupt):
+                traceback.print_exc()
+
+    # --- for the shell and for libraries ----------------------------------------------------------------------------
+
+    def publish(
+        self,
+        msg_type: str,
+        content: Json,
+        *,
+        metadata: Json | None = None,
+        buffers: Sequence[Any] | None = None,
+        topic: bytes | None = None,
+        comm: list[str] | None = None,
+    ) -> None:
+        """Send a message on iopub, under the request that the calling code belongs to."""
+        self.streams.drain()
+        blobs = self.codec.pack(
+            msg_type,
+            content,
+            parent=self.parents.get(),
+            metadata=metadata,
+            buffers=[bytes(buffer) for buffer in buffers or ()],
+            idents=[topic or f"kernel.{msg_type}".encode()],
+        )
+        self.lanes.send(messages.IOPub(comm, tuple(blobs)))
+
+    def get_parent(self, channel: str = "shell") -> Json:
+        """The request that runs or ran last, as ipykernel has it."""
+        return self._parent_message
+
+    @property
+    def comm_manager(self) -> Any:
+        """The `comm` package's manager."""
+        return self.comms.manager
+
+
+def message_of(request: messages.Request | messages.SideRequest) -> Message:
+    """The Jupyter message that `request` carries; the broker has checked it."""
+    import json
+
+    n = request.n_idents
+    header = json.loads(request.blobs[n])
+    return Message(request.blobs[:n], header, request.blobs[n:])
+
+
+def error_content(error: BaseException, *, with_traceback: bool = False) -> Json:
+    """An error reply's content."""
+    lines = traceback.format_exception(error) if with_traceback else [f"{type(error).__name__}: {error}"]
+    return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+
+

@@ -1,0 +1,197 @@
+"""The worker's IO thread: it alone owns the sockets to the broker and reads the pipes behind stdout and stderr.
+
+Any thread hands messages over with `send` (an atomic append and a wake-up), so that an interrupt can't leave a lock
+held or a message cut in half. Text written to the streams is collected: the first piece goes out at once, then what
+has come together every `FLUSH_INTERVAL`; anything else that is sent takes the text before it along, so order is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from mpkernel import messages
+from mpkernel.errors import BadMessage
+from mpkernel.settings import WorkerSettings
+from mpkernel.wire import Codec, Json
+
+log = logging.getLogger("mpkernel.worker")
+
+FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
+MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of stdout or stderr, with the header of the request it belongs to."""
+
+    name: str
+    parent: Json
+    text: str
+
+
+class WorkerLanes(threading.Thread):
+    """`on_message` is called in this thread with each message from the broker."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        worker: int,
+        codec: Codec,
+        on_message: Callable[[messages.LaneMessage], None],
+        lifeline_fd: int,
+    ) -> None:
+        super().__init__(name="mpkernel-io", daemon=True)
+        self._settings = settings
+        self._worker = worker
+        self._codec = codec
+        self._signer = settings.lane_signer()
+        self._on_message = on_message
+        self._lifeline_fd = lifeline_fd
+        self._outbox: deque[Text | tuple[list[bytes], bool] | Callable[[], None]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._text_noticed = False  # the thread knows that there is text and will look again by itself
+        self._pipes: dict[int, Callable[[], bool]] = {}
+        self._stopping = False
+        self.pid = os.getpid()
+
+    # --- for any thread -----------------------------------------------------------------------------------------------
+
+    def send(self, message: messages.LaneMessage, *, service: bool = False) -> None:
+        """Queue a message for the broker."""
+        self._outbox.append((messages.pack(message, self._signer), service))
+        self._wake()
+
+    def write(self, piece: Text) -> None:
+        """Queue text; it goes out soon, and before whatever is sent after it."""
+        self._outbox.append(piece)
+        if not self._text_noticed:
+            self._text_noticed = True
+            self._wake()
+
+    def flush(self, timeout: float = 10.0) -> None:
+        """Wait until all that was queued has been given to the socket."""
+        if os.getpid() != self.pid or threading.current_thread() is self or not self.is_alive():
+            return
+        done = threading.Event()
+        self._outbox.append(done.set)
+        self._wake()
+        done.wait(timeout)
+
+    def add_pipe(self, fd: int, read: Callable[[], bool]) -> None:
+        """Before `start`: call `read` whenever `fd` is readable; it returns False at the end of the pipe."""
+        self._pipes[fd] = read
+
+    def stop(self) -> None:
+        """Send what is queued, close the sockets, and end the thread."""
+        self._stopping = True
+        self._wake()
+        self.join(5)
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake anyway
+            os.write(self._wake_write, b"\0")
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        # Signals are for the main thread: it must be the one whose system call they end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        context: zmq.Context[Any] = zmq.Context()
+        ordered, service = (self._connect(context, kind) for kind in ("ordered", "service"))
+        poller = zmq.Poller()
+        for source in (ordered, service, self._wake_read, self._lifeline_fd, *self._pipes):
+            poller.register(source, zmq.POLLIN)
+        ordered.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
+        next_flush = 0.0
+        while not (self._stopping and not self._outbox):
+            timeout = max(0.0, (next_flush - time.monotonic()) * 1000) if self._text_noticed else None
+            ready = dict(poller.poll(timeout))
+            if self._lifeline_fd in ready:
+                os._exit(1)  # the broker is gone, and with it everyone who could want to know
+            for fd, read in list(self._pipes.items()):
+                if fd in ready and not read():
+                    poller.unregister(fd)
+                    del self._pipes[fd]
+            if self._wake_read in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            for socket in (ordered, service):
+                if socket in ready:
+                    self._receive(socket)
+            now = time.monotonic()
+            if self._outbox and (now >= next_flush or self._stopping or any(type(i) is not Text for i in self._outbox)):
+                self._send_all(ordered, service)
+                next_flush = now + FLUSH_INTERVAL
+            elif not self._outbox and now >= next_flush:
+                self._text_noticed = False
+                if self._outbox:  # written between the look and the note
+                    self._text_noticed = True
+        for socket in (ordered, service):
+            socket.close(2000)
+        context.term()
+
+    def _connect(self, context: zmq.Context[Any], kind: str) -> zmq.Socket[bytes]:
+        socket = context.socket(zmq.DEALER)
+        socket.set_hwm(0)
+        socket.reconnect_ivl = -1  # the address is gone once we are known: there's nothing to come back to
+        socket.connect(self._settings.lane(self._worker, kind))
+        return socket
+
+    def _receive(self, socket: zmq.Socket[bytes]) -> None:
+        with suppress(zmq.Again):
+            while True:
+                try:
+                    message = messages.unpack(socket.recv_multipart(zmq.NOBLOCK), self._signer)
+                except BadMessage as error:
+                    log.error("a message from the broker was dropped: %s", error)
+                    continue
+                self._on_message(message)
+
+    def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes]) -> None:
+        """Send the queue in order, joining neighbouring text of one stream and one cell."""
+        run: list[Text] = []
+        chars = 0
+        while self._outbox:
+            item = self._outbox.popleft()
+            if isinstance(item, Text):
+                joins = not run or (run[0].name == item.name and run[0].parent is item.parent)
+                if not joins or chars > MAX_STREAM_CHARS:
+                    self._send_text(ordered, run)
+                    run, chars = [], 0
+                run.append(item)
+                chars += len(item.text)
+                continue
+            if run:
+                self._send_text(ordered, run)
+                run, chars = [], 0
+            if callable(item):
+                item()
+            else:
+                frames, to_service = item
+                (service if to_service else ordered).send_multipart(frames, copy=False)
+        if run:
+            self._send_text(ordered, run)
+
+    def _send_text(self, socket: zmq.Socket[bytes], run: list[Text]) -> None:
+        first = run[0]
+        text = first.text if len(run) == 1 else "".join([piece.text for piece in run])
+        frames = self._codec.pack(
+            "stream",
+            {"name": first.name, "text": text},
+            parent=first.parent,
+            idents=[f"stream.{first.name}".encode()],
+        )
+        socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer))

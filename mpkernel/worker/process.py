@@ -1,0 +1,91 @@
+"""The life of a worker process, from its first line to its last."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from mpkernel.messages import DUMP_SIGNAL
+from mpkernel.settings import WorkerSettings
+from mpkernel.worker.app import IPKernelApp
+from mpkernel.worker.kernel import WorkerKernel
+
+# A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
+OOM_SCORE_ADJ = 500
+
+
+def build_template(settings: WorkerSettings) -> IPKernelApp:
+    """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
+    app = IPKernelApp()
+    app.load_profile(settings)
+    app.build_shell(settings)
+    gc.collect()
+    gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
+    return app
+
+
+def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
+    """Be the worker until told to exit. Never returns."""
+    _settle(settings, worker)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
+    kernel.interrupts.install()
+    app.run_startup()
+    kernel.sync.startup_done()
+    kernel.service.start()
+    kernel.lanes.start()  # says Hello
+    code = 0
+    try:
+        loop.run_forever()
+    except SystemExit as error:  # raised by a callback of the user's
+        code = error.code if isinstance(error.code, int) else 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _close(kernel)
+    sys.exit(code)
+
+
+def _settle(settings: WorkerSettings, worker: int) -> None:
+    """Make this process a worker: group, signals, standard input, what happens if the broker or the worker dies."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    if sys.platform == "linux":
+        from mpkernel.prctl import PR_SET_PDEATHSIG, prctl
+
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also while C code holds the GIL and the IO thread can't run
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(OOM_SCORE_ADJ))
+    if os.getppid() != settings.broker_pid:
+        os._exit(1)  # it died before it could matter
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    _log_to(os.dup(2))
+    dump = open(settings.dump_file(worker), "wb", buffering=0)  # noqa: SIM115: open as long as the process lives
+    faulthandler.enable(dump, all_threads=True)
+    faulthandler.register(DUMP_SIGNAL, dump, all_threads=True)
+
+
+def _log_to(fd: int) -> None:
+    """Logs go where the broker's go, not into the notebook as fd 2 soon will."""
+    stream = open(fd, "w", buffering=1)  # noqa: SIM115: open as long as the process lives
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
+
+
+def _close(kernel: WorkerKernel) -> None:
+    """The exit hooks run after this, with output still possible through the pipes' other ends."""
+    with suppress(Exception):
+        kernel.shell.history_manager.end_session()
+    kernel.streams.drain()
+    kernel.lanes.flush(1.0)

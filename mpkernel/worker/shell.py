@@ -1,0 +1,244 @@
+"""The IPython shell of a worker: where results, displays, tracebacks and pages become messages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from IPython.core import page, payloadpage
+from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from traitlets import Any as AnyTrait
+from traitlets import CBool, Instance, Type, default
+
+from mpkernel.worker.interrupts import strip_own_frames
+
+if TYPE_CHECKING:
+    from mpkernel.worker.kernel import WorkerKernel
+
+Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+class ZMQDisplayPublisher(DisplayPublisher):
+    """`display()`, `update_display()` and `clear_output()` as iopub messages."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._hooks: list[Hook] = []
+
+    def publish(  # type: ignore[override]
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        buffers: list[bytes] | None = None,
+        **_: Any,
+    ) -> None:
+        self._validate_data(data, metadata)
+        for mime, renderer in self.shell.mime_renderers.items():
+            if mime in data:
+                renderer(data[mime], (metadata or {}).get(mime))
+                return
+        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
+        self._send("update_display_data" if update else "display_data", content, buffers)
+
+    def clear_output(self, wait: bool = False) -> None:
+        self._send("clear_output", {"wait": wait})
+
+    def _send(self, msg_type: str, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        message: dict[str, Any] | None = {"msg_type": msg_type, "content": content}
+        for hook in self._hooks:
+            message = hook(message)  # type: ignore[arg-type]
+            if message is None:
+                return
+        self.shell.kernel.publish(msg_type, content, buffers=buffers)
+
+    def register_hook(self, hook: Hook) -> None:
+        """Let `hook` see, change or (by returning None) swallow each message."""
+        self._hooks.append(hook)
+
+    def unregister_hook(self, hook: Hook) -> bool:
+        """Undo `register_hook`; whether it was registered."""
+        if hook not in self._hooks:
+            return False
+        self._hooks.remove(hook)
+        return True
+
+
+class ZMQShellDisplayHook(DisplayHook):
+    """The value of a cell's last expression as an execute_result message."""
+
+    _content: dict[str, Any]
+
+    def start_displayhook(self) -> None:
+        self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
+
+    def write_output_prompt(self) -> None:
+        """The front end draws the prompt."""
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
+        self._content["data"] = format_dict
+        self._content["metadata"] = md_dict or {}
+
+    def finish_displayhook(self) -> None:
+        if self._content["data"]:
+            self.shell.kernel.publish("execute_result", self._content)
+
+
+class ZMQInteractiveShell(InteractiveShell):
+    """Named as libraries expect it: by this name they know that they are in a notebook."""
+
+    displayhook_class = Type(ZMQShellDisplayHook)
+    display_pub_class = Type(ZMQDisplayPublisher)
+    readline_use = CBool(False)
+    autoindent = CBool(False)
+    kernel = AnyTrait()
+    exiter = Instance(ZMQExitAutocall)
+    keepkernel_on_exit = None
+
+    @default("exiter")
+    def _default_exiter(self) -> ZMQExitAutocall:
+        return ZMQExitAutocall(self)
+
+    kernel: WorkerKernel
+
+    # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
+
+    def init_environment(self) -> None:
+        """What programs started from a cell should know: they write to a notebook, not to a terminal."""
+        os.environ["TERM"] = "xterm-color"
+        os.environ["CLICOLOR"] = "1"
+        os.environ["FORCE_COLOR"] = "1"
+        os.environ["CLICOLOR_FORCE"] = "1"
+        os.environ["PAGER"] = os.environ["GIT_PAGER"] = "cat"
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+    def init_hooks(self) -> None:
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
+
+    def init_history(self) -> None:
+        """In the template: nothing is opened, as a database handle doesn't survive a fork. See `open_history`."""
+        self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
+        self.configurables.append(self.history_manager)
+
+    def init_magics(self) -> None:
+        super().init_magics()
+        from mpkernel.worker.magics import KernelMagics
+
+        self.register_magics(KernelMagics)
+        self.magics_manager.register_alias("ed", "edit")
+
+    def attach(self, kernel: WorkerKernel) -> None:
+        """In the worker: from now on messages can be sent."""
+        self.kernel = kernel
+        # Hooks run user code (figures are drawn there): they can be interrupted.
+        trigger = self.events.trigger
+
+        def trigger_in_window(event: str, *args: Any, **kwargs: Any) -> None:
+            with kernel.interrupts.window():
+                trigger(event, *args, **kwargs)
+
+        self.events.trigger = trigger_in_window
+        if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
+            self.user_ns["__session__"] = session_name
+            self.user_ns_hidden["__session__"] = session_name
+
+    def open_history(self) -> None:
+        """Open the history database and move over what has been entered so far: one session for each subshell."""
+        old = self.history_manager
+        if old.enabled:
+            return
+        try:
+            manager = HistoryManager(shell=self, parent=self)
+        except Exception as error:
+            self.kernel.log.warning("history is off: %s", error)
+            old.enabled = True
+            return
+        for name in ("input_hist_parsed", "input_hist_raw", "output_hist", "output_hist_reprs", "outputs", "exceptions"):
+            setattr(manager, name, getattr(old, name))
+        for name in ("_i", "_ii", "_iii", "_i00"):
+            setattr(manager, name, getattr(old, name))
+        manager.db_input_cache = old.db_input_cache
+        self.configurables[self.configurables.index(old)] = manager
+        self.history_manager = manager
+        if manager.db_input_cache and manager.save_flag is not None:
+            manager.save_flag.set()
+
+    # --- running user code ------------------------------------------------------------------------------------------
+
+    async def run_code(self, code_obj: Any, result: Any = None, *, async_: bool = False) -> bool:
+        """As in IPython, in a window in which an interrupt raises."""
+        __tracebackhide__ = "__ipython_bottom__"
+        self.kernel.sync.ran(code_obj)
+        with self.kernel.interrupts.window():
+            return await super().run_code(code_obj, result, async_=async_)
+
+    @property
+    def asyncio_runs_cells(self) -> bool:
+        """Whether top-level await belongs to our event loop, not to ``%autoawait trio`` or another runner's."""
+        return self.trio_runner is None and self.loop_runner is self.loop_runner_map["asyncio"][0]
+
+    @contextmanager
+    def default_sigint(self) -> Iterator[None]:
+        """For runners that handle SIGINT themselves if they find Python's own handler there (trio does)."""
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, ours)
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Only the user's frames: not those of the handler that raised KeyboardInterrupt."""
+        strip_own_frames(sys.exc_info()[2] if exc_tuple is None else exc_tuple[2])
+        super().showtraceback(exc_tuple, *args, **kwargs)
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
+        self.kernel.last_error = content
+        self.kernel.publish("error", content)
+
+    def ask_exit(self) -> None:
+        """``exit`` and ``quit``: the front end ends the kernel."""
+        self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+
+    def set_next_input(self, text: str, replace: bool = False) -> None:
+        """Have the front end put `text` into the next cell, or this one."""
+        self.payload_manager.write_payload({"source": "set_next_input", "text": text, "replace": replace})
+
+    def run_cell(self, *args: Any, **kwargs: Any) -> Any:
+        """Also called by user code (``get_ipython().run_cell``), within a running loop."""
+        self._last_traceback = None
+        return super().run_cell(*args, **kwargs)
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Event loops of GUI toolkits: asyncio needs nothing, the others are not there yet."""
+        if gui not in (None, "asyncio", "inline", ""):
+            raise NotImplementedError(f"the GUI event loop {gui!r} is not integrated in mpkernel yet")
+
+    def init_virtualenv(self) -> None:
+        """The kernel runs in its environment already."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.kernel.loop
+
+
+def _text_of(value: BaseException) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<the exception's __str__ raised {type(error).__name__}>"
+
+
+InteractiveShellABC.register(ZMQInteractiveShell)

@@ -1,0 +1,89 @@
+"""Completion, inspection, completeness and history: requests that only look.
+
+An idle worker answers them in its main thread, as user code expects it; while a cell runs, the service thread does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.completer import provisionalcompleter, rectify_completions
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.tokenutil import token_at_cursor
+
+from mpkernel.wire import Json
+
+
+def _cursor(content: Json) -> tuple[str, int]:
+    code = str(content.get("code", ""))
+    cursor = content.get("cursor_pos")
+    return code, len(code) if not isinstance(cursor, int) else max(0, min(cursor, len(code)))
+
+
+def complete(shell: InteractiveShell, content: Json) -> Json:
+    """Content of a complete_reply."""
+    code, cursor = _cursor(content)
+    with provisionalcompleter():
+        found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
+    start = found[0].start if found else cursor
+    end = found[0].end if found else cursor
+    types = [
+        {"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found
+    ]
+    return {
+        "status": "ok",
+        "matches": [c.text for c in found],
+        "cursor_start": start,
+        "cursor_end": end,
+        "metadata": {"_jupyter_types_experimental": types},
+    }
+
+
+def inspect(shell: InteractiveShell, content: Json) -> Json:
+    """Content of an inspect_reply."""
+    code, cursor = _cursor(content)
+    detail = content.get("detail_level", 0)
+    omit = content.get("omit_sections", ())
+    reply: Json = {"status": "ok", "found": False, "data": {}, "metadata": {}}
+    try:
+        name = token_at_cursor(code, cursor)
+        bundle = shell.object_inspect_mime(name, detail_level=1 if detail else 0, omit_sections=omit)
+    except KeyError:
+        return reply
+    if not shell.enable_html_pager:
+        bundle.pop("text/html", None)
+    return {**reply, "found": True, "data": bundle}
+
+
+def is_complete(shell: InteractiveShell, content: Json) -> Json:
+    """Content of an is_complete_reply."""
+    status, indent = shell.input_transformer_manager.check_complete(str(content.get("code", "")))
+    return {"status": status, **({"indent": " " * (indent or 0)} if status == "incomplete" else {})}
+
+
+def history(shell: Any, content: Json) -> Json:
+    """Content of a history_reply: tail, range or search."""
+    shell.open_history()
+    manager = shell.history_manager
+    raw, output = bool(content.get("raw", True)), bool(content.get("output", False))
+    kind = content.get("hist_access_type", "tail")
+    if kind == "tail":
+        found = manager.get_tail(content.get("n", 10), raw=raw, output=output, include_latest=True)
+    elif kind == "range":
+        session, start = content.get("session", 0), content.get("start", 1)
+        found = manager.get_range(session, start, content.get("stop"), raw=raw, output=output)
+    elif kind == "search":
+        pattern, unique = content.get("pattern", "*"), bool(content.get("unique", False))
+        found = manager.search(pattern, raw=raw, output=output, n=content.get("n"), unique=unique)
+    else:
+        raise ValueError(f"hist_access_type is {kind!r}; it can be 'tail', 'range' or 'search'")
+    return {"status": "ok", "history": list(found)}
+
+
+ANSWERS: dict[str, Callable[[Any, Json], Json]] = {
+    "complete_request": complete,
+    "inspect_request": inspect,
+    "is_complete_request": is_complete,
+    "history_request": history,
+}

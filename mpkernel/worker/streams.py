@@ -1,0 +1,216 @@
+"""stdout and stderr of a worker: what Python prints, and what C code and child processes write to fds 1 and 2.
+
+Both go to the cell they belong to, in the order in which they were written. Python text is queued directly, with the
+request it belongs to (`Parents`). Fds 1 and 2 are pipes that the IO thread reads. Before Python text is queued, what
+the pipe holds by then is queued first; both readers take the pipe's lock, so nothing can overtake.
+"""
+
+from __future__ import annotations
+
+import array
+import codecs
+import fcntl
+import io
+import os
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from mpkernel.wire import Json
+from mpkernel.worker.lanes import Text, WorkerLanes
+
+READ_SIZE = 1 << 16
+
+
+class Parents:
+    """Which request an output belongs to: by context (cells and their tasks), by thread, else the current cell."""
+
+    def __init__(self) -> None:
+        self.current: Json = {}  # of the cell that runs or ran last in the main thread
+        self._by_context: ContextVar[Json] = ContextVar("mpkernel_parent")
+        self._by_thread: WeakKeyDictionary[threading.Thread, Json] = WeakKeyDictionary()
+
+    def get(self) -> Json:
+        """The header to use as parent for what the calling code puts out."""
+        parent = self._by_context.get(None)
+        if parent is not None:
+            return parent
+        if self._by_thread:
+            return self._by_thread.get(threading.current_thread(), self.current)
+        return self.current
+
+    def set(self, parent: Json) -> None:
+        """A request begins."""
+        self.current = parent
+        self._by_context.set(parent)
+
+    def follow_threads(self) -> None:
+        """From now on a thread's output belongs to the cell that started the thread."""
+        parents, start = self, threading.Thread.start
+
+        def start_and_note(thread: threading.Thread) -> None:
+            parents._by_thread[thread] = parents.get()
+            start(thread)
+
+        threading.Thread.start = start_and_note  # type: ignore[method-assign]
+
+
+class Pipe:
+    """The read end of what stands behind fd 1 or 2."""
+
+    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents) -> None:
+        self._name = name
+        self._read_end, write_end = os.pipe()
+        os.dup2(write_end, fd)
+        os.close(write_end)
+        os.set_blocking(self._read_end, False)
+        self._lanes = lanes
+        self._parents = parents
+        self._lock = threading.Lock()
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._available = array.array("i", [0])
+        lanes.add_pipe(self._read_end, self.drain)
+
+    def has_data(self) -> bool:
+        """Whether something waits to be read; costs half a microsecond."""
+        fcntl.ioctl(self._read_end, termios.FIONREAD, self._available)
+        return self._available[0] > 0
+
+    def drain(self) -> bool:
+        """Queue what has been written so far. False at the end of the pipe."""
+        with self._lock:
+            while True:
+                try:
+                    data = os.read(self._read_end, READ_SIZE)
+                except BlockingIOError:
+                    return True
+                if not data:
+                    return False
+                if text := self._decode(data):
+                    self._lanes.write(Text(self._name, self._parents.current, text))
+
+
+class OutStream(io.TextIOBase):
+    """`sys.stdout` and `sys.stderr` of the shell."""
+
+    encoding = "UTF-8"  # type: ignore[assignment]
+    errors = "backslashreplace"  # type: ignore[assignment]
+    line_buffering = True
+    closed = False  # type: ignore[assignment]
+
+    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
+        self.name = f"<{name}>"
+        self._name = name
+        self._fd = fd
+        self._lanes = lanes
+        self._parents = parents
+        self._pipe = pipe
+        self._pid = os.getpid()
+        self._hooks: list[Callable[[str], Any]] = []
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if os.getpid() != self._pid:  # forked by user code: no IO thread here, but the pipe is there
+            os.write(self._fd, text.encode(errors="backslashreplace"))
+            return len(text)
+        if self._pipe is not None and text != "\n" and self._pipe.has_data():
+            self._pipe.drain()
+        if text:
+            for hook in self._hooks:
+                hook(text)
+            self._lanes.write(Text(self._name, self._parents.get(), text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Wait until what was written has left this thread's hands: it survives the process then."""
+        if self._pipe is not None and os.getpid() == self._pid and self._pipe.has_data():
+            self._pipe.drain()
+        self._lanes.flush()
+
+    def register_hook(self, hook: Callable[[str], Any]) -> None:
+        """Call `hook` with each text that is written, as ipykernel's streams do."""
+        self._hooks.append(hook)
+
+    def unregister_hook(self, hook: Callable[[str], Any]) -> bool:
+        """Undo `register_hook`; whether it was registered."""
+        if hook not in self._hooks:
+            return False
+        self._hooks.remove(hook)
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Stays open: others print here too."""
+
+    @property
+    def buffer(self) -> io.BufferedIOBase:
+        """A binary writer onto the same stream, for code that uses ``sys.stdout.buffer``."""
+        return _Binary(self)
+
+    def reconfigure(self, **_: Any) -> None:
+        """Accepted, as `io.TextIOWrapper` has it; there is nothing to configure."""
+
+
+class _Binary(io.BufferedIOBase):
+    def __init__(self, stream: OutStream) -> None:
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data).decode("utf-8", errors="replace"))
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        """As of the stream."""
+
+
+class Streams:
+    """Redirects a worker's output, once."""
+
+    def __init__(self, lanes: WorkerLanes, parents: Parents, *, capture_fds: bool) -> None:
+        self._pipes: list[Pipe] = []
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            pipe = Pipe(name, fd, lanes, parents) if capture_fds else None
+            if pipe is not None:
+                self._pipes.append(pipe)
+            setattr(sys, name, OutStream(name, fd, lanes, parents, pipe))
+        self._libc_flush = _line_buffered_libc() if capture_fds else lambda: None
+
+    def drain(self) -> None:
+        """At the end of a cell: everything that it has written is queued."""
+        self._libc_flush()
+        for pipe in self._pipes:
+            if pipe.has_data():
+                pipe.drain()
+
+
+def _line_buffered_libc() -> Callable[[], object]:
+    """Have C's stdout write at each line, as on a terminal; returns a function that flushes it."""
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    try:
+        stdout = ctypes.c_void_p.in_dll(libc, "stdout" if sys.platform != "darwin" else "__stdoutp")
+        libc.setvbuf(stdout, None, 1, 0)  # _IOLBF
+    except ValueError:  # a libc without that symbol
+        pass
+    return lambda: libc.fflush(None)

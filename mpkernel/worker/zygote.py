@@ -1,0 +1,152 @@
+"""The zygote: a single-threaded process with IPython imported and a shell built, which forks the workers.
+
+It has no thread, no zmq context and no socket but the one to the broker, so that a fork of it is whole. It is also the
+guard: when the broker is killed, it kills what is left of the workers and removes the sockets' directory. (In its own
+process group, as front ends kill a kernel by group.)
+
+A worker must not be the zygote's child but the broker's, which reaps it. So it is forked from a process in between,
+which ends at once; the kernel then hands the worker to the broker, the nearest "subreaper" (prctl(2)). The worker waits
+until that has happened, which it sees by the end of a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from mpkernel.settings import WorkerSettings
+
+LAUNCH_FAILED = -1
+
+
+class Zygote:
+    def __init__(self, settings: WorkerSettings, sock: socket.socket, app: Any) -> None:
+        self._settings = settings
+        self._sock = sock
+        self._app = app
+        self._guarded: set[int] = set()
+
+    def serve(self) -> None:
+        """Until the broker closes the socket, or is gone."""
+        buffer = b""
+        while chunk := self._receive():
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                message = json.loads(line)
+                if message["op"] == "fork":
+                    self._fork(message["worker"])
+                elif message["op"] == "guard":
+                    self._guarded.add(message["pid"])
+                else:
+                    self._guarded.discard(message["pid"])
+        self._clean_up()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._sock.recv(65536)
+        except OSError:
+            return b""
+
+    def _clean_up(self) -> None:
+        for pid in self._guarded:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        shutil.rmtree(self._settings.directory, ignore_errors=True)
+
+    def _fork(self, worker: int) -> None:
+        pid_read, pid_write = os.pipe()
+        go_read, go_write = os.pipe()
+        try:
+            middle = os.fork()
+        except OSError:
+            middle, pid = None, LAUNCH_FAILED
+        if middle == 0:
+            self._be_in_between(worker, (pid_read, go_write), pid_write, go_read)
+        os.close(pid_write)
+        os.close(go_read)
+        if middle is not None:
+            pid = int(os.read(pid_read, 32) or str(LAUNCH_FAILED))
+            os.waitpid(middle, 0)  # now the worker is the broker's child
+        os.close(pid_read)
+        if pid != LAUNCH_FAILED:
+            self._guarded.add(pid)
+        with suppress(OSError):
+            self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
+        os.close(go_write)  # go
+
+    def _be_in_between(self, worker: int, close: tuple[int, ...], pid_write: int, go_read: int) -> None:
+        """In the process between zygote and worker, and in the worker itself: never returns."""
+        try:
+            for fd in close:
+                os.close(fd)
+            pid = os.fork()
+            if pid == 0:
+                os.close(pid_write)
+                self._be_worker(worker, go_read)
+            os.write(pid_write, str(pid).encode())
+        except OSError:
+            pass
+        finally:
+            os._exit(0)
+
+    def _be_worker(self, worker: int, go_read: int) -> None:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            self._sock.close()
+            os.read(go_read, 1)
+            os.close(go_read)
+            from mpkernel.worker.process import run
+
+            run(self._app, self._settings, worker)
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            _end(code)
+
+
+def _end(code: int) -> None:
+    """End like an interpreter does: threads, exit hooks, buffers. (`sys.exit` would unwind the zygote's frames.)"""
+    import atexit
+    import threading
+
+    with suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    with suppress(BaseException):
+        from mpkernel.worker.shell import ZMQInteractiveShell
+
+        shell = ZMQInteractiveShell.instance()
+        shell.kernel.streams.drain()
+        shell.kernel.lanes.stop()
+    os._exit(code)
+
+
+def main(settings: WorkerSettings, sock: socket.socket, *, fork: bool = True) -> None:
+    """Be the zygote, or with ``fork=False`` only the guard, until the broker is gone."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
+    app = None
+    if fork:
+        from mpkernel.worker.process import build_template
+
+        app = build_template(settings)
+    Zygote(settings, sock, app).serve()
+
+
+if __name__ == "__main__":
+    _settings, _fd, _fork = pickle.load(sys.stdin.buffer)
+    main(_settings, socket.socket(fileno=_fd), fork=_fork)

@@ -1,0 +1,149 @@
+"""Starts real kernels for tests, and fails the test if anything of one is left when it has stopped.
+
+The command is given in a kernelspec of the kernel's own sandbox, so the path is that of any front end:
+`jupyter_client.KernelManager` finds the kernelspec, makes the connection file and starts the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+from .client import Client, Json, Message, Pending, Result
+from .sandbox import GONE_WITHIN, Sandbox, is_gone, poll_until
+
+__all__ = ["KERNEL", "Client", "Gate", "Json", "Kernel", "Message", "Pending", "Result", "Sandbox", "start_kernel"]
+
+KERNEL = os.environ.get("MPKERNEL_TEST_KERNEL", "mpkernel")
+MODULES = {"mpkernel": "mpkernel", "ipykernel": "ipykernel_launcher"}
+COMMAND = [sys.executable, "-m", MODULES[KERNEL]]
+KERNELSPEC = "kernel-under-test"
+
+
+def install_kernelspec(data_folder: Path, *arguments: str) -> None:
+    """Put a kernelspec for the kernel under test into a Jupyter data folder."""
+    folder = data_folder / "kernels" / KERNELSPEC
+    folder.mkdir(parents=True)
+    spec = {
+        "argv": [*COMMAND, "-f", "{connection_file}", *arguments],
+        "display_name": "the kernel under test",
+        "language": "python",
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec))
+
+
+class Gate:
+    """A fifo at which a cell waits until the test lets it go on: cells meet by messages, not by time."""
+
+    def __init__(self, path: Path, client: Client) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self.pass_through = f"open({str(path)!r}).close()"  # code that blocks until `release`
+        self._client = client
+
+    def _try_to_open(self) -> bool:
+        try:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody waits at the gate yet
+                raise
+            return False
+        return True
+
+    def release(self) -> None:
+        """Wait until a cell waits at the gate, and let it through."""
+        self._client.wait_until(self._try_to_open, f"cell waiting at {self.path.name}")
+
+
+class Kernel(Client):
+    """A running kernel in a sandbox, and a client of it."""
+
+    def __init__(self, sandbox: Sandbox, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.sandbox = sandbox
+        install_kernelspec(sandbox.data, *arguments)
+        specs = KernelSpecManager(kernel_dirs=[str(sandbox.data / "kernels")], ensure_native_kernel=False)
+        self.manager = KernelManager(
+            kernel_name=KERNELSPEC,
+            kernel_spec_manager=specs,
+            connection_file=str(sandbox.runtime / "kernel-under-test.json"),
+        )
+        with sandbox.log.open("w") as log:
+            environment = sandbox.environment() | (env or {})
+            self.manager.start_kernel(env=environment, cwd=str(sandbox.cwd), stdout=log, stderr=log)
+        self._note_process()
+        super().__init__(self.manager.connection_file)
+        self.request("kernel_info_request")  # as every front end does first
+
+    def _note_process(self) -> None:
+        self.process = psutil.Process(self.manager.provisioner.pid)
+        self.sandbox.record([self.process])
+
+    def check_alive(self) -> None:
+        if not self.manager.is_alive():
+            raise ChildProcessError(f"the kernel has ended; its log:\n{self.sandbox.log_tail()}")
+
+    def processes(self) -> set[psutil.Process]:
+        """All live processes of the kernel: its tree, and what was re-parented."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.sandbox.record(self.process.children(recursive=True))
+        return self.sandbox.processes()
+
+    def gate(self, name: str) -> Gate:
+        return Gate(self.sandbox.cwd / name, self)
+
+    def interrupt_by_signal(self) -> None:
+        """Interrupt as jupyter_server does: SIGINT to the process group of the process it started."""
+        self.manager.interrupt_kernel()
+        self.control("kernel_info_request")  # a signal has no reply; what answers this has seen the signal
+
+    def restart(self) -> None:
+        """Restart through the kernel manager, as the button in a front end does, and connect again."""
+        self.close()
+        self.processes()
+        self.manager.restart_kernel()
+        self._note_process()
+        self.strays.clear()
+        self._open()
+
+    def shut_down(self, timeout: float = GONE_WITHIN) -> list[str]:
+        """Send `shutdown_request`, nothing else. Returns what is left of the kernel after `timeout` seconds."""
+        self.processes()
+        self.send("shutdown_request", {"restart": False}, channel="control")
+        poll_until(lambda: is_gone(self.process), timeout)
+        return self._left(timeout)
+
+    def _left(self, timeout: float = GONE_WITHIN) -> list[str]:
+        self.close()
+        still = [] if poll_until(lambda: not self.manager.is_alive(), timeout) else ["the kernel's own process"]
+        self.manager.cleanup_connection_file()
+        return still + self.sandbox.leftovers(timeout)
+
+    def stop(self) -> None:
+        """Shut down, and raise AssertionError if a process or a file is left."""
+        left = self.shut_down() if self.manager.is_alive() else self._left()
+        self.sandbox.kill_everything()
+        self.manager.cleanup_resources()
+        if left and KERNEL == "mpkernel":  # ipykernel neither ends while it is busy, nor is it ours to judge
+            raise AssertionError("left over by the kernel:\n" + "\n".join(left))
+
+
+@contextlib.contextmanager
+def start_kernel(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Kernel]:
+    """A fresh kernel with `arguments` on its command line and `env` added to its environment."""
+    with Sandbox() as sandbox:
+        try:
+            kernel = Kernel(sandbox, *arguments, env=env)
+            yield kernel
+            kernel.stop()
+        except BaseException as error:
+            error.add_note(f"the kernel's log:\n{sandbox.log_tail()}")
+            raise
