@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpkernel.errors import MPKernelError
+
 __version__ = "0.1.0.dev0"
-__all__ = ["__version__", "format_subshells", "interrupt", "live", "run", "subshells"]
+__all__ = ["MPKernelError", "__version__", "format_subshells", "interrupt", "live", "run", "subshells"]
 
 
 def _service() -> Any:
@@ -66,10 +68,12 @@ def format_subshells() -> str:
     """The table that ``%subshell`` prints; a star marks the subshell that asks."""
     import os
 
-    rows = [("", "subshell", "name", "state", "pid", "count", "cell")]
+    rows: list[tuple[str, ...]] = [("", "subshell", "name", "state", "pid", "count", "cell")]
     for row in subshells():
         star = "*" if row["pid"] == os.getpid() else ""
         cells = (row["subshell"], row["name"], row["state"], row["pid"], row["execution_count"], row["cell"])
         rows.append((star, *("" if cell is None else str(cell)[:50] for cell in cells)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

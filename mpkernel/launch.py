@@ -18,11 +18,12 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mpkernel
 from mpkernel import connection, options
@@ -47,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
         logging.basicConfig(
-            level=app.log_level, format="[mpkernel %(process)d %(levelname)s %(asctime)s] %(message)s", datefmt="%H:%M:%S"
+            level=cast(int | str, app.log_level),
+            format="[mpkernel %(process)d %(levelname)s %(asctime)s] %(message)s",
+            datefmt="%H:%M:%S",
         )
         with ExitStack() as stack:
             _run(app, stack)
@@ -124,6 +127,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         kernel_id=path.stem.removeprefix("kernel-"),
         interrupt_target=app.interrupt_target,
         stop_on_error_timeout=app.stop_on_error_timeout,
+        now=time.monotonic(),
     )
     Loop(machine, codec, sockets, launcher, settings, context, parent_fd=parent_fd).run()
 
@@ -199,7 +203,9 @@ def _bind_one(socket_: zmq.Socket[bytes], info: connection.ConnectionInfo, chann
     port = info.ports[channel]
     if info.transport == "ipc":
         if port == 0:
-            port = next(n for n in range(1, 1 << 16) if not os.path.exists(info.with_ports(**{channel: n}).url(channel)[6:]))
+            port = next(
+                n for n in range(1, 1 << 16) if not os.path.exists(info.with_ports(**{channel: n}).url(channel)[6:])
+            )
         path = info.with_ports(**{channel: port}).url(channel).removeprefix("ipc://")
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise ConnectionFileError(

@@ -14,7 +14,7 @@ from typing import Any
 from jupyter_core.paths import jupyter_config_path
 from traitlets import Bool, Enum, Float, Integer, List, Unicode
 from traitlets.config import Application, Config
-from traitlets.config.application import ConfigFileNotFound
+from traitlets.config.loader import ConfigFileNotFound
 
 import mpkernel
 from mpkernel.errors import StartError
@@ -61,9 +61,9 @@ class MPKernelApp(Application):
         config=True
     )
     parent_handle = Integer(0, help="Accepted and not used (Windows).").tag(config=True)
-    help_links = List(help="Links of the front end's Help menu: text and url each.").tag(config=True)
+    help_links: Any = List(help="Links of the front end's Help menu: text and url each.").tag(config=True)
 
-    aliases = {  # noqa: RUF012
+    aliases: Any = {  # noqa: RUF012
         ("f", "connection-file"): "MPKernelApp.connection_file",
         "ip": "MPKernelApp.ip",
         "transport": "MPKernelApp.transport",
@@ -149,5 +149,3 @@ def load(argv: list[str]) -> MPKernelApp:
     except (TraitError, ValueError) as error:
         raise StartError(f"an option can't be understood: {error}. See --help-all.") from error
     return app
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,12 +44,26 @@ def how_it_ended(returncode: int | None, reason: str = "") -> str:
     return f"exited with code {returncode}"
 
 
-def death_notice(
-    subshell: str, pid: int | None, how: str, cell: str | None, kept: list[str], lost: list[str]
-) -> str:
+def crash_excerpt(dump: str) -> str:
+    """Of what `faulthandler` wrote: the error, and the crashing thread down to the cell."""
+    lines = dump.splitlines()
+    head = next((line for line in lines if line.startswith("Fatal Python error")), "")
+    start = next((n for n, line in enumerate(lines) if line.startswith("Current thread")), len(lines))
+    frames = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("  ") or f"IPython{os.sep}core{os.sep}interactiveshell.py" in line:
+            break
+        frames.append(line)
+    return "\n".join([head, *(["most recent call first:"] if frames else []), *frames]).strip()
+
+
+def death_notice(subshell: str, pid: int | None, how: str, cell: str | None, kept: list[str], lost: list[str]) -> str:
     """What is said to the user whose cell ran in a process that died."""
-    parts = [f"the process of subshell {subshell} (pid {pid}) was {how}" if how.startswith("killed") else
-             f"the process of subshell {subshell} (pid {pid}) {how}"]
+    parts = [
+        f"the process of subshell {subshell} (pid {pid}) was {how}"
+        if how.startswith("killed")
+        else f"the process of subshell {subshell} (pid {pid}) {how}"
+    ]
     if cell is not None:
         parts.append(f" while it ran {cell[:60]!r}")
     parts.append(". The kernel and its other subshells go on; the next cell here gets a new process. ")

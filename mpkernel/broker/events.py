@@ -180,15 +180,4 @@ class Stop:
     """Every worker is gone: end the loop."""
 
 
-Action = (
-    Send
-    | ToWorker
-    | StartWorker
-    | SignalWorker
-    | SetTimer
-    | CancelTimer
-    | MeasureUsage
-    | DumpStacks
-    | Log
-    | Stop
-)
+Action = Send | ToWorker | StartWorker | SignalWorker | SetTimer | CancelTimer | MeasureUsage | DumpStacks | Log | Stop

@@ -62,7 +62,7 @@ class Lanes:
             self._watch(socket, on_readable)
 
     def _bind(self, worker: int, kind: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.set_hwm(0)
         socket.bind(self._settings.lane(worker, kind))

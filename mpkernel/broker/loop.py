@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import os
 import signal
 import time
@@ -177,11 +178,11 @@ class Loop:
                 self._watch(fd, self._read_launcher)
             self._launcher_fd = fd
 
-    def _next_timeout(self) -> float | None:
+    def _next_timeout(self) -> int | None:
         """Milliseconds until the next timer."""
         if not self._timers:
             return None
-        return max(0.0, (self._timers[0][0] - time.monotonic()) * 1000) + 0.5
+        return math.ceil(max(0.0, self._timers[0][0] - time.monotonic()) * 1000)
 
     def _set_timer(self, key: tuple[Any, ...], delay: float, callback: Callable[[], None]) -> None:
         self._timer_count += 1
@@ -354,4 +355,3 @@ class Loop:
         if self._parent_fd is not None:
             self._unwatch(self._parent_fd)
         self._event(ToldToStop("the process that started the kernel is gone"))
-

@@ -49,7 +49,15 @@ from mpkernel.broker.events import (
 from mpkernel.broker.inputs import OpenInputs
 from mpkernel.broker.ops import Ops
 from mpkernel.broker.state import MAIN, OpenInput, Request, Subshell, Worker
-from mpkernel.errors import BadMessage, Killed, SubshellDeleted, SubshellNotFound, WorkerDied, WorkerStartFailed
+from mpkernel.errors import (
+    BadMessage,
+    KernelShutdown,
+    Killed,
+    SubshellDeleted,
+    SubshellNotFound,
+    WorkerDied,
+    WorkerStartFailed,
+)
 from mpkernel.namespace.store import NamespaceStore
 from mpkernel.wire import Codec, Message
 
@@ -401,9 +409,7 @@ class Machine:
         worker.seqs.add(request.seq)
         self._side[request.seq] = (request, worker, subshell)
         idents = request.message.idents
-        forward = messages.SideRequest(
-            request.seq, request.channel, len(idents), (*idents, *request.message.frames)
-        )
+        forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
         self.act(ToWorker(worker.id, forward, service=True))
 
     def _on_comm_info(self, request: Request) -> None:
@@ -443,7 +449,7 @@ class Machine:
         asking, token, owner = self._live.pop(message.token, (None, 0, 0))
         if asking in self.workers and owner == worker.id:
             value = messages.LiveValue(token, message.error, message.blobs)
-            self.act(ToWorker(asking, value, service=True))  # type: ignore[arg-type]
+            self.act(ToWorker(asking, value, service=True))
 
     # --- stdin ------------------------------------------------------------------------------------------------------
 
@@ -546,7 +552,7 @@ class Machine:
         return aborted
 
     def _answer_all(self, subshell: Subshell, error: BaseException) -> int:
-        """Answer what `subshell` runs with `error`, what it has queued with ``aborted``; returns how many were queued."""
+        """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
         worker = subshell.worker
         if worker is not None:
             for seq in list(worker.seqs):
@@ -621,7 +627,7 @@ class Machine:
         else:
             running = subshell.running
             text = answers.death_notice(
-                subshell.label, worker.pid, how, running and running.cell, self.store.kept_names(), lost
+                subshell.label, worker.pid, how, running.cell if running else None, self.store.kept_names(), lost
             )
             error = Killed(text) if worker.ending == "killed" else WorkerDied(text)
         running, subshell.died = subshell.running, how
@@ -629,8 +635,8 @@ class Machine:
         queued = [] if stop else list(subshell.queue)
         if not stop:
             subshell.queue.clear()
-        if running is not None and event.dump:
-            error.add_note(event.dump)
+        if excerpt := answers.crash_excerpt(event.dump):
+            error.add_note(excerpt)
         self._answer_all(subshell, error)
         subshell.worker = None
         subshell.queue.extend(queued)
@@ -667,7 +673,7 @@ class Machine:
         for subshell in list(self.subshells.values()):
             if except_for is not None and except_for in subshell.queue:
                 subshell.queue.remove(except_for)
-            self._answer_all(subshell, SubshellDeleted("the kernel was shut down while this ran"))
+            self._answer_all(subshell, KernelShutdown("the kernel was shut down while this ran"))
 
     def _stop(self) -> None:
         self.stopping = True

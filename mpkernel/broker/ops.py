@@ -100,7 +100,7 @@ class Ops:
         others = [s for s in self._machine.running_cells() if s.worker is not asking]
         return others[-1] if others else None
 
-    # --- the operations: each returns its reply, or None if it will answer later ---------------------------------------
+    # --- the operations: each returns its reply, or None if it will answer later -------------------------------------
 
     def _ps(self, asker: _Asker, content: Reply) -> Reply:
         machine, now = self._machine, self._machine.now

@@ -120,7 +120,10 @@ class ZygoteConnection:
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
+        """Have it end, which it does at the end of the socket, and wait for that."""
         self._sock.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
 
 class ZygoteLauncher:
@@ -154,6 +157,8 @@ class ZygoteLauncher:
         return found
 
     def _restart(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._zygote.pid, signal.SIGKILL)  # it closed its socket; it may not have ended
         self._zygote.close()
         self._zygote = start_zygote_process(self._settings, fork=True)
         for pid in self._pids:
@@ -232,4 +237,3 @@ def signal_group(pid: int, signum: int) -> None:
     except PermissionError:  # macOS: the group holds a zombie
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signum)
-

@@ -89,7 +89,8 @@ def _told_of_kill(reply: Json) -> _Told:
     if after is not None:
         ended += f" after {after:.1f} s"
     how = str(reply.get("how") or "")
-    if exited and how and how != f"killed by SIG{sent[-1]}":  # what was to be expected goes without saying
+    expected = ("", "exited with code 0", f"killed by SIG{sent[-1]}")  # goes without saying
+    if exited and how not in expected:
         ended += f" ({how})"
     return "; ".join([f"sent {', then '.join(sent)}", ended, *_aborted(reply), *_names(reply)]), exited
 

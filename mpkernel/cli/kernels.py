@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Kernel:
 
     id: str
     path: Path
-    info: ConnectionInfo
+    info: ConnectionInfo = field(compare=False, repr=False)  # has the key
     modified_ns: int  # when the file was written, in ns since the epoch
 
 

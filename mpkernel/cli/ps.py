@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     out = sys.stdout
     form = _as_json if args.json else _as_targets if args.quiet else _as_table(out)
     if args.watch is not None:
-        return watch(look, form, args.watch, out)
+        return watch(look, form, args.watch, out, time.sleep)
     snapshot = look()
     for line in form(snapshot):
         print(line, file=out)
@@ -74,7 +74,7 @@ def watch(
     form: Format,
     interval: float,
     out: TextIO,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None],
 ) -> int:
     """Show a new snapshot every `interval` seconds; Ctrl-C ends it.
 

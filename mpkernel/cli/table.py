@@ -48,7 +48,7 @@ def _number(value: float | None, form: str = "d") -> str:
     return "" if value is None else format(value, form)
 
 
-_NAME = _Column("NAME", lambda row: text.clean(row.name or ""), need=5)
+_NAME = _Column("NAME", lambda row: text.clean(row.name or ""), need=7)
 _STATE = _Column("STATE", _state)
 _CELL = _Column("CELL", lambda row: text.clean(row.cell or ""))
 _COLUMNS = (
@@ -57,8 +57,8 @@ _COLUMNS = (
     _Column("FOR", lambda row: text.duration(row.idle_s if row.busy_s is None else row.busy_s), right=True, need=9),
     _Column("PID", lambda row: _number(row.pid), right=True, need=4),
     _Column("CPU%", lambda row: _number(row.cpu_percent, ".0f"), right=True, need=8),
-    _Column("RSS", lambda row: text.size(row.rss), right=True, need=6),
-    _Column("PRIV", lambda row: text.size(row.private), right=True, need=7),
+    _Column("RSS", lambda row: text.size(row.rss), right=True, need=5),
+    _Column("PRIV", lambda row: text.size(row.private), right=True, need=6),
     _Column("QUEUED", lambda row: _number(row.queued), right=True, need=3),
     _Column("COUNT", lambda row: _number(row.execution_count), right=True, need=2),
     _Column("AGE", lambda row: text.duration(row.age_s), right=True, need=1),
@@ -66,9 +66,9 @@ _COLUMNS = (
 
 
 def render(rows: Sequence[Row], *, width: int | None = None, colour: bool = False) -> list[str]:
-    """The lines of the table: a heading, then one for each of `rows`. `width` is in columns; None: as many as needed."""
+    """The lines of the table: a heading, then one for each of `rows`. `width` is in columns; None: what is needed."""
     targets = _targets(rows, full=width is None)
-    columns = [_Column("TARGET", lambda row: targets[row]), *_COLUMNS, _CELL]
+    columns = [_Column("TARGET", lambda row: text.clean(targets[row])), *_COLUMNS, _CELL]
     values = {column: [column.value(row) for row in rows] for column in columns}
     widths = {column: max(map(text.width, [column.title, *values[column]])) for column in columns}
     if width is not None:

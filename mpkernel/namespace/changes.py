@@ -26,7 +26,18 @@ CHECK_ALL_BUDGET = 0.01
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code|In|Out|exit|quit|get_ipython|open|__\w+__")
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range)
-_REACHES_ALL = {"eval", "exec", "globals", "locals", "vars", "get_ipython", "__import__", "setattr", "getattr", "delattr"}
+_REACHES_ALL = {
+    "eval",
+    "exec",
+    "globals",
+    "locals",
+    "vars",
+    "get_ipython",
+    "__import__",
+    "setattr",
+    "getattr",
+    "delattr",
+}
 
 
 def is_own(name: str) -> bool:
@@ -83,13 +94,13 @@ class Tracker:
         if not isinstance(value, _ATOMS):
             self._prints[name] = self._fingerprint(value)
 
-    def collect(self) -> Changes:
-        """What has changed since the last call, and take it for known."""
+    def collect(self, *, mutations: bool = True) -> Changes:
+        """What has changed since the last call, taken for known; without `mutations`: rebound and deleted names."""
         now, base = self._user_names(), self._base
         changes = Changes(deleted=[name for name in base if name not in now])
         for name in changes.deleted:
             self._prints.pop(name, None)
-        reached = self._reached(now)
+        reached = self._reached(now) if mutations else set()
         for name, value in now.items():
             rebound = base.get(name, self) is not value
             if isinstance(value, _ATOMS):
@@ -102,7 +113,8 @@ class Tracker:
                 if rebound or old is None or old.digest != fresh.digest:
                     changes.changed.append(name)
         self._base = now
-        self._ran.clear()
+        if mutations:
+            self._ran.clear()
         return changes
 
     def _fingerprint(self, value: Any) -> Fingerprint:

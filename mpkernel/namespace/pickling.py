@@ -30,7 +30,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, types.FunctionType) and obj.__globals__ is self._namespace:
             return self._function_of_namespace(obj)
         if isinstance(obj, (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)):
-            raise pickle.PicklingError(f"an open file ({getattr(obj, 'name', '?')}) lives in the process that opened it")
+            raise pickle.PicklingError(
+                f"an open file ({getattr(obj, 'name', '?')}) lives in the process that opened it"
+            )
         return super().reducer_override(obj)
 
     def _function_of_namespace(self, function: types.FunctionType) -> Any:

@@ -6,17 +6,21 @@ The plain form: at the end of a cell each changed name is pickled by itself; the
 from __future__ import annotations
 
 import logging
+import time
 import types
 from typing import Any
 
 from mpkernel.messages import Commit, News
 from mpkernel.namespace import pickling
-from mpkernel.namespace.changes import Tracker
+from mpkernel.namespace.changes import Changes, Tracker
 
 log = logging.getLogger("mpkernel.namespace")
 
 # What is larger stays with its owner: it would be copied into a message, and once more by the broker.
 MAX_PAYLOAD = 256 << 20
+
+# Statements of a cell that follow each other faster are published together (seconds).
+RELEASE_INTERVAL = 0.1
 
 
 class NamespaceSync:
@@ -25,6 +29,7 @@ class NamespaceSync:
     def __init__(self, shell: Any) -> None:
         self._namespace: dict[str, Any] = shell.user_ns
         self._tracker = Tracker(self._namespace)
+        self._committed = 0.0  # when: monotonic seconds
         self._lost: set[str] = set()  # names that we could not commit
 
     def startup_done(self) -> None:
@@ -50,9 +55,18 @@ class NamespaceSync:
             self._namespace.pop(name, None)
             self._tracker.received(name, None, deleted=True)
 
+    def release(self) -> Commit | None:
+        """After a top-level statement: names that were rebound or deleted, if the last commit isn't just over."""
+        if time.monotonic() - self._committed < RELEASE_INTERVAL:
+            return None
+        return self._commit(self._tracker.collect(mutations=False))
+
     def commit(self) -> Commit | None:
-        """What the cell changed, None if nothing."""
-        changes = self._tracker.collect()
+        """At the end of a cell: what it changed, None if nothing."""
+        return self._commit(self._tracker.collect())
+
+    def _commit(self, changes: Changes) -> Commit | None:
+        self._committed = time.monotonic()
         names: list[str] = []
         lost: list[str] = []
         blobs: list[bytes] = []

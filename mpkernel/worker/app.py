@@ -21,10 +21,17 @@ from traitlets.config import Config
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.shell import ZMQInteractiveShell
 
-CLASSES = [InteractiveShellApp, ZMQInteractiveShell, InteractiveShell, HistoryManager, IPCompleter, ProfileDir]
+CLASSES: list[Any] = [
+    InteractiveShellApp,
+    ZMQInteractiveShell,
+    InteractiveShell,
+    HistoryManager,
+    IPCompleter,
+    ProfileDir,
+]
 
 
-class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):  # type: ignore[misc]
+class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     """Sets a shell up as a kernel's, in each worker."""
 
     name = "ipython-kernel"
@@ -51,9 +58,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):  # type: ignore[
 
     def build_shell(self, settings: WorkerSettings) -> ZMQInteractiveShell:
         """The shell, without a kernel yet."""
-        self.shell = ZMQInteractiveShell.instance(
-            parent=self, profile_dir=self.profile_dir, user_ns=settings.user_ns
-        )
+        self.shell = ZMQInteractiveShell.instance(parent=self, profile_dir=self.profile_dir, user_ns=settings.user_ns)
         return self.shell
 
     def run_startup(self) -> None:

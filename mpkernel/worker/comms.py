@@ -38,8 +38,8 @@ class Comms:
                     note = [msg_type, self.comm_id, self.target_name]
                 kernel.publish(msg_type, content, metadata=metadata, buffers=buffers, topic=self.topic, comm=note)
 
-        comm.create_comm = Comm  # type: ignore[assignment]
-        comm.get_comm_manager = lambda: manager  # type: ignore[assignment]
+        comm.create_comm = Comm
+        comm.get_comm_manager = lambda: manager
 
     def handle(self, msg_type: str, message: dict[str, Any]) -> None:
         """A comm_open, comm_msg or comm_close from the front end; errors of callbacks are shown by `comm`."""

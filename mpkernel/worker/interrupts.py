@@ -111,12 +111,12 @@ class Interrupts:
                     value = yield waited_for
                     resume = coroutine.send
                 except BaseException as error:
-                    resume, value = coroutine.throw, error  # type: ignore[assignment]
+                    resume, value = coroutine.throw, error
                     if isinstance(error, asyncio.CancelledError) and self._pending is not None:
                         assert self._task is not None
                         self._task.uncancel()
                         kind, self._pending = self._pending, None
-                        value = kind()  # type: ignore[assignment]
+                        value = kind()
                 finally:
                     self._suspended = False
         finally:

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-
 from mpkernel import messages
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
@@ -43,7 +42,11 @@ class WorkerKernel:
     implementation = "mpkernel"
 
     def __init__(
-        self, shell: ZMQInteractiveShell, settings: WorkerSettings, worker: int, loop: asyncio.AbstractEventLoop,
+        self,
+        shell: ZMQInteractiveShell,
+        settings: WorkerSettings,
+        worker: int,
+        loop: asyncio.AbstractEventLoop,
         lifeline_fd: int,
     ) -> None:
         self.shell = shell
@@ -85,7 +88,7 @@ class WorkerKernel:
             messages.Exit: lambda _: self.loop.stop(),
         }
         builtins.input = self.inputs.input
-        getpass.getpass = self.inputs.getpass  # type: ignore[assignment]
+        getpass.getpass = self.inputs.getpass
         shell.attach(self)
 
     # --- messages from the broker -----------------------------------------------------------------------------------
@@ -161,21 +164,22 @@ class WorkerKernel:
         self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
         metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
         shell = self.shell
-        shell.payload_manager.clear_payload()
+        payloads: Any = shell.payload_manager
+        payloads.clear_payload()
         self.last_error = None
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
-        result = await self._run_cell(code, silent, store_history, message)
+        result: Any = await self._run_cell(code, silent, store_history, message)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
-        if error is not None:
-            reply = {"status": "error", **(self.last_error or error_content(error, with_traceback=True))}
-            reply["ename"] = type(error).__name__ if self.last_error is None else reply["ename"]
+        if error is not None:  # shown already, unless IPython printed it (exception groups)
+            shown: Json | None = self.last_error
+            reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
         reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
-        reply["payload"] = shell.payload_manager.read_payload()
-        shell.payload_manager.clear_payload()
+        reply["payload"] = payloads.read_payload()
+        payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
         self._input_parent = (0, {}, False)
@@ -200,7 +204,8 @@ class WorkerKernel:
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         ):
             with shell.default_sigint():
-                return shell.run_cell(code, **options)
+                sync_result: ExecutionResult = shell.run_cell(code, **options)
+                return sync_result
         coroutine = shell.run_cell_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error, **options
         )
@@ -225,7 +230,7 @@ class WorkerKernel:
         if not isinstance(expressions, dict) or not expressions:
             return {}
         with self.interrupts.window():
-            return self.shell.user_expressions(expressions)
+            return dict(self.shell.user_expressions(expressions))
 
     # --- the other requests -----------------------------------------------------------------------------------------
 
@@ -249,6 +254,11 @@ class WorkerKernel:
                 self.comms.handle(message.msg_type, self._parent_message)
             except (Exception, KeyboardInterrupt):
                 traceback.print_exc()
+
+    def publish_names(self) -> None:
+        """Between two statements of a cell: others may see what it has bound so far."""
+        if commit := self.sync.release():
+            self.lanes.send(commit)
 
     # --- for the shell and for libraries ----------------------------------------------------------------------------
 
@@ -297,5 +307,3 @@ def error_content(error: BaseException, *, with_traceback: bool = False) -> Json
     """An error reply's content."""
     lines = traceback.format_exception(error) if with_traceback else [f"{type(error).__name__}: {error}"]
     return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
-
-

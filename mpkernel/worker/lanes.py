@@ -8,6 +8,7 @@ has come together every `FLUSH_INTERVAL`; anything else that is sent takes the t
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -117,7 +118,7 @@ class WorkerLanes(threading.Thread):
         ordered.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
         while not (self._stopping and not self._outbox):
-            timeout = max(0.0, (next_flush - time.monotonic()) * 1000) if self._text_noticed else None
+            timeout = math.ceil(max(0.0, next_flush - time.monotonic()) * 1000) if self._text_noticed else None
             ready = dict(poller.poll(timeout))
             if self._lifeline_fd in ready:
                 os._exit(1)  # the broker is gone, and with it everyone who could want to know
@@ -144,7 +145,7 @@ class WorkerLanes(threading.Thread):
         context.term()
 
     def _connect(self, context: zmq.Context[Any], kind: str) -> zmq.Socket[bytes]:
-        socket = context.socket(zmq.DEALER)
+        socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         socket.set_hwm(0)
         socket.reconnect_ivl = -1  # the address is gone once we are known: there's nothing to come back to
         socket.connect(self._settings.lane(self._worker, kind))

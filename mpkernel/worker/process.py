@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mpkernel.messages import DUMP_SIGNAL
 from mpkernel.settings import WorkerSettings
@@ -70,14 +70,14 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
     os.dup2(null, 0)
     os.close(null)
     _log_to(os.dup(2))
-    dump = open(settings.dump_file(worker), "wb", buffering=0)  # noqa: SIM115: open as long as the process lives
+    dump = open(settings.dump_file(worker), "wb", buffering=0)  # noqa: SIM115
     faulthandler.enable(dump, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, dump, all_threads=True)
 
 
 def _log_to(fd: int) -> None:
     """Logs go where the broker's go, not into the notebook as fd 2 soon will."""
-    stream = open(fd, "w", buffering=1)  # noqa: SIM115: open as long as the process lives
+    stream = open(fd, "w", buffering=1)  # noqa: SIM115
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(stream)
@@ -86,6 +86,7 @@ def _log_to(fd: int) -> None:
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
     with suppress(Exception):
-        kernel.shell.history_manager.end_session()
+        history: Any = kernel.shell.history_manager
+        history.end_session()
     kernel.streams.drain()
     kernel.lanes.flush(1.0)

@@ -59,7 +59,8 @@ class Service:
 
     def _read(self, message: messages.ReadLive) -> None:
         namespace = self._kernel.shell.user_ns
-        error, blobs = None, ()
+        error: str | None = None
+        blobs: tuple[bytes, ...] = ()
         if message.name not in namespace:
             error = f"there is no variable {message.name!r} in subshell {self._kernel.subshell_id or 'main'}"
         else:

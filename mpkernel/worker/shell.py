@@ -45,10 +45,6 @@ class ZMQDisplayPublisher(DisplayPublisher):
         **_: Any,
     ) -> None:
         self._validate_data(data, metadata)
-        for mime, renderer in self.shell.mime_renderers.items():
-            if mime in data:
-                renderer(data[mime], (metadata or {}).get(mime))
-                return
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
         self._send("update_display_data" if update else "display_data", content, buffers)
 
@@ -92,7 +88,8 @@ class ZMQShellDisplayHook(DisplayHook):
 
     def finish_displayhook(self) -> None:
         if self._content["data"]:
-            self.shell.kernel.publish("execute_result", self._content)
+            shell: Any = self.shell
+            shell.kernel.publish("execute_result", self._content)
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -102,7 +99,6 @@ class ZMQInteractiveShell(InteractiveShell):
     display_pub_class = Type(ZMQDisplayPublisher)
     readline_use = CBool(False)
     autoindent = CBool(False)
-    kernel = AnyTrait()
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
 
@@ -110,7 +106,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def _default_exiter(self) -> ZMQExitAutocall:
         return ZMQExitAutocall(self)
 
-    kernel: WorkerKernel
+    kernel: WorkerKernel = AnyTrait()  # type: ignore[assignment]
 
     # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
 
@@ -130,7 +126,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def init_history(self) -> None:
         """In the template: nothing is opened, as a database handle doesn't survive a fork. See `open_history`."""
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
-        self.configurables.append(self.history_manager)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type]
 
     def init_magics(self) -> None:
         super().init_magics()
@@ -149,14 +145,14 @@ class ZMQInteractiveShell(InteractiveShell):
             with kernel.interrupts.window():
                 trigger(event, *args, **kwargs)
 
-        self.events.trigger = trigger_in_window
+        self.events.trigger = trigger_in_window  # type: ignore[method-assign]
         if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
             self.user_ns["__session__"] = session_name
             self.user_ns_hidden["__session__"] = session_name
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell."""
-        old = self.history_manager
+        old: Any = self.history_manager
         if old.enabled:
             return
         try:
@@ -165,12 +161,19 @@ class ZMQInteractiveShell(InteractiveShell):
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
             return
-        for name in ("input_hist_parsed", "input_hist_raw", "output_hist", "output_hist_reprs", "outputs", "exceptions"):
+        for name in (
+            "input_hist_parsed",
+            "input_hist_raw",
+            "output_hist",
+            "output_hist_reprs",
+            "outputs",
+            "exceptions",
+        ):
             setattr(manager, name, getattr(old, name))
         for name in ("_i", "_ii", "_iii", "_i00"):
             setattr(manager, name, getattr(old, name))
         manager.db_input_cache = old.db_input_cache
-        self.configurables[self.configurables.index(old)] = manager
+        self.configurables[self.configurables.index(old)] = manager  # type: ignore[call-overload]
         self.history_manager = manager
         if manager.db_input_cache and manager.save_flag is not None:
             manager.save_flag.set()
@@ -182,7 +185,9 @@ class ZMQInteractiveShell(InteractiveShell):
         __tracebackhide__ = "__ipython_bottom__"
         self.kernel.sync.ran(code_obj)
         with self.kernel.interrupts.window():
-            return await super().run_code(code_obj, result, async_=async_)
+            failed: bool = await super().run_code(code_obj, result, async_=async_)
+        self.kernel.publish_names()
+        return failed
 
     @property
     def asyncio_runs_cells(self) -> bool:
@@ -210,11 +215,15 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the front end ends the kernel."""
-        self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+        self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the front end put `text` into the next cell, or this one."""
-        self.payload_manager.write_payload({"source": "set_next_input", "text": text, "replace": replace})
+        self._write_payload({"source": "set_next_input", "text": text, "replace": replace})
+
+    def _write_payload(self, payload: dict[str, Any]) -> None:
+        manager: Any = self.payload_manager
+        manager.write_payload(payload)
 
     def run_cell(self, *args: Any, **kwargs: Any) -> Any:
         """Also called by user code (``get_ipython().run_cell``), within a running loop."""
@@ -231,6 +240,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs the cells."""
         return self.kernel.loop
 
 

@@ -28,9 +28,7 @@ def complete(shell: InteractiveShell, content: Json) -> Json:
         found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor
-    types = [
-        {"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found
-    ]
+    types = [{"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found]
     return {
         "status": "ok",
         "matches": [c.text for c in found],

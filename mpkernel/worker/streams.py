@@ -56,7 +56,7 @@ class Parents:
             parents._by_thread[thread] = parents.get()
             start(thread)
 
-        threading.Thread.start = start_and_note  # type: ignore[method-assign]
+        threading.Thread.start = start_and_note  # type: ignore[assignment]
 
 
 class Pipe:
@@ -97,10 +97,10 @@ class Pipe:
 class OutStream(io.TextIOBase):
     """`sys.stdout` and `sys.stderr` of the shell."""
 
-    encoding = "UTF-8"  # type: ignore[assignment]
-    errors = "backslashreplace"  # type: ignore[assignment]
+    encoding = "UTF-8"
+    errors = "backslashreplace"
     line_buffering = True
-    closed = False  # type: ignore[assignment]
+    closed = False
 
     def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
         self.name = f"<{name}>"

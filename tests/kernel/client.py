@@ -9,6 +9,7 @@ its one idle last, and a reply of its own type.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import time
@@ -42,6 +43,7 @@ class Message:
     channel: Channel
     raw: Json = field(repr=False)
     topic: bytes
+    number: int  # counts a client's messages in the order in which they came
 
     @property
     def type(self) -> str:
@@ -215,6 +217,7 @@ class Client:
         self.kernel_session = ""
         self.strays: list[Message] = []  # what answers no request of this client
         self._pendings: dict[str, Pending] = {}
+        self._numbers = itertools.count()
         self._open()
 
     def _open(self) -> None:
@@ -288,7 +291,7 @@ class Client:
                 idents, raw = self.session.recv(socket)
                 if raw is None:
                     break
-                self._file(Message(channel, raw, b"".join(idents or [])))
+                self._file(Message(channel, raw, b"".join(idents or []), next(self._numbers)))
         return bool(ready)
 
     def _file(self, message: Message) -> None:

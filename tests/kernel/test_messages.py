@@ -249,7 +249,7 @@ def test_iopub_welcomes_each_subscription(shared_kernel: Kernel) -> None:
     for topic in (b"", b"stream."):
         with raw_socket(shared_kernel, zmq.SUB, "iopub") as socket:
             socket.subscribe(topic)
-            idents, welcome = shared_kernel.session.recv(socket, mode=0)
+            idents, welcome = shared_kernel.session.clone().recv(socket, mode=0)
             assert idents == [topic]
             assert welcome is not None
             assert welcome["header"]["msg_type"] == "iopub_welcome"

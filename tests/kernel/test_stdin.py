@@ -21,7 +21,7 @@ def answer_all(kernel: Kernel, pendings: dict[str, Pending], *, with_parent: boo
 
     while len(answered) < len(pendings):
         kernel.wait_until(lambda: bool(unanswered()), "next input_request")
-        oldest = min(unanswered(), key=lambda name: pendings[name].input_requests[0].header["date"])
+        oldest = min(unanswered(), key=lambda name: pendings[name].input_requests[0].number)
         kernel.answer_input(pendings[oldest].input_requests[0], f"answer to {oldest}", with_parent=with_parent)
         answered.add(oldest)
 

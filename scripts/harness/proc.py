@@ -1,0 +1,110 @@
+"""What Linux says about processes: memory, CPU, context switches, open files (proc(5))."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """Fields of smaps_rollup in bytes; empty if the process is gone."""
+    fields: dict[str, int] = {}
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+            name, value, *_ = line.split()
+            fields[name.rstrip(":")] = int(value) * 1024
+    return fields
+
+
+def pss(pids: Iterable[int]) -> int:
+    """Proportional set size of all together, in bytes: shared pages are counted once."""
+    return sum(_rollup(pid).get("Pss", 0) for pid in pids)
+
+
+def private(pid: int) -> int:
+    """Bytes that would be free if this process ended."""
+    fields = _rollup(pid)
+    return fields.get("Private_Clean", 0) + fields.get("Private_Dirty", 0)
+
+
+def rss(pid: int) -> int:
+    """Resident bytes; 0 if the process is gone."""
+    return _rollup(pid).get("Rss", 0)
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """utime + stime of all together; in steps of 10 ms."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def context_switches(pids: Iterable[int]) -> int:
+    """Of all threads of all processes together. A thread that isn't woken makes none."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            for status in Path(f"/proc/{pid}/task").glob("*/status"):
+                for line in status.read_text().splitlines():
+                    if line.startswith(("voluntary_ctxt", "nonvoluntary_ctxt")):
+                        total += int(line.split()[1])
+    return total
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process point to, with numbers of pipes and sockets cut off; sorted."""
+    found = []
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.append(os.readlink(entry.path).partition(":[")[0])
+    return sorted(found)
+
+
+def wait_for_end(pids: Iterable[int], timeout: float) -> float | None:
+    """Seconds until all these processes have ended (a zombie counts as ended); None if it takes over `timeout`."""
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        poller, waiting = select.poll(), 0
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                stack.callback(os.close, fd)
+                poller.register(fd, select.POLLIN)
+                waiting += 1
+        while waiting:
+            left = timeout - (time.perf_counter() - start)
+            ended = poller.poll(left * 1000) if left > 0 else []
+            if not ended:
+                return None
+            for fd, _ in ended:
+                poller.unregister(fd)
+            waiting -= len(ended)
+    return time.perf_counter() - start
+
+
+def busy_share(seconds: float) -> float:
+    """The share of all cores' time that is not idle during the next `seconds`: 0 to 1."""
+
+    def jiffies() -> tuple[int, int]:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    total, idle = jiffies()
+    time.sleep(seconds)
+    total_now, idle_now = jiffies()
+    return 1 - (idle_now - idle) / max(1, total_now - total)
+
+
+def load() -> str:
+    """The three load averages."""
+    return " ".join(Path("/proc/loadavg").read_text().split()[:3])

@@ -1,0 +1,236 @@
+"""Results, displays, errors, payloads and history: what comes with a cell besides its text output."""
+
+from __future__ import annotations
+
+import pytest
+
+from .driver import Kernel
+
+RICH = """
+class Rich:
+    def __repr__(self): return 'plain'
+    def _repr_html_(self): return '<b>rich</b>'
+    def _repr_png_(self): return b'\\x89PNG bytes'
+    def _repr_latex_(self): return None
+"""
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_expression_is_the_result(shared_kernel: Kernel) -> None:
+    assert shared_kernel.run("1; 'two'").data == {"text/plain": "'two'"}
+    assert shared_kernel.run("'three';").data == {}
+    assert shared_kernel.run("None").data == {}
+    assert shared_kernel.run("x = 4").data == {}
+
+
+def test_results_are_kept_in_underscores_and_out(kernel: Kernel, shell: str | None) -> None:
+    for code in ("'first'", "'second'", "'third'"):
+        kernel.run(code, shell)
+    count = kernel.run("pass", shell).content["execution_count"]
+    assert kernel.value("(_, __, ___)", shell) == ("third", "second", "first")
+    assert kernel.value(f"(Out[{count - 1}], _{count - 3}, In[{count - 1}], _i{count - 2})", shell) == (
+        "third",
+        "first",
+        "'third'",
+        "'second'",
+    )
+
+
+def test_a_result_has_the_execution_count_of_its_cell(shared_kernel: Kernel) -> None:
+    result = shared_kernel.run("1")
+    count = result.content["execution_count"]
+    assert result.of_type("execute_result")[0]["execution_count"] == count
+    assert result.of_type("execute_input") == [{"code": "1", "execution_count": count}]
+    assert shared_kernel.run("1").content["execution_count"] == count + 1
+
+
+def test_rich_representations_are_offered(shared_kernel: Kernel) -> None:
+    data = shared_kernel.run(RICH + "Rich()").data
+    assert data["text/plain"] == "plain"
+    assert data["text/html"] == "<b>rich</b>"
+    assert data["image/png"].rstrip("\n") == "iVBORyBieXRlcw=="
+    assert "text/latex" not in data
+
+
+def test_a_mimebundle_carries_data_and_metadata(shared_kernel: Kernel) -> None:
+    code = (
+        "class Bundle:\n    def _repr_mimebundle_(self, **kwargs):\n"
+        "        return {'application/x-own': {'a': 1}}, {'application/x-own': {'width': 5}}\nBundle()"
+    )
+    content = shared_kernel.run(code).of_type("execute_result")[0]
+    assert content["data"]["application/x-own"] == {"a": 1}
+    assert content["metadata"] == {"application/x-own": {"width": 5}}
+
+
+def test_an_object_whose_repr_fails_is_told_of(shared_kernel: Kernel) -> None:
+    result = shared_kernel.run("class Bad:\n    def __repr__(self): raise ValueError('no repr')\nBad()")
+    assert "no repr" in result.stderr + str(result.outputs[-1].content)
+    assert shared_kernel.value("6 * 7") == 42
+
+
+def test_sys_displayhook_shows_a_result_and_may_be_replaced(shared_kernel: Kernel) -> None:
+    assert shared_kernel.run("import sys; sys.displayhook(42); None").text == "42"
+    assert shared_kernel.run("sys.displayhook(None)").data == {}
+    assert shared_kernel.run("kept = sys.displayhook\nkept.__class__.__name__").text == "'ZMQShellDisplayHook'"
+
+
+# --- displays --------------------------------------------------------------------------------------------------------
+
+
+def test_display_shows_objects_and_raw_bundles(shared_kernel: Kernel) -> None:
+    contents = shared_kernel.run(RICH + "display(Rich(), 'two')\ndisplay({'text/plain': 'three'}, raw=True)").of_type(
+        "display_data"
+    )
+    assert [content["data"]["text/plain"] for content in contents] == ["plain", "'two'", "three"]
+    assert contents[0]["data"]["text/html"] == "<b>rich</b>"
+
+
+def test_a_display_is_updated_by_its_id(shared_kernel: Kernel) -> None:
+    shown = shared_kernel.run("handle = display('first', display_id='mine')").of_type("display_data")[0]
+    assert shown["transient"] == {"display_id": "mine"}
+    for code in ("handle.update('second')", "from IPython.display import update_display; update_display('second', display_id='mine')"):
+        updated = shared_kernel.run(code).of_type("update_display_data")
+        assert [content["data"]["text/plain"] for content in updated] == ["'second'"]
+        assert updated[0]["transient"] == {"display_id": "mine"}
+
+
+def test_a_display_is_updated_from_another_subshell(kernel: Kernel) -> None:
+    child = kernel.create_subshell()
+    kernel.run("d = display('first', display_id='mine')")
+    result = kernel.run("from IPython.display import update_display; update_display('2', display_id='mine')", child)
+    assert result.of_type("update_display_data")[0]["transient"] == {"display_id": "mine"}
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_output_is_cleared(shared_kernel: Kernel, wait: bool) -> None:
+    result = shared_kernel.run(f"from IPython.display import clear_output\nprint('a')\nclear_output(wait={wait})\nprint('b')")
+    assert [message.type for message in result.outputs] == ["stream", "clear_output", "stream"]
+    assert result.of_type("clear_output") == [{"wait": wait}]
+
+
+def test_a_figure_is_shown_inline_by_its_own_cell(kernel: Kernel, shell: str | None) -> None:
+    result = kernel.run("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nNone", shell, timeout=60)
+    assert result.status == "ok", str(result)
+    assert ["image/png" in content["data"] for content in result.of_type("display_data")] == [True]
+    assert kernel.run("pass", shell).outputs == []
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_shown_and_replied_alike(kernel: Kernel, shell: str | None) -> None:
+    result = kernel.run("def f(): return 1 / 0\nf()", shell)
+    assert (result.status, result.ename, result.content["evalue"]) == ("error", "ZeroDivisionError", "division by zero")
+    assert result.error is not None
+    assert {name: result.content[name] for name in ("ename", "evalue", "traceback")} == result.error
+    assert "Cell In[1], line 2" in result.traceback
+    assert "def f(): return 1 / 0" in result.traceback
+    assert "mpkernel" not in result.traceback
+
+
+@pytest.mark.parametrize(
+    ("code", "ename"),
+    [
+        ("1 +", "SyntaxError"),
+        ("class Own(Exception): pass\nraise Own('why')", "Own"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("raise BaseException('base')", "BaseException"),
+    ],
+)
+def test_a_cell_may_fail_in_any_way(shared_kernel: Kernel, code: str, ename: str) -> None:
+    result = shared_kernel.run(code)
+    assert result.ename == ename
+    assert result.error is not None
+    assert result.error["ename"] == ename
+    assert shared_kernel.value("6 * 7") == 42
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("%no_such_magic", "no_such_magic"),
+        ("raise ExceptionGroup('several', [ValueError(1), TypeError(2)])", "several"),
+        ("class Bad(Exception):\n    def __str__(self): raise ValueError('no str')\nraise Bad", "Bad"),
+    ],
+)
+def test_what_ipython_prints_instead_of_raising_is_shown_too(shared_kernel: Kernel, code: str, said: str) -> None:
+    result = shared_kernel.run(code)
+    assert result.status == "error"
+    assert said in result.stderr + result.stdout + result.traceback
+    assert shared_kernel.value("6 * 7") == 42
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "raise SystemExit"])
+def test_system_exit_ends_the_cell_not_the_kernel(kernel: Kernel, shell: str | None, code: str) -> None:
+    assert kernel.run(code, shell).ename == "SystemExit"
+    assert kernel.value("6 * 7", shell) == 42
+
+
+# --- payloads, expressions, history -----------------------------------------------------------------------------------
+
+
+def test_a_question_mark_asks_for_the_pager(shared_kernel: Kernel) -> None:
+    payloads = shared_kernel.run("print?").content["payload"]
+    assert [payload["source"] for payload in payloads] == ["page"]
+    assert "Prints the values" in payloads[0]["data"]["text/plain"]
+    assert payloads[0]["start"] == 0
+
+
+def test_load_and_set_next_input_fill_the_next_cell(shared_kernel: Kernel) -> None:
+    (shared_kernel.sandbox.cwd / "loaded.py").write_text("loaded = 1\n")
+    payloads = shared_kernel.run("%load loaded.py").content["payload"]
+    assert [(p["source"], p["replace"]) for p in payloads] == [("set_next_input", True)]
+    assert "loaded = 1" in payloads[0]["text"]
+    payloads = shared_kernel.run("get_ipython().set_next_input('next')").content["payload"]
+    assert payloads == [{"source": "set_next_input", "text": "next", "replace": False}]
+    assert shared_kernel.run("1").content["payload"] == []
+
+
+def test_exit_asks_the_front_end_to_end_the_session(kernel: Kernel) -> None:
+    payloads = kernel.run("exit()").content["payload"]
+    assert [(p["source"], p["keepkernel"]) for p in payloads] == [("ask_exit", False)]
+    assert kernel.value("6 * 7") == 42
+
+
+def test_user_expressions_are_evaluated_after_the_cell(kernel: Kernel, shell: str | None) -> None:
+    result = kernel.run("x = 20", shell, user_expressions={"good": "x + 22", "bad": "1 / 0"})
+    expressions = result.content["user_expressions"]
+    assert expressions["good"] == {"status": "ok", "data": {"text/plain": "42"}, "metadata": {}}
+    assert expressions["bad"]["status"] == "error"
+    assert expressions["bad"]["ename"] == "ZeroDivisionError"
+    assert kernel.run("1/0", shell, user_expressions={"good": "x"}).content.get("user_expressions", {}) == {}
+
+
+def test_a_silent_cell_leaves_no_trace_but_its_effects(kernel: Kernel, shell: str | None) -> None:
+    before = kernel.run("1", shell).content["execution_count"]
+    result = kernel.run("silent = 2; silent", shell, silent=True)
+    assert result.status == "ok"
+    assert result.of_type("execute_input") == result.of_type("execute_result") == []
+    after = kernel.run("silent", shell)
+    assert (after.text, after.content["execution_count"]) == ("2", before + 1)
+    assert kernel.value("In[-2]", shell) == "silent"
+
+
+def test_a_cell_without_history_is_not_remembered(kernel: Kernel, shell: str | None) -> None:
+    kernel.run("'remembered'", shell)
+    result = kernel.run("'forgotten'", shell, store_history=False)
+    assert result.text == "'forgotten'"
+    assert kernel.value("In[-2]", shell) == "'remembered'"
+    tail = {"raw": True, "output": False, "hist_access_type": "tail", "n": 5}
+    history = kernel.request("history_request", tail, subshell=shell).content["history"]
+    assert "'forgotten'" not in [entry[2] for entry in history]
+
+
+def test_an_empty_cell_is_ok(shared_kernel: Kernel) -> None:
+    for code in ("", "   \n", "# only a comment"):
+        result = shared_kernel.run(code)
+        assert (result.status, result.outputs) == ("ok", [])
+
+
+def test_the_cell_id_and_metadata_reach_the_shell(shared_kernel: Kernel) -> None:
+    code = "get_ipython().events.register('pre_run_cell', lambda info: print(info.cell_id, info.cell_meta.get('tags')))"
+    shared_kernel.run(code)
+    assert shared_kernel.run("pass", metadata={"cellId": "abc", "tags": ["t"]}).stdout == "abc ['t']\n"
