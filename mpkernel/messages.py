@@ -52,7 +52,7 @@ class Request(LaneMessage):
     """
 
     seq: int
-    channel: str
+    channel: str | None
     n_idents: int
     output_parent: dict[str, Any] | None
     blobs: Blobs
@@ -98,7 +98,7 @@ class SideRequest(LaneMessage):
     """Like `Request`, for the service thread, while the main thread runs a cell."""
 
     seq: int
-    channel: str
+    channel: str | None
     n_idents: int
     blobs: Blobs
 

@@ -59,7 +59,7 @@ from mpkernel.errors import (
     WorkerStartFailed,
 )
 from mpkernel.namespace.store import NamespaceStore
-from mpkernel.wire import Codec, Message
+from mpkernel.wire import Codec, Message, dumps
 
 # A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
 END_GRACE = 1.0
@@ -237,14 +237,15 @@ class Machine:
         msg_type = request.message.msg_type
         parent = request.message.header_frame
         if content.get("status") == "error" and (request.is_execute or "subshell" in content.get("ename", "").lower()):
-            self.publish("error", {key: content[key] for key in ("ename", "evalue", "traceback")}, parent)
+            shown_under = dumps(request.output_parent) if request.output_parent else parent
+            self.publish("error", {key: content[key] for key in ("ename", "evalue", "traceback")}, shown_under)
         if msg_type.endswith("_request"):
             reply = msg_type.removesuffix("_request") + "_reply"
             if request.is_execute:
                 content = {"execution_count": 0, "payload": [], "user_expressions": {}, **content}
                 metadata = {"status": content["status"], "engine": self.kernel_id, **(metadata or {})}
             frames = self.codec.pack(reply, content, parent=parent, metadata=metadata, idents=request.message.idents)
-            self.act(Send(request.channel, frames))
+            self._reply(request, frames)
         self._idle(request)
 
     def _on_unknown(self, request: Request) -> None:
@@ -278,7 +279,7 @@ class Machine:
         content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": False}
         frames = self.codec.pack("execute_request", content, header=self.codec.header("execute_request"))
         message = self.codec.unpack(frames)
-        request = Request(self.number(), "none", message, self.now, output_parent=parent)
+        request = Request(self.number(), None, message, self.now, output_parent=parent)
         self._enqueue(request, subshell)
         return request
 
@@ -292,6 +293,7 @@ class Machine:
         request = subshell.queue.popleft()
         request.started = self.now
         subshell.running = request
+        worker.served = True
         self._busy(request)
         if (news := self.store.news(worker.id)) is not None:
             self.act(ToWorker(worker.id, news))
@@ -381,9 +383,13 @@ class Machine:
             self.dispatch(subshell)
 
     def _pass_reply(self, request: Request, message: messages.Reply) -> None:
-        if message.blobs and request.channel != "none":
-            self.act(Send(request.channel, [*request.message.idents, *message.blobs]))
+        if message.blobs:
+            self._reply(request, [*request.message.idents, *message.blobs])
         self._idle(request)
+
+    def _reply(self, request: Request, frames: list[bytes]) -> None:
+        if request.channel is not None:
+            self.act(Send(request.channel, frames))
 
     def _abort_queue(self, subshell: Subshell) -> int:
         """Answer all queued execute requests with ``aborted``; returns how many. Other types still run."""
@@ -635,11 +641,15 @@ class Machine:
         queued = [] if stop else list(subshell.queue)
         if not stop:
             subshell.queue.clear()
+        if running is not None and running.is_execute and not running.execute_content().get("silent"):
+            subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
         if excerpt := answers.crash_excerpt(event.dump):
             error.add_note(excerpt)
         self._answer_all(subshell, error)
         subshell.worker = None
         subshell.queue.extend(queued)
+        if worker.served and not self.stopping:  # else it may be the start that kills it: then on the next request
+            self._worker_for(subshell)
         self.dispatch(subshell)
 
     # --- timers, shutdown -------------------------------------------------------------------------------------------

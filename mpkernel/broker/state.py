@@ -17,7 +17,7 @@ class Request:
     """One request of a front end that waits or runs."""
 
     seq: int
-    channel: str
+    channel: str | None  # None: nobody waits for the reply (code that a cell had run in another subshell)
     message: Message
     received: float
     started: float | None = None  # when it was forwarded to a worker
@@ -51,6 +51,7 @@ class Worker:
     id: int
     pid: int | None = None
     ready: bool = False  # it said Hello
+    served: bool = False  # it was given a request
     subshell: Subshell | None = None
     ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
     seqs: set[int] = field(default_factory=set)  # side requests on its service lane

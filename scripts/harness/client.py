@@ -93,7 +93,9 @@ class Pending:
 class FrontEnd:
     """Connected to one kernel. `on_message` sees each message before it is filed."""
 
-    def __init__(self, connection_file: Path, on_message: Callable[[Message, Pending | None], None] | None = None) -> None:
+    def __init__(
+        self, connection_file: Path, on_message: Callable[[Message, Pending | None], None] | None = None
+    ) -> None:
         info = json.loads(connection_file.read_text())
         self.session = uuid.uuid4().hex
         self.pending: dict[str, Pending] = {}

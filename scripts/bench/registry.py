@@ -1,0 +1,109 @@
+"""What can be measured: metrics with their targets, and the functions that measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from scripts.harness.kernel import Kernel
+
+
+class Over(float):
+    """A value of which is known only that it is larger than this: the deadline came first."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Sizes that a short run makes smaller."""
+
+    trips: int = 100  # round trips whose median is one sample
+    deadline: float = 8.0  # seconds after which "it doesn't end" is the result
+    idle_seconds: float = 10.0
+    loop_seconds: float = 1.5  # of one CPU loop
+    interpreter: Mapping[str, str] = field(default_factory=dict)  # kernel's name: its Python
+
+
+class Target(Protocol):
+    """What the design promises."""
+
+    def __str__(self) -> str: ...
+
+    def share(self, mine: float, theirs: float | None) -> float | None:
+        """How much of what is allowed is used: held up to 1; None if it can't be told."""
+
+
+@dataclass(frozen=True)
+class RatioAtMost:
+    limit: float
+
+    def __str__(self) -> str:
+        return f"≤ {self.limit:g}x"
+
+    def share(self, mine: float, theirs: float | None) -> float | None:
+        return mine / theirs / self.limit if theirs else None
+
+
+@dataclass(frozen=True)
+class AtMost:
+    limit: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"≤ {self.limit:g} {self.unit}"
+
+    def share(self, mine: float, theirs: float | None) -> float | None:
+        return mine / self.limit
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    limit: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"≥ {self.limit:g} {self.unit}"
+
+    def share(self, mine: float, theirs: float | None) -> float | None:
+        return self.limit / mine if mine else None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table; values are in `unit`."""
+
+    key: str
+    title: str
+    unit: str
+    target: Target | None = None
+    note: str = ""
+
+
+Values = dict[str, float]  # by the metric's key
+Function = Callable[[Kernel, Options], Values]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    name: str
+    section: str
+    metrics: tuple[Metric, ...]
+    run: Function
+    fresh: bool  # wants a kernel that isn't started yet
+    only: str | None  # a kernel's name: the others have no such thing
+    rarely: bool  # slow and steady: a third of the repeats is enough
+
+
+REGISTRY: list[Measurement] = []
+
+
+def measures(
+    section: str, *metrics: Metric, fresh: bool = False, only: str | None = None, rarely: bool = False
+) -> Callable[[Function], Function]:
+    """Register a function that measures `metrics`; it gets a warm kernel of its own (`fresh`: one yet to start)."""
+
+    def register(function: Function) -> Function:
+        REGISTRY.append(Measurement(function.__name__, section, metrics, function, fresh, only, rarely))
+        return function
+
+    return register

@@ -1,0 +1,86 @@
+"""Runs the measurements, kernel by kernel in turn, and keeps every sample."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scripts.bench.registry import REGISTRY, Measurement, Options
+from scripts.harness import proc
+from scripts.harness.kernel import Kernel, Spec
+
+QUIET = 0.10  # the machine counts as quiet when others use less than this share of its cores
+
+
+@dataclass
+class Results:
+    """Samples and failures by metric and kernel; how much others used the machine meanwhile."""
+
+    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    busy: list[float] = field(default_factory=list)  # share of the cores in use just before each sample
+
+    def add(self, metric: str, kernel: str, value: float) -> None:
+        self.samples.setdefault((metric, kernel), []).append(value)
+
+    def fail(self, metric: str, kernel: str, reason: str) -> None:
+        self.failures.setdefault((metric, kernel), []).append(reason)
+
+
+def chosen(pattern: str | None) -> list[Measurement]:
+    """The measurements whose name, section, or a metric's key or title matches (glob or part of it)."""
+    if pattern is None:
+        return list(REGISTRY)
+    glob = pattern if any(char in pattern for char in "*?[") else f"*{pattern}*"
+    found = []
+    for measurement in REGISTRY:
+        words = [measurement.name, measurement.section]
+        words += [word for metric in measurement.metrics for word in (metric.key, metric.title)]
+        if any(fnmatch.fnmatch(word.lower(), glob.lower()) for word in words):
+            found.append(measurement)
+    return found
+
+
+def wait_for_quiet(patience: float) -> float:
+    """Wait at most `patience` seconds until nobody else uses the machine; the share in use at the end."""
+    deadline = time.monotonic() + patience
+    while (share := proc.busy_share(0.25)) > QUIET and time.monotonic() < deadline:
+        pass
+    return share
+
+
+def run(
+    measurements: Sequence[Measurement], specs: Sequence[Spec], options: Options, repeat: int, patience: float
+) -> Results:
+    """A B A B …: `repeat` samples of each measurement for each kernel that has such a thing."""
+    results = Results()
+    for number, measurement in enumerate(measurements, 1):
+        times = max(1, repeat // 3) if measurement.rarely else repeat
+        print(f"[{number}/{len(measurements)}] {measurement.name} ", end="", file=sys.stderr, flush=True)
+        for _ in range(times):
+            for spec in specs:
+                if measurement.only is None or spec.name.startswith(measurement.only):
+                    _sample(measurement, spec, options, patience, results)
+                    print(".", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    return results
+
+
+def _sample(measurement: Measurement, spec: Spec, options: Options, patience: float, results: Results) -> None:
+    with Kernel(spec) as kernel:
+        try:
+            if not measurement.fresh:
+                kernel.start()
+                kernel.warm_up()
+            results.busy.append(wait_for_quiet(patience))
+            values = measurement.run(kernel, options)
+        except Exception as error:  # a row that fails is reported, the others go on
+            print(f"\n{spec.name}: {measurement.name}: {error!r}\n{kernel.log_tail()}", file=sys.stderr)
+            for metric in measurement.metrics:
+                results.fail(metric.key, spec.name, f"{type(error).__name__}: {error}")
+            return
+    for key, value in values.items():
+        results.add(key, spec.name, value)
