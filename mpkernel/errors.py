@@ -48,10 +48,6 @@ class SubshellDeleted(MPKernelError):
     """The subshell was deleted while the request ran in it."""
 
 
-class KernelShutdown(MPKernelError):
-    """The kernel was shut down, or restarted, while the request ran."""
-
-
 class WorkerDied(MPKernelError):
     """The process of a subshell ended while it ran a request (signal, out of memory, `os._exit`)."""
 

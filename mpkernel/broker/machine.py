@@ -51,7 +51,6 @@ from mpkernel.broker.ops import Ops
 from mpkernel.broker.state import MAIN, OpenInput, Request, Subshell, Worker
 from mpkernel.errors import (
     BadMessage,
-    KernelShutdown,
     Killed,
     SubshellDeleted,
     SubshellNotFound,
@@ -557,7 +556,7 @@ class Machine:
             subshell.worker = None
         return aborted
 
-    def _answer_all(self, subshell: Subshell, error: BaseException) -> int:
+    def _answer_all(self, subshell: Subshell, error: BaseException | None) -> int:
         """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
         worker = subshell.worker
         if worker is not None:
@@ -568,7 +567,8 @@ class Machine:
         if subshell.running is not None:
             request, subshell.running = subshell.running, None
             subshell.idle_since = self.now
-            self.finish(request, {**answers.error(error), "execution_count": subshell.execution_count})
+            content = answers.aborted() if error is None else answers.error(error)
+            self.finish(request, {**content, "execution_count": subshell.execution_count})
         queued = list(subshell.queue)
         subshell.queue.clear()
         for request in queued:
@@ -683,7 +683,7 @@ class Machine:
         for subshell in list(self.subshells.values()):
             if except_for is not None and except_for in subshell.queue:
                 subshell.queue.remove(except_for)
-            self._answer_all(subshell, KernelShutdown("the kernel was shut down while this ran"))
+            self._answer_all(subshell, None)
 
     def _stop(self) -> None:
         self.stopping = True

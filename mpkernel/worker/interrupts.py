@@ -90,10 +90,15 @@ class Interrupts:
 
     def _interrupt(self, error: type[BaseException]) -> None:
         self._pending = error
-        if self._suspended and self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)  # `drive` turns it into the right error
+        if self._suspended:
+            self._loop.call_soon_threadsafe(self._wake)
         elif self._windows:
             self._raise()
+
+    def _wake(self) -> None:
+        """End the await that the cell is in; `drive` does the rest, if the cell hasn't gone on by itself meanwhile."""
+        if self._pending is not None and self._suspended and self._task is not None:
+            self._task.cancel()
 
     @types.coroutine
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -108,17 +113,16 @@ class Interrupts:
                     return stop.value
                 self._suspended = True
                 try:
-                    value = yield waited_for
-                    resume = coroutine.send
+                    resume, value = coroutine.send, (yield waited_for)
                 except BaseException as error:
                     resume, value = coroutine.throw, error
-                    if isinstance(error, asyncio.CancelledError) and self._pending is not None:
-                        assert self._task is not None
-                        self._task.uncancel()
-                        kind, self._pending = self._pending, None
-                        value = kind()
                 finally:
                     self._suspended = False
+                if self._pending is not None:
+                    if isinstance(value, asyncio.CancelledError) and self._task is not None:
+                        self._task.uncancel()
+                    kind, self._pending = self._pending, None
+                    resume, value = coroutine.throw, kind()
         finally:
             self._task = None
 

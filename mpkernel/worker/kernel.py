@@ -12,6 +12,8 @@ import builtins
 import contextvars
 import getpass
 import logging
+import os
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -132,6 +134,9 @@ class WorkerKernel:
             except BaseException as error:  # not user code's: that is caught where it runs
                 self.log.exception("a %s failed", message.msg_type)
                 content = error_content(error)
+        if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
+            sys.stdout.flush()
+            os._exit(0)
         self._reply(request, message, content)
         if self.interrupts.terminating:
             self.loop.stop()

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
+# The first worker imports what tracebacks and completion need after this many seconds: not while the kernel starts.
+WARM_UP_DELAY = 0.5
+
+
 class Service:
     """`put` is called by the IO thread; `ask` by user code, in any thread."""
 
@@ -37,8 +41,12 @@ class Service:
             self._inbox.put(message)
 
     def _serve(self) -> None:
-        while True:
+        try:
+            message = self._inbox.get(timeout=WARM_UP_DELAY)
+        except queue.Empty:
+            self._kernel.shell.warm_up()
             message = self._inbox.get()
+        while True:
             try:
                 if isinstance(message, messages.SideRequest):
                     self._answer(message)
@@ -46,6 +54,7 @@ class Service:
                     self._read(message)
             except BaseException:
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
+            message = self._inbox.get()
 
     def _answer(self, request: messages.SideRequest) -> None:
         from mpkernel.worker.kernel import message_of

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.completer import provisionalcompleter
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.history import HistoryManager
@@ -101,6 +102,7 @@ class ZMQInteractiveShell(InteractiveShell):
     autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
+    warm = False
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -134,6 +136,18 @@ class ZMQInteractiveShell(InteractiveShell):
 
         self.register_magics(KernelMagics)
         self.magics_manager.register_alias("ed", "edit")
+
+    def warm_up(self) -> None:
+        """Import what the first traceback and the first completion would (some 100 ms), once."""
+        if self.warm:
+            return
+        self.warm = True
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+        with provisionalcompleter():
+            list(self.Completer.completions("prin", 4))
 
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""

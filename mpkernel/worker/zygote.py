@@ -11,6 +11,7 @@ until that has happened, which it sees by the end of a pipe.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -80,6 +81,9 @@ class Zygote:
         with suppress(OSError):
             self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
         os.close(go_write)  # go
+        if self._app is not None and not self._app.shell.warm:
+            self._app.shell.warm_up()  # the first worker had to be there soon; the others find it done
+            gc.freeze()
 
     def _be_in_between(self, worker: int, close: tuple[int, ...], pid_write: int, go_read: int) -> None:
         """In the process between zygote and worker, and in the worker itself: never returns."""
