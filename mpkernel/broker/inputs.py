@@ -1,8 +1,9 @@
 """Who waits for the user to type, and whose answer is whose.
 
 An answer finds its request by the input_request it answers (``parent_header``, as JupyterLab sends it), else by
-``subshell_id``, else it is for the oldest open request of that client. A client that never sends a ``subshell_id`` key
-shows one prompt at a time and may answer without a parent: its requests are shown one after the other.
+``subshell_id``, else it is for the oldest open request of that client; but what answers an input_request that is no
+longer open answers no other. A client that never sends a ``subshell_id`` key shows one prompt at a time and may answer
+without a parent: its requests are shown one after the other.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ class OpenInputs:
     def answer(self, message: Message) -> tuple[OpenInput | None, list[OpenInput]]:
         """The request that `message` answers, None if there's none; and what is to be shown now."""
         mine = [entry for entry in self._open if entry.shown and entry.request.message.idents == message.idents]
-        parent = message.parent_header().get("msg_id")
-        subshell = message.subshell_id
-        entry = (
-            next((e for e in self._open if e.shown and e.msg_id == parent), None)
-            or next((e for e in mine if parent and e.request.message.msg_id == parent), None)
-            or next((e for e in mine if subshell and e.request.message.subshell_id == subshell), None)
-            or next(iter(mine), None)
-        )
+        header = message.parent_header()
+        parent, subshell = header.get("msg_id"), message.subshell_id
+        entry = next((e for e in self._open if e.shown and e.msg_id == parent), None)
+        if entry is None and header.get("msg_type") != "input_request":
+            entry = (
+                next((e for e in mine if parent and e.request.message.msg_id == parent), None)
+                or next((e for e in mine if subshell and e.request.message.subshell_id == subshell), None)
+                or next(iter(mine), None)
+            )
         if entry is None:
             return None, []
         self._open.remove(entry)

@@ -294,6 +294,8 @@ class Machine:
         subshell.running = request
         worker.served = True
         self._busy(request)
+        if request.message.msg_type in ("comm_open", "comm_close"):
+            self._note_comm(request, worker)
         if (news := self.store.news(worker.id)) is not None:
             self.act(ToWorker(worker.id, news))
         idents = request.message.idents
@@ -428,16 +430,32 @@ class Machine:
 
     def _on_comm(self, request: Request) -> None:
         """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
-        comm_id = request.message.content().get("comm_id")
-        owner, _ = self.comms.get(str(comm_id), (None, ""))
+        comm_id = str(request.message.content().get("comm_id"))
+        owner, _ = self.comms.get(comm_id, (None, ""))
         if owner is None:
-            subshell = self._subshell_of(request)  # opened by the front end, or unknown: the worker says so
+            subshell = self._opening(comm_id) or self._subshell_of(request)  # unknown: the worker says so
         elif owner.subshell is None or owner.ending:
             self._answer(request, {})
             return
         else:
             subshell = owner.subshell
         self._enqueue(request, subshell)
+
+    def _opening(self, comm_id: str) -> Subshell | None:
+        """The subshell in whose queue the comm_open of a front end waits."""
+        for subshell in self.subshells.values():
+            for request in subshell.queue:
+                if request.message.msg_type == "comm_open" and request.content().get("comm_id") == comm_id:
+                    return subshell
+        return None
+
+    def _note_comm(self, request: Request, worker: Worker) -> None:
+        """What a front end opens belongs to the worker that is about to hear of it; what it closes, to nobody."""
+        match request.message.msg_type, request.content():
+            case "comm_open", {"comm_id": str(comm_id), "target_name": str(target)}:
+                self.comms[comm_id] = (worker, target)
+            case "comm_close", {"comm_id": str(comm_id)}:
+                self.comms.pop(comm_id, None)
 
     def _on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
         owner = self._ops.find_owner(worker, message.subshell)
@@ -451,8 +469,11 @@ class Machine:
         self.act(ToWorker(owner.worker.id, messages.ReadLive(token, message.name), service=True))
 
     def _on_live_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
-        asking, token, owner = self._live.pop(message.token, (None, 0, 0))
-        if asking in self.workers and owner == worker.id:
+        asking, token, owner = self._live.get(message.token, (0, 0, 0))
+        if owner != worker.id:
+            return
+        del self._live[message.token]
+        if asking in self.workers:
             value = messages.LiveValue(token, message.error, message.blobs)
             self.act(ToWorker(asking, value, service=True))
 
@@ -471,8 +492,8 @@ class Machine:
 
     def _on_input_reply(self, message: Message) -> None:
         try:
-            entry, to_show = self.inputs.answer(message)
             value = message.content().get("value", "")
+            entry, to_show = self.inputs.answer(message)
         except BadMessage as error:
             self.act(Log("warning", f"an input_reply was dropped: {error}"))
             return
@@ -501,6 +522,7 @@ class Machine:
             self.interrupt(self.main)
             return
         current = [s for s in self.subshells.values() if s.current is not None]
+        current = [s for s in current if s.current.is_execute] or current  # type: ignore[union-attr]
         current.sort(key=lambda s: (s.current.started or s.current.received, s.current.seq))  # type: ignore[union-attr]
         if self.interrupt_target == "latest" and current:
             fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
@@ -637,11 +659,12 @@ class Machine:
             )
             error = Killed(text) if worker.ending == "killed" else WorkerDied(text)
         running, subshell.died = subshell.running, how
-        stop = running is not None and running.execute_content().get("stop_on_error", True)
+        # A kill has aborted what was queued by then; what came later was meant for the new process.
+        stop = running is not None and worker.ending != "killed" and running.content().get("stop_on_error", True)
         queued = [] if stop else list(subshell.queue)
         if not stop:
             subshell.queue.clear()
-        if running is not None and running.is_execute and not running.execute_content().get("silent"):
+        if running is not None and running.is_execute and not running.content().get("silent"):
             subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
         if excerpt := answers.crash_excerpt(event.dump):
             error.add_note(excerpt)

@@ -44,7 +44,7 @@ class Ops:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._kills: dict[int, tuple[_Asker, KillJob]] = {}  # worker id
-        self._dumps: dict[int, _Asker] = {}
+        self._dumps: dict[int, tuple[_Asker, int]] = {}  # token: who asked, worker id
         self._table: dict[str, Callable[[_Asker, Reply], Reply | None]] = {
             "ps": self._ps,
             "interrupt": self._interrupt,
@@ -56,9 +56,10 @@ class Ops:
         }
 
     def on_request(self, request: Request) -> None:
-        """``mpkernel_request`` on the control channel."""
+        """``mpkernel_request`` on the control channel. Raises BadMessage."""
+        content = request.message.content()
         self._machine._busy(request)
-        self._perform(_Asker(self._machine, request, None), request.message.content())
+        self._perform(_Asker(self._machine, request, None), content)
 
     def on_op(self, worker: Worker, message: messages.Op) -> None:
         """The same, from a cell."""
@@ -67,6 +68,8 @@ class Ops:
 
     def _perform(self, asker: _Asker, content: Reply) -> None:
         try:
+            if self._machine.stopping:
+                raise RequestFailed("the kernel is shutting down")
             perform = self._table.get(str(content.get("op")))
             if perform is None:
                 known = ", ".join(self._table)
@@ -149,9 +152,11 @@ class Ops:
 
     def _run(self, asker: _Asker, content: Reply) -> Reply:
         """Queue code in a subshell, making one with that name if need be; output goes to the asking cell."""
-        code, wanted = content.get("code"), content.get("subshell")
+        code, wanted, parent = content.get("code"), content.get("subshell"), content.get("parent")
         if not isinstance(code, str) or not isinstance(wanted, str):
             raise BadMessage("run needs 'code' and 'subshell'")
+        if not isinstance(parent, (dict, type(None))):
+            raise BadMessage(f"the parent of what is run must be a message header, not {parent!r}")
         machine = self._machine
         subshell = machine.find(wanted) or next((s for s in machine.subshells.values() if s.name == wanted), None)
         if subshell is None:
@@ -159,7 +164,7 @@ class Ops:
             subshell = next(s for s in machine.subshells.values() if s.name == wanted)
         if subshell.worker is not None and subshell.worker is content.get("from"):
             raise RequestFailed("a cell can't queue code in its own subshell")
-        machine.submit(subshell, code, content.get("parent"))
+        machine.submit(subshell, code, parent)
         return {"subshell": subshell.label}
 
     # --- kill ---------------------------------------------------------------------------------------------------------
@@ -195,7 +200,9 @@ class Ops:
             self._kills[worker_id][1].sent.append("KILL")
 
     def on_gone(self, worker: Worker, how: str) -> None:
-        """A process ended: the kill that waited for it is answered."""
+        """A process ended: who waited for that, or for its stacks, is answered."""
+        for token in [token for token, (_, of) in self._dumps.items() if of == worker.id]:
+            self._answer_trace(token, f"the process has ended ({how})\n")
         if worker.id in self._kills:
             asker, job = self._kills.pop(worker.id)
             after = self._machine.now - job.started
@@ -218,9 +225,14 @@ class Ops:
         if subshell.worker is None or not subshell.worker.ready:
             return {"text": f"subshell {subshell.label} has no process at the moment\n"}
         token = self._machine.number()
-        self._dumps[token] = asker
+        self._dumps[token] = (asker, subshell.worker.id)
         self._machine.act(DumpStacks(token, subshell.worker.id))
         return None
 
     def on_stacks(self, event: StacksDumped) -> None:
-        self._dumps.pop(event.token).answer({"status": "ok", "text": event.text})
+        self._answer_trace(event.token, event.text)
+
+    def _answer_trace(self, token: int, text: str) -> None:
+        if token in self._dumps:
+            asker, _ = self._dumps.pop(token)
+            asker.answer({"status": "ok", "text": text})

@@ -30,7 +30,7 @@ class Request:
     def is_execute(self) -> bool:
         return self.message.msg_type == "execute_request"
 
-    def execute_content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """The content, or an empty dict if it can't be parsed (the worker reports that)."""
         try:
             return self.message.content()
@@ -40,7 +40,7 @@ class Request:
     @property
     def cell(self) -> str | None:
         """First line of the code, for people."""
-        code = self.execute_content().get("code") if self.is_execute else None
+        code = self.content().get("code") if self.is_execute else None
         return next((line for line in code.splitlines() if line.strip()), "") if isinstance(code, str) else None
 
 

@@ -16,7 +16,7 @@ from mpkernel.cli import kernels, table
 from mpkernel.cli.output import complain
 from mpkernel.cli.rows import DEAD, Row, pids_of, rows_of
 from mpkernel.cli.survey import NOTHING, Memory, Standing, shown, survey
-from mpkernel.cli.text import clean, count
+from mpkernel.cli.text import clean, count, cut
 from mpkernel.cli.usage import Meter
 
 _CLEAR, _HOME = "\x1b[2J", "\x1b[H"
@@ -88,7 +88,8 @@ def watch(
             snapshot = look()
             lines = form(snapshot)
             if on_screen:
-                _redraw([*lines, "", *map(clean, snapshot.problems)], out)
+                columns = shutil.get_terminal_size().columns
+                _redraw([*lines, "", *(cut(clean(problem), columns) for problem in snapshot.problems)], out)
             else:
                 out.writelines(f"{line}\n" for line in lines)
                 out.flush()

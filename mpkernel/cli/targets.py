@@ -109,12 +109,13 @@ def choose_subshell(word: str | None, report: Report) -> Target:
 
 
 def described(reports: Iterable[Report]) -> list[str]:
-    """Every target in `reports`, with its name."""
-    return [
-        _described(report.kernel, str(row["subshell"]), row.get("name"))
-        for report in reports
-        for row in report.subshells
-    ]
+    """Every target in `reports`, with its name, and the kernels that don't tell theirs."""
+    lines = []
+    for report in reports:
+        if report.standing is Standing.SILENT:
+            lines.append(f"{report.kernel.id} (not answering)")
+        lines += [_described(report.kernel, str(row["subshell"]), row.get("name")) for row in report.subshells]
+    return lines
 
 
 def _described(kernel: Kernel, subshell: str, name: str | None) -> str:

@@ -24,7 +24,8 @@ from mpkernel.namespace import pickling
 CHECK_ALL_BUDGET = 0.01
 
 # IPython's own names. A user's `_cfg` is not one of them.
-_OWN = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code|In|Out|exit|quit|get_ipython|open|__\w+__")
+_OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
+_OWN_UNDERSCORED = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code|__\w+__")
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range)
 _REACHES_ALL = {
     "eval",
@@ -42,7 +43,7 @@ _REACHES_ALL = {
 
 def is_own(name: str) -> bool:
     """Whether `name` is IPython's or Python's own, not the user's."""
-    return _OWN.fullmatch(name) is not None
+    return name in _OWN or (name[:1] == "_" and _OWN_UNDERSCORED.fullmatch(name) is not None)
 
 
 @dataclass(slots=True)
@@ -72,11 +73,13 @@ class Tracker:
     def rebase(self) -> None:
         """Take the namespace as it is for unchanged."""
         self._base = self._user_names()
+        values = self._base.items()
+        self._prints = {name: self._fingerprint(value) for name, value in values if not isinstance(value, _ATOMS)}
 
     def _user_names(self) -> dict[str, Any]:
         while True:
             try:
-                return {name: value for name, value in self._namespace.items() if not is_own(name)}
+                return {k: v for k, v in self._namespace.items() if isinstance(k, str) and not is_own(k)}
             except RuntimeError:  # a thread added a name meanwhile
                 continue
 

@@ -67,6 +67,13 @@ def test_interrupt_without_targets_when_something_runs_lists_what_there_is(kerne
     assert outcome.err.splitlines() == ["mpkernel: which TARGET? There are:", "  one/main"]
 
 
+def test_a_kernel_that_does_not_answer_is_among_what_there_is(kernels: Kernels, mpkernel: Shell) -> None:
+    kernels.silent("hung")
+    outcome = mpkernel("interrupt", "--timeout", "0.1")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[1:] == ["  hung (not answering)"]
+
+
 # --- several targets ----------------------------------------------------------------------------------------------
 
 

@@ -324,9 +324,9 @@ def test_watch_asks_a_kernel_only_once_who_it_is(kernels: Kernels, monkeypatch: 
 
 
 def test_watch_draws_over_the_last_frame_on_a_terminal(terminal: Terminal) -> None:
-    snapshot = ps.Snapshot([Row("one", "/one", "main", state="idle")], ["kernel two is silent"], failed=True)
+    snapshot = ps.Snapshot([Row("one", "/one", "main", state="idle")], ["kernel two is silent" + " " * 99], failed=True)
     assert ps.watch(lambda: snapshot, lambda s: ["TABLE"], 2, terminal, CtrlC(rounds=2)) == 0
-    frame = "\x1b[HTABLE\x1b[K\n\x1b[K\nkernel two is silent\x1b[K\n\x1b[J"
+    frame = "\x1b[HTABLE\x1b[K\n\x1b[K\nkernel two is silent" + " " * 59 + "…\x1b[K\n\x1b[J"
     assert terminal.getvalue() == "\x1b[2J" + frame * 2
 
 
