@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import mpkernel
-from mpkernel import connection, options
+from mpkernel import connection, logs, options
 from mpkernel.errors import ConnectionFileError, StartError, UnsupportedPlatform
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Signer
@@ -47,11 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
-        logging.basicConfig(
-            level=cast(int | str, app.log_level),
-            format="[mpkernel %(process)d %(levelname)s %(asctime)s] %(message)s",
-            datefmt="%H:%M:%S",
-        )
+        logs.to_fd(2, cast(int | str, app.log_level))
         with ExitStack() as stack:
             _run(app, stack)
     except StartError as error:
@@ -87,6 +83,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         connection_file=str(path),
         config=app.shell_config(),
         profile=app.profile,
+        log_level=cast(int | str, app.log_level),
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)

@@ -25,6 +25,7 @@ class WorkerSettings:
     config: dict[str, Any] = field(default_factory=dict)
     profile: str = "default"
     extra_config_file: str = ""
+    log_level: int | str = 30
     capture_fds: bool = True
     user_ns: dict[str, Any] | None = None
 

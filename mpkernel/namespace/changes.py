@@ -63,8 +63,8 @@ class Changes:
 class Tracker:
     """Watches one namespace, an exact dict."""
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: dict[Any, Any]) -> None:
+        self._namespace = namespace  # user code may put in keys that are no names
         self._base: dict[str, Any] = {}  # what each name was bound to when last looked at; holds the objects alive
         self._prints: dict[str, Fingerprint] = {}
         self._ran: list[types.CodeType] = []

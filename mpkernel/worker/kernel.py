@@ -196,8 +196,8 @@ class WorkerKernel:
         options: Json = {
             "store_history": store_history,
             "silent": silent,
-            "cell_id": metadata.get("cellId") or message.header.get("cellId"),
-            "cell_meta": metadata.get("cellMeta"),
+            "cell_id": metadata.get("cellId"),
+            **({"cell_meta": metadata} if shell.takes_cell_meta else {}),
         }
         preprocessing_error = None
         try:

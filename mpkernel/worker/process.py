@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
-import logging
 import os
 import signal
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp
@@ -69,18 +69,10 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    _log_to(os.dup(2))
+    logs.to_fd(os.dup(2), settings.log_level)  # fd 2 will soon be the notebook's
     dump = open(settings.dump_file(worker), "wb", buffering=0)  # noqa: SIM115
     faulthandler.enable(dump, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, dump, all_threads=True)
-
-
-def _log_to(fd: int) -> None:
-    """Logs go where the broker's go, not into the notebook as fd 2 soon will."""
-    stream = open(fd, "w", buffering=1)  # noqa: SIM115
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(stream)
 
 
 def _close(kernel: WorkerKernel) -> None:

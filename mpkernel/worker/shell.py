@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
@@ -191,6 +192,11 @@ class ZMQInteractiveShell(InteractiveShell):
         self.history_manager = manager
         if manager.db_input_cache and manager.save_flag is not None:
             manager.save_flag.set()
+
+    @property
+    def takes_cell_meta(self) -> bool:
+        """Newer IPythons hand a cell's metadata to its hooks."""
+        return "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
 
     # --- running user code ------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from mpkernel import logs
 from mpkernel.settings import WorkerSettings
 
 LAUNCH_FAILED = -1
@@ -143,6 +144,7 @@ def main(settings: WorkerSettings, sock: socket.socket, *, fork: bool = True) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
+    logs.to_fd(2, settings.log_level)
     app = None
     if fork:
         from mpkernel.worker.process import build_template
