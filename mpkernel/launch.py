@@ -66,6 +66,7 @@ def _check_platform() -> None:
 
 def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
+    parent_fd = _watch_parent()
     path, info, ours = _connection(app)
     directory = stack.enter_context(_socket_directory())
     lifeline_read, lifeline_write = os.pipe()  # workers see EOF when the broker is gone
@@ -90,7 +91,6 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     if method not in ("fork", "spawn"):
         raise StartError(f"MPKERNEL_START is {method!r}; it can be 'fork' or 'spawn'")
     zygote = _fork_zygote(settings, (lifeline_write,)) if method == "fork" else None
-    parent_fd = _watch_parent()
 
     # From here on: the broker. What is imported now, the zygote has not had to wait for.
     import zmq
@@ -273,11 +273,14 @@ def _fork_zygote(settings: WorkerSettings, close: tuple[int, ...]) -> tuple[sock
 def _watch_parent() -> int | None:
     """A file descriptor that becomes readable when the front end that started the kernel is gone.
 
-    Only if one did: jupyter_client says so with JPY_PARENT_PID. A kernel started by hand outlives its shell.
+    Only if one did: jupyter_client says so with JPY_PARENT_PID. A kernel started by hand outlives its shell. Raises
+    StartError if the front end is gone already.
     """
-    parent = os.getppid()
-    if "JPY_PARENT_PID" not in os.environ or parent == 1 or not hasattr(os, "pidfd_open"):
+    parent, front_end = os.getppid(), os.environ.get("JPY_PARENT_PID")
+    if front_end is None or not hasattr(os, "pidfd_open"):
         return None
+    if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
+        raise StartError(f"the process that started this kernel ({front_end}) is gone already")
     with suppress(OSError):
         return os.pidfd_open(parent)
     return None
