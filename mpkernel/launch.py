@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -66,7 +66,7 @@ def _check_platform() -> None:
 
 def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
-    parent_fd = _watch_parent()
+    parent = _parent()
     path, info, ours = _connection(app)
     directory = stack.enter_context(_socket_directory())
     lifeline_read, lifeline_write = os.pipe()  # workers see EOF when the broker is gone
@@ -126,7 +126,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),
     )
-    Loop(machine, codec, sockets, launcher, settings, context, parent_fd=parent_fd).run()
+    Loop(machine, codec, sockets, launcher, settings, context, parent=parent).run()
 
 
 def _username() -> str:
@@ -270,20 +270,18 @@ def _fork_zygote(settings: WorkerSettings, close: tuple[int, ...]) -> tuple[sock
     return ours, pid
 
 
-def _watch_parent() -> int | None:
-    """A file descriptor that becomes readable when the front end that started the kernel is gone.
+def _parent() -> int | None:
+    """The process that started the kernel, if the kernel should end with it.
 
-    Only if one did: jupyter_client says so with JPY_PARENT_PID. A kernel started by hand outlives its shell. Raises
-    StartError if the front end is gone already.
+    Only if a front end did: jupyter_client says so with JPY_PARENT_PID. A kernel started by hand outlives its shell.
+    Raises StartError if the front end is gone already.
     """
     parent, front_end = os.getppid(), os.environ.get("JPY_PARENT_PID")
-    if front_end is None or not hasattr(os, "pidfd_open"):
+    if front_end is None:
         return None
     if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
         raise StartError(f"the process that started this kernel ({front_end}) is gone already")
-    with suppress(OSError):
-        return os.pidfd_open(parent)
-    return None
+    return parent
 
 
 def _become_subreaper() -> None:

@@ -59,6 +59,8 @@ log = logging.getLogger("mpkernel.broker")
 BATCH = 256
 # A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
 DRAIN_LIMIT = 0.5
+# Without pidfds: look so often whether the parent is still there.
+PARENT_LOOK = 1.0
 # faulthandler's dump has no end mark: it's complete when the file has been still for this long.
 DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
 
@@ -75,7 +77,7 @@ class Loop:
         settings: WorkerSettings,
         context: zmq.Context[Any],
         *,
-        parent_fd: int | None = None,
+        parent: int | None = None,
     ) -> None:
         self._machine = machine
         self._codec = codec
@@ -95,7 +97,7 @@ class Loop:
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
         self._running = True
-        self._parent_fd = parent_fd
+        self._parent = parent
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
@@ -121,8 +123,8 @@ class Loop:
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
             self._watch(self._sockets["iopub"], self._read_subscriptions)
             self._watch(self._sockets["hb"], self._beat)
-            if self._parent_fd is not None:
-                self._watch(self._parent_fd, self._parent_died)
+            if self._parent is not None:
+                self._watch_parent(self._parent, stack)
             self._act(self._machine.start())
             while self._running:
                 self._turn()
@@ -351,7 +353,19 @@ class Loop:
 
         self._watch(read_end, act)
 
-    def _parent_died(self) -> None:
-        if self._parent_fd is not None:
-            self._unwatch(self._parent_fd)
-        self._event(ToldToStop("the process that started the kernel is gone"))
+    def _watch_parent(self, pid: int, stack: ExitStack) -> None:
+        """Stop when the process that started the kernel is gone: told by a pidfd, or (macOS) by looking."""
+        gone = ToldToStop("the process that started the kernel is gone")
+        if os.getppid() != pid:
+            self._event(gone)
+        elif hasattr(os, "pidfd_open"):
+            fd = os.pidfd_open(pid)
+            stack.callback(os.close, fd)
+
+            def died() -> None:
+                self._unwatch(fd)
+                self._event(gone)
+
+            self._watch(fd, died)
+        else:
+            self._set_timer(("parent",), PARENT_LOOK, lambda: self._watch_parent(pid, stack))
