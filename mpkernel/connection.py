@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -113,7 +114,7 @@ def read(path: Path) -> ConnectionInfo:
         raise ConnectionFileError(f"connection file {path} can't be read: {error}") from error
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConnectionFileError(f"connection file {path} is not JSON (cut short?): {error}") from error
     return ConnectionInfo.from_json(data, f"connection file {path}")
 
@@ -128,7 +129,8 @@ def write(path: Path, info: ConnectionInfo) -> None:
             json.dump(info.to_json(), file, indent=2)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ConnectionFileError(f"connection file {path} can't be written: {error}") from error
 
 

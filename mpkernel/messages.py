@@ -86,6 +86,13 @@ class OpReply(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Flushed(LaneMessage):
+    """All that the worker sent before the `Flush` with this token has arrived. On the service lane."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exit(LaneMessage):
     """Run the exit hooks and end."""
 
@@ -181,13 +188,22 @@ class InputCancelled(LaneMessage):
 class Reply(LaneMessage):
     """The request is done; `blobs` are the signed reply from the delimiter on, none where the type has no reply.
 
-    `abort` asks to abort what the subshell has queued (an error, and the request said stop_on_error).
+    `abort` asks to abort what the subshell has queued (an error, and the request said stop_on_error). `last` says that
+    the worker ends after this.
     """
 
     seq: int
     abort: bool
     execution_count: int
     blobs: Blobs
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flush(LaneMessage):
+    """Somebody waits until what was sent before this has left the process for good."""
+
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +240,8 @@ class LiveAnswer(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, News, InputReply, OpReply, Exit, SideRequest, ReadLive, LiveValue),
-        *(Hello, Started, IOPub, Commit, InputRequest, InputCancelled, Reply, Op, AskLive, LiveAnswer),
+        *(Assign, Request, News, InputReply, OpReply, Flushed, Exit, SideRequest, ReadLive, LiveValue),
+        *(Hello, Started, IOPub, Commit, InputRequest, InputCancelled, Reply, Flush, Op, AskLive, LiveAnswer),
     )
 }
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}
@@ -250,7 +266,11 @@ def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
     kind = _KINDS[name]
     if not signer.verify(signature, (name, meta, *blobs) if kind.sign_blobs else (name, meta)):
         raise BadSignature(f"the signature of a {name.decode()} message doesn't match")
-    values = dict(zip(_FIELDS[kind], json.loads(meta), strict=True))
+    try:
+        given = json.loads(meta)
+        values = dict(zip(_FIELDS[kind], given if isinstance(given, list) else (), strict=True))
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"the fields of a {name.decode()} message can't be read: {error}") from error
     if "blobs" in kind.__dataclass_fields__:
         values["blobs"] = tuple(blobs)
     return kind(**values)

@@ -8,6 +8,9 @@ from typing import Any
 
 from mpkernel.wire import Signer
 
+# The streams whose file descriptors are captured.
+STREAMS = {"stdout": 1, "stderr": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -32,6 +35,10 @@ class WorkerSettings:
     def lane(self, worker: int, kind: str) -> str:
         """The ZMQ address of a worker's ``ordered`` or ``service`` lane; the broker binds it."""
         return f"ipc://{self.directory}/{worker}.{kind[0]}"
+
+    def fifo(self, worker: int, fd: int) -> Path:
+        """What stands behind a worker's fd 1 or 2. The broker keeps it open, and reads it if the worker dies."""
+        return self.directory / f"{worker}.{fd}"
 
     def dump_file(self, worker: int) -> Path:
         """Where `faulthandler` writes for this worker."""

@@ -65,14 +65,18 @@ def _default(value: object) -> Any:
 def _without_nan(value: Any) -> Any:
     """`value` with NaN and infinities as strings: browsers' JSON has neither."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
+        return value if math.isfinite(value) else float.__repr__(value)  # numpy's own says "np.float64(nan)"
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {_without_nan(key) if isinstance(key, float) else key: _without_nan(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     if isinstance(value, (str, bytes, int)) or value is None:
         return value
     return _without_nan(_default(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def dumps(value: Any) -> bytes:
@@ -81,9 +85,12 @@ def dumps(value: Any) -> bytes:
     Raises TypeError for what has no JSON form.
     """
     try:
-        text = json.dumps(value, default=_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_without_nan(value), default=_default, ensure_ascii=False, separators=(",", ":"))
+        text = _json(value)
+    except ValueError:  # NaN, or what contains itself
+        try:
+            text = _json(_without_nan(value))
+        except RecursionError as error:
+            raise TypeError(f"a {type(value).__name__} that contains itself can't be sent as JSON") from error
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:  # lone surrogates: from file names, or half a character
@@ -151,7 +158,7 @@ class Signer:
 
     def __init__(self, key: bytes, scheme: str = "hmac-sha256") -> None:
         name, _, digest = scheme.partition("-")
-        if name != "hmac" or digest not in hashlib.algorithms_available:
+        if name != "hmac" or digest not in hashlib.algorithms_available or not hashlib.new(digest).digest_size:
             raise ValueError(f"unknown signature scheme {scheme!r}; 'hmac-sha256' is the usual one")
         self.key = key
         self.scheme = scheme

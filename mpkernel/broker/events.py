@@ -51,13 +51,15 @@ class WorkerGone:
     """The process has ended, and all that it sent has been handled before this event.
 
     `returncode` is as in `subprocess`: negative for a signal; None if it never came to be (`reason` says why).
-    `dump` is what `faulthandler` wrote on the way out, if anything.
+    `dump` is what `faulthandler` wrote on the way out, if anything; `last_words` what was in the pipes behind fds 1 and
+    2: (stream name, text).
     """
 
     worker: int
     returncode: int | None
     reason: str = ""
     dump: str = ""
+    last_words: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

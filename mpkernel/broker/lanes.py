@@ -11,7 +11,9 @@ libzmq hands over all that came before it first; so `at_end` means that everythi
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage
-from mpkernel.settings import WorkerSettings
+from mpkernel.settings import STREAMS, WorkerSettings
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -31,6 +33,7 @@ class _Lane:
     ordered: zmq.Socket[bytes]
     service: zmq.Socket[bytes]
     monitor: zmq.Socket[Any]
+    outputs: dict[str, int]  # stream name: fd of the FIFO behind it
     pid: str = ""  # of the worker, once accepted
     disconnected: bool = False  # the monitor said so
     drained: bool = False  # nothing was left to receive after that
@@ -57,9 +60,31 @@ class Lanes:
         """Bind a worker's two lanes, before its process is started."""
         ordered, service = (self._bind(worker, kind) for kind in ("ordered", "service"))
         monitor = ordered.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._lanes[worker] = _Lane(ordered, service, monitor)
+        self._lanes[worker] = _Lane(ordered, service, monitor, self._open_outputs(worker))
         for socket in (ordered, service, monitor):
             self._watch(socket, on_readable)
+
+    def _open_outputs(self, worker: int) -> dict[str, int]:
+        """Make the FIFOs for the worker's fds 1 and 2. The worker reads them; we only hold them open."""
+        outputs = {}
+        if self._settings.capture_fds:
+            for name, fd in STREAMS.items():
+                path = self._settings.fifo(worker, fd)
+                os.mkfifo(path, 0o600)
+                outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return outputs
+
+    def last_words(self, worker: int) -> list[tuple[str, str]]:
+        """What a worker that is gone wrote to fds 1 and 2 and had no time to send: (stream name, text)."""
+        words = []
+        for name, fd in self._lanes[worker].outputs.items() if worker in self._lanes else ():
+            data = b""
+            with suppress(BlockingIOError):
+                while chunk := os.read(fd, 1 << 16):
+                    data += chunk
+            if data:
+                words.append((name, data.decode(errors="replace")))
+        return words
 
     def _bind(self, worker: int, kind: str) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
@@ -71,8 +96,13 @@ class Lanes:
     def accept(self, worker: int, pid: int) -> None:
         """The worker is process `pid`: nobody else may connect from now on."""
         self._lanes[worker].pid = str(pid)
+        self._remove_files(worker)
+
+    def _remove_files(self, worker: int) -> None:
         for kind in ("ordered", "service"):
             Path(self._settings.lane(worker, kind).removeprefix("ipc://")).unlink(missing_ok=True)
+        for fd in STREAMS.values():
+            self._settings.fifo(worker, fd).unlink(missing_ok=True)
 
     def was_accepted(self, worker: int) -> bool:
         return worker in self._lanes and bool(self._lanes[worker].pid)
@@ -142,6 +172,9 @@ class Lanes:
             lane.ordered.disable_monitor()
             lane.ordered.close(0)
             lane.service.close(0)
+            for fd in lane.outputs.values():
+                os.close(fd)
+            self._remove_files(worker)
 
     def close(self) -> None:
         for worker in list(self._lanes):

@@ -270,7 +270,8 @@ class Loop:
             if pid in self._pids:
                 self._worker_ended(pid, returncode)
             elif self._launcher.exited(pid):
-                log.warning("the zygote (pid %d) ended with %d; another one is started", pid, returncode)
+                log.warning("the zygote (pid %d) ended with %d", pid, returncode)
+                self._read_launcher()
             else:
                 self._unclaimed[pid] = returncode  # a worker of which we'll hear, or a stray child of one
                 while len(self._unclaimed) > BATCH:
@@ -293,13 +294,14 @@ class Loop:
             self._gone(worker, self._returncodes.pop(worker))
 
     def _gone(self, worker: int, returncode: int | None, reason: str = "") -> None:
+        last_words = tuple(self._lanes.last_words(worker))
         self._lanes.shut(worker)
         dump_file = self._settings.dump_file(worker)
         dump = ""
         with suppress(OSError):
             dump = dump_file.read_text(errors="replace") if returncode is not None and returncode < 0 else ""
         dump_file.unlink(missing_ok=True)
-        self._event(WorkerGone(worker, returncode, reason, dump))
+        self._event(WorkerGone(worker, returncode, reason, dump, last_words))
 
     def _dump_stacks(self, action: DumpStacks) -> None:
         path = self._settings.dump_file(action.worker)

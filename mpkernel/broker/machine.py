@@ -58,7 +58,7 @@ from mpkernel.errors import (
     WorkerStartFailed,
 )
 from mpkernel.namespace.store import NamespaceStore
-from mpkernel.wire import Codec, Message, dumps
+from mpkernel.wire import Codec, Message
 
 # A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
 END_GRACE = 1.0
@@ -148,6 +148,7 @@ class Machine:
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
             messages.Op: self._ops.on_op,
+            messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
             messages.AskLive: self._on_ask_live,
             messages.LiveAnswer: self._on_live_answer,
         }
@@ -236,8 +237,8 @@ class Machine:
         msg_type = request.message.msg_type
         parent = request.message.header_frame
         if content.get("status") == "error" and (request.is_execute or "subshell" in content.get("ename", "").lower()):
-            shown_under = dumps(request.output_parent) if request.output_parent else parent
-            self.publish("error", {key: content[key] for key in ("ename", "evalue", "traceback")}, shown_under)
+            shown = {key: content[key] for key in ("ename", "evalue", "traceback")}
+            self.publish("error", shown, request.output_frame)
         if msg_type.endswith("_request"):
             reply = msg_type.removesuffix("_request") + "_reply"
             if request.is_execute:
@@ -377,6 +378,8 @@ class Machine:
             request, subshell.running = subshell.running, None
             subshell.execution_count = message.execution_count
             subshell.idle_since = self.now
+            if message.last and not worker.ending:  # somebody sent it SIGTERM
+                worker.ending = "terminated"
             self._show_inputs(self.inputs.drop(worker=worker.id, seq=message.seq))
             self._pass_reply(request, message)
             if message.abort:
@@ -668,6 +671,9 @@ class Machine:
             subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
         if excerpt := answers.crash_excerpt(event.dump):
             error.add_note(excerpt)
+        if running is not None:
+            for name, words in event.last_words:
+                self.publish("stream", {"name": name, "text": words}, running.output_frame)
         self._answer_all(subshell, error)
         subshell.worker = None
         subshell.queue.extend(queued)

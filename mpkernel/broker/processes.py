@@ -23,6 +23,8 @@ from typing import Protocol
 from mpkernel.settings import WorkerSettings
 
 LAUNCH_FAILED = -1
+# So many zygotes in a row may end without having forked anything; then there's no next one until it is needed.
+MAX_ZYGOTE_FAILURES = 3
 
 
 class Launcher(Protocol):
@@ -94,15 +96,12 @@ class ZygoteConnection:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def _send(self, **message: object) -> bool:
-        try:
+    def _send(self, **message: object) -> None:
+        with suppress(OSError):  # it is gone, which the loop will notice
             self._sock.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
 
-    def fork(self, worker: int) -> bool:
-        return self._send(op="fork", worker=worker)
+    def fork(self, worker: int) -> None:
+        self._send(op="fork", worker=worker)
 
     def guard(self, pid: int) -> None:
         self._send(op="guard", pid=pid)
@@ -112,16 +111,21 @@ class ZygoteConnection:
 
     def receive(self) -> list[dict[str, int]]:
         """What the zygote said since; sets `closed` at its end."""
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError, ConnectionResetError):
             while chunk := self._sock.recv(65536, socket.MSG_DONTWAIT):
                 self._buffer += chunk
             self.closed = True
         *lines, self._buffer = self._buffer.split(b"\n")
         return [json.loads(line) for line in lines]
 
+    def hang_up(self) -> None:
+        """Close our end of the socket."""
+        self.closed = True
+        self._sock.close()
+
     def close(self) -> None:
         """Have it end, which it does at the end of the socket, and wait for that."""
-        self._sock.close()
+        self.hang_up()
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
@@ -133,6 +137,8 @@ class ZygoteLauncher:
         self._zygote = zygote
         self._settings = settings
         self._waiting: list[int] = []  # asked for, not yet launched
+        self._given_up: list[int] = []  # no zygote could fork them
+        self._failures = 0  # zygotes in a row that ended before they had forked anything
         self._pids: set[int] = set()
 
     def fileno(self) -> int | None:
@@ -140,26 +146,24 @@ class ZygoteLauncher:
 
     def launch(self, worker: int) -> None:
         self._waiting.append(worker)
-        if self._zygote.closed or not self._zygote.fork(worker):
+        if self._zygote.closed:
             self._restart()
+        else:
+            self._zygote.fork(worker)  # if it is dying, its end will be noticed, and another one asked
 
     def launched(self) -> list[tuple[int, int]]:
-        try:
-            said = self._zygote.receive()
-        except OSError:
-            said, self._zygote.closed = [], True
+        said = [] if self._zygote.closed else self._zygote.receive()
         found = [(message["worker"], message["pid"]) for message in said if message["worker"] in self._waiting]
         for worker, pid in found:
             self._waiting.remove(worker)
-            self._pids.add(pid)
-        if self._zygote.closed and self._waiting:
-            self._restart()
-        return found
+            if pid != LAUNCH_FAILED:
+                self._failures = 0
+                self._pids.add(pid)
+        given_up, self._given_up = self._given_up, []
+        return found + [(worker, LAUNCH_FAILED) for worker in given_up]
 
     def _restart(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._zygote.pid, signal.SIGKILL)  # it closed its socket; it may not have ended
-        self._zygote.close()
+        self._zygote.hang_up()
         self._zygote = start_zygote_process(self._settings, fork=True)
         for pid in self._pids:
             self._zygote.guard(pid)
@@ -169,11 +173,15 @@ class ZygoteLauncher:
     def exited(self, pid: int) -> bool:
         self._pids.discard(pid)
         self._zygote.unguard(pid)
-        if pid == self._zygote.pid:
-            self._zygote.closed = True
+        if pid != self._zygote.pid:
+            return False
+        self._zygote.hang_up()
+        self._failures += 1
+        if self._failures < MAX_ZYGOTE_FAILURES:
             self._restart()
-            return True
-        return False
+        else:  # the next launch tries again
+            self._given_up, self._waiting = self._waiting, []
+        return True
 
     def close(self) -> None:
         self._zygote.close()

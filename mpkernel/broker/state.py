@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.errors import BadMessage
-from mpkernel.wire import Message
+from mpkernel.wire import Message, dumps
 
 MAIN = "main"  # how people and the command line call the parent subshell, whose id on the wire is null
 
@@ -25,6 +25,11 @@ class Request:
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0
     output_parent: dict[str, Any] | None = None
+
+    @property
+    def output_frame(self) -> bytes:
+        """The parent header of what it prints and shows."""
+        return self.message.header_frame if self.output_parent is None else dumps(self.output_parent)
 
     @property
     def is_execute(self) -> bool:

@@ -13,6 +13,7 @@ import re
 import time
 import types
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,13 +152,23 @@ class Tracker:
 
 def _code_of(value: Any) -> Iterable[types.CodeType]:
     """The code that calling or using `value` may run, as far as one can see it."""
-    if isinstance(value, types.FunctionType):
-        yield value.__code__
-    elif isinstance(value, types.MethodType):
-        yield from _code_of(value.__func__)
-    else:
-        kind = value if isinstance(value, type) else type(value)
-        if kind.__module__ == "__main__":
-            for member in vars(kind).values():
-                if isinstance(member, types.FunctionType):
-                    yield member.__code__
+    todo, seen = [value], set()
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, types.FunctionType):
+            yield value.__code__
+            for cell in value.__closure__ or ():
+                with suppress(ValueError):  # it is empty
+                    todo.append(cell.cell_contents)
+        elif isinstance(value, (types.MethodType, staticmethod, classmethod)):
+            todo.append(value.__func__)
+        elif isinstance(value, property):
+            todo += (value.fget, value.fset, value.fdel)
+        else:
+            kind = value if isinstance(value, type) else type(value)
+            for base in kind.__mro__:
+                if base.__module__ == "__main__":
+                    todo += vars(base).values()

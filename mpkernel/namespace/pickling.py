@@ -6,6 +6,7 @@ file counts as unpicklable (cloudpickle would send a copy of what was read, sile
 
 from __future__ import annotations
 
+import builtins
 import io
 import pickle
 import sys
@@ -37,15 +38,22 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _function_of_namespace(self, function: types.FunctionType) -> Any:
         reduced = super().reducer_override(function)
-        if not isinstance(reduced, tuple) or reduced[0] is not types.FunctionType:
+        if reduced is NotImplemented:
             return reduced  # importable: by reference
-        _, (code, _globals, *_rest, closure), (state, slots), *more = reduced
-        return (_function, (code, closure), (state, {**slots, "__globals__": {}}), *more)
+        _, (code, _globals, *_rest, closure), (state, slots), *_ = reduced
+        return (_function, (code, closure), (state, {**slots, "__globals__": {}}), None, None, _fill)
 
 
 def _function(code: types.CodeType, closure: Any) -> types.FunctionType:
     """Rebuild a function on the namespace of this process."""
     return types.FunctionType(code, vars(sys.modules["__main__"]), None, None, closure)
+
+
+def _fill(function: types.FunctionType, state: Any) -> None:
+    """The rest of a function, by cloudpickle; which also rebinds ``__builtins__``, but this namespace has its own."""
+    before = function.__globals__.get("__builtins__", builtins)
+    cloudpickle.cloudpickle._function_setstate(function, state)
+    function.__globals__["__builtins__"] = before
 
 
 def dumps(value: Any, namespace: dict[str, Any], buffers: list[pickle.PickleBuffer] | None = None) -> bytes:

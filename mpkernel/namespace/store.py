@@ -34,9 +34,8 @@ class NamespaceStore:
         self.clock += 1
         for name, payload in zip(commit.names, commit.blobs, strict=True):
             self._put(name, worker, payload)
-        for name in commit.deleted:
-            if name in self._entries:
-                self._put(name, worker, None)
+        for name in commit.deleted:  # also what nobody committed: startup files made it in every worker
+            self._put(name, worker, None)
         for name in commit.lost:
             self._put(name, worker, None, lost=True)
 

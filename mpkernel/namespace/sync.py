@@ -54,6 +54,7 @@ class NamespaceSync:
         for name in news.deleted:
             self._namespace.pop(name, None)
             self._tracker.received(name, None, deleted=True)
+            self._lost.discard(name)
 
     def release(self) -> Commit | None:
         """After a top-level statement: names that were rebound or deleted, if the last commit isn't just over."""

@@ -66,7 +66,7 @@ class WorkerKernel:
             origin=f"w{worker}",
         )
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
-        self.streams = Streams(self.lanes, self.parents, capture_fds=settings.capture_fds)
+        self.streams = Streams(self.lanes, self.parents, settings, worker)
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self._input_parent)
         self.service = Service(self)
@@ -156,7 +156,8 @@ class WorkerKernel:
         if message.msg_type.endswith("_request") and content is not None:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
-        self.lanes.send(messages.Reply(request.seq, abort, self.shell.execution_count - 1, blobs))
+        count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last))
 
     # --- execute ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ has come together every `FLUSH_INTERVAL`; anything else that is sent takes the t
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -29,6 +30,9 @@ from mpkernel.wire import Codec, Json
 log = logging.getLogger("mpkernel.worker")
 
 FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
+# Seconds for which what C code or a child wrote stays in its pipe. A process that dies right after such a write leaves
+# it there, where the broker finds it.
+PIPE_DELAY = 0.02
 MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
 
 
@@ -59,12 +63,15 @@ class WorkerLanes(threading.Thread):
         self._signer = settings.lane_signer()
         self._on_message = on_message
         self._lifeline_fd = lifeline_fd
-        self._outbox: deque[Text | tuple[list[bytes], bool] | Callable[[], None]] = deque()
+        self._outbox: deque[Text | tuple[list[bytes], bool]] = deque()
+        self._tokens = itertools.count(1)
+        self._flushing: dict[int, threading.Event] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._text_noticed = False  # the thread knows that there is text and will look again by itself
-        self._pipes: dict[int, Callable[[], bool]] = {}
+        self._urgent = False  # there is more than text to send
+        self._pipes: dict[int, Callable[[], None]] = {}
         self._stopping = False
         self.pid = os.getpid()
 
@@ -73,6 +80,7 @@ class WorkerLanes(threading.Thread):
     def send(self, message: messages.LaneMessage, *, service: bool = False) -> None:
         """Queue a message for the broker."""
         self._outbox.append((messages.pack(message, self._signer), service))
+        self._urgent = True
         self._wake()
 
     def write(self, piece: Text) -> None:
@@ -83,16 +91,19 @@ class WorkerLanes(threading.Thread):
             self._wake()
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all that was queued has been given to the socket."""
+        """Wait until the broker has all that was queued; no longer than `timeout` seconds."""
         if os.getpid() != self.pid or threading.current_thread() is self or not self.is_alive():
             return
-        done = threading.Event()
-        self._outbox.append(done.set)
-        self._wake()
-        done.wait(timeout)
+        token = next(self._tokens)
+        done = self._flushing[token] = threading.Event()
+        try:
+            self.send(messages.Flush(token))
+            done.wait(timeout)
+        finally:
+            del self._flushing[token]
 
-    def add_pipe(self, fd: int, read: Callable[[], bool]) -> None:
-        """Before `start`: call `read` whenever `fd` is readable; it returns False at the end of the pipe."""
+    def add_pipe(self, fd: int, read: Callable[[], None]) -> None:
+        """Before `start`: call `read` soon after `fd` has become readable."""
         self._pipes[fd] = read
 
     def stop(self) -> None:
@@ -117,15 +128,21 @@ class WorkerLanes(threading.Thread):
             poller.register(source, zmq.POLLIN)
         ordered.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
+        waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
-            timeout = math.ceil(max(0.0, next_flush - time.monotonic()) * 1000) if self._text_noticed else None
+            wake_at = min([*waiting.values(), *([next_flush] if self._text_noticed else [])], default=None)
+            timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - time.monotonic()) * 1000)
             ready = dict(poller.poll(timeout))
             if self._lifeline_fd in ready:
                 os._exit(1)  # the broker is gone, and with it everyone who could want to know
-            for fd, read in list(self._pipes.items()):
-                if fd in ready and not read():
+            for fd in self._pipes:
+                if fd in ready:
                     poller.unregister(fd)
-                    del self._pipes[fd]
+                    waiting[fd] = time.monotonic() + PIPE_DELAY
+            for fd in [fd for fd, due in waiting.items() if due <= time.monotonic()]:
+                self._pipes[fd]()
+                del waiting[fd]
+                poller.register(fd, zmq.POLLIN)
             if self._wake_read in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
@@ -133,7 +150,8 @@ class WorkerLanes(threading.Thread):
                 if socket in ready:
                     self._receive(socket)
             now = time.monotonic()
-            if self._outbox and (now >= next_flush or self._stopping or any(type(i) is not Text for i in self._outbox)):
+            if self._outbox and (now >= next_flush or self._stopping or self._urgent):
+                self._urgent = False
                 self._send_all(ordered, service)
                 next_flush = now + FLUSH_INTERVAL
             elif not self._outbox and now >= next_flush:
@@ -159,7 +177,11 @@ class WorkerLanes(threading.Thread):
                 except BadMessage as error:
                     log.error("a message from the broker was dropped: %s", error)
                     continue
-                self._on_message(message)
+                if isinstance(message, messages.Flushed):
+                    if done := self._flushing.get(message.token):
+                        done.set()
+                else:
+                    self._on_message(message)
 
     def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes]) -> None:
         """Send the queue in order, joining neighbouring text of one stream and one cell."""
@@ -178,11 +200,8 @@ class WorkerLanes(threading.Thread):
             if run:
                 self._send_text(ordered, run)
                 run, chars = [], 0
-            if callable(item):
-                item()
-            else:
-                frames, to_service = item
-                (service if to_service else ordered).send_multipart(frames, copy=False)
+            frames, to_service = item
+            (service if to_service else ordered).send_multipart(frames, copy=False)
         if run:
             self._send_text(ordered, run)
 

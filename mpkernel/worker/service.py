@@ -64,7 +64,7 @@ class Service:
         content = kernel.answer_side_request(message)
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
-        kernel.lanes.send(messages.Reply(request.seq, False, 0, blobs), service=True)
+        kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)
 
     def _read(self, message: messages.ReadLive) -> None:
         namespace = self._kernel.shell.user_ns

@@ -1,7 +1,8 @@
 """stdout and stderr of a worker: what Python prints, and what C code and child processes write to fds 1 and 2.
 
 Both go to the cell they belong to, in the order in which they were written. Python text is queued directly, with the
-request it belongs to (`Parents`). Fds 1 and 2 are pipes that the IO thread reads. Before Python text is queued, what
+request it belongs to (`Parents`). Fds 1 and 2 are FIFOs that the IO thread reads (and the broker, if the process dies
+before it could). Before Python text is queued, what
 the pipe holds by then is queued first; both readers take the pipe's lock, so nothing can overtake.
 """
 
@@ -17,9 +18,11 @@ import termios
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.wire import Json
 from mpkernel.worker.lanes import Text, WorkerLanes
 
@@ -62,12 +65,12 @@ class Parents:
 class Pipe:
     """The read end of what stands behind fd 1 or 2."""
 
-    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents) -> None:
+    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents) -> None:
         self._name = name
-        self._read_end, write_end = os.pipe()
+        self._read_end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # for writing too: no end when all writers are gone
+        write_end = os.open(fifo, os.O_WRONLY)
         os.dup2(write_end, fd)
         os.close(write_end)
-        os.set_blocking(self._read_end, False)
         self._lanes = lanes
         self._parents = parents
         self._lock = threading.Lock()
@@ -80,16 +83,14 @@ class Pipe:
         fcntl.ioctl(self._read_end, termios.FIONREAD, self._available)
         return self._available[0] > 0
 
-    def drain(self) -> bool:
-        """Queue what has been written so far. False at the end of the pipe."""
+    def drain(self) -> None:
+        """Queue what has been written so far."""
         with self._lock:
             while True:
                 try:
                     data = os.read(self._read_end, READ_SIZE)
                 except BlockingIOError:
-                    return True
-                if not data:
-                    return False
+                    return
                 if text := self._decode(data):
                     self._lanes.write(Text(self._name, self._parents.current, text))
 
@@ -131,7 +132,7 @@ class OutStream(io.TextIOBase):
             self.write(line)
 
     def flush(self) -> None:
-        """Wait until what was written has left this thread's hands: it survives the process then."""
+        """Wait until the broker has what was written: it is shown even if the process dies right after."""
         if self._pipe is not None and os.getpid() == self._pid and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
@@ -186,14 +187,14 @@ class _Binary(io.BufferedIOBase):
 class Streams:
     """Redirects a worker's output, once."""
 
-    def __init__(self, lanes: WorkerLanes, parents: Parents, *, capture_fds: bool) -> None:
+    def __init__(self, lanes: WorkerLanes, parents: Parents, settings: WorkerSettings, worker: int) -> None:
         self._pipes: list[Pipe] = []
-        for name, fd in (("stdout", 1), ("stderr", 2)):
-            pipe = Pipe(name, fd, lanes, parents) if capture_fds else None
+        for name, fd in STREAMS.items():
+            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents) if settings.capture_fds else None
             if pipe is not None:
                 self._pipes.append(pipe)
             setattr(sys, name, OutStream(name, fd, lanes, parents, pipe))
-        self._libc_flush = _line_buffered_libc() if capture_fds else lambda: None
+        self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None
 
     def drain(self) -> None:
         """At the end of a cell: everything that it has written is queued."""
