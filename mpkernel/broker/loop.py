@@ -126,6 +126,7 @@ class Loop:
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
             self._act(self._machine.start())
+            self._reap()  # who ended before the handlers were there
             while self._running:
                 self._turn()
 

@@ -380,6 +380,7 @@ class Machine:
             subshell.idle_since = self.now
             if message.last and not worker.ending:  # somebody sent it SIGTERM
                 worker.ending = "terminated"
+                self.act(SetTimer(("kill", worker.id), END_GRACE))  # an exit hook may hang
             self._show_inputs(self.inputs.drop(worker=worker.id, seq=message.seq))
             self._pass_reply(request, message)
             if message.abort:
@@ -696,7 +697,7 @@ class Machine:
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()
         restart = bool(content.get("restart", False))
-        self._answer_everything(except_for=request)
+        self._answer_everything()
         self._busy(request)
         self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
         self.finish(request, {"status": "ok", "restart": restart})
@@ -708,10 +709,8 @@ class Machine:
             self._answer_everything()
             self._stop()
 
-    def _answer_everything(self, except_for: Request | None = None) -> None:
+    def _answer_everything(self) -> None:
         for subshell in list(self.subshells.values()):
-            if except_for is not None and except_for in subshell.queue:
-                subshell.queue.remove(except_for)
             self._answer_all(subshell, None)
 
     def _stop(self) -> None:

@@ -6,7 +6,9 @@ The broker sends SIGINT only between a request's `Started` and its reply. Within
 - Outside (IPython's own work between two statements, our bookkeeping) it is kept, and raised when the next window of
   the same request opens. What is kept when the request ends is dropped: it was meant for that request only.
 - A cell that is suspended in a top-level ``await`` isn't on the stack: raising would hit the event loop or some other
-  task. `drive` throws KeyboardInterrupt into the cell's coroutine instead, at the await, without waiting for it.
+  task. So its task is cancelled, as `asyncio.run` does it: what the cell awaits (a task group, say) can clean up, and
+  what comes out of the cell is shown as KeyboardInterrupt (`behind`). If the loop doesn't get to that because another
+  task hogs it, a later interrupt raises where it is.
 
 A signal can't leak into the next request. The kernel prefers the main thread for a process-directed signal (signal(7)),
 so that its C handler has run, and Python's handler is due, before the main thread can read any message that was sent
@@ -18,23 +20,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 import types
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.errors import Killed
 
+# The loop hasn't got to an interrupt for so many seconds: some task hogs it.
+HOGGED_AFTER = 0.5
+
 
 class Interrupts:
     """The state behind the SIGINT and SIGTERM handlers of one worker. All of it belongs to the main thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
         self._loop = loop
+        self._end = end  # called in the loop on SIGTERM between two requests
         self._pid = os.getpid()
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
         self._pending: type[BaseException] | None = None
+        self._since = 0.0  # when it became pending
+        self._delivered: type[BaseException] | None = None  # what the request's task was cancelled for
         self._task: asyncio.Task[Any] | None = None  # the cell, while `drive` has it
         self._suspended = False  # the cell waits in an await
         self.terminating = False
@@ -48,12 +57,13 @@ class Interrupts:
     def request(self) -> Iterator[None]:
         """The span in which a request runs: SIGINT means it, and nothing outside of it."""
         self.install()
-        self._pending = None
+        self._pending = self._delivered = None
         self._active = True
         try:
             yield
         finally:
             self._active = False
+            self._pending = None
             self._windows = 0
 
     @contextmanager
@@ -86,23 +96,36 @@ class Interrupts:
         if self._active:
             self._interrupt(Killed)
         else:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._end)
 
     def _interrupt(self, error: type[BaseException]) -> None:
+        now = time.monotonic()
+        hogged = self._suspended and self._pending is not None and now - self._since > HOGGED_AFTER
+        if self._pending is None:
+            self._since = now
         self._pending = error
-        if self._suspended:
+        if hogged:
+            self._raise()
+        elif self._suspended:
             self._loop.call_soon_threadsafe(self._wake)
         elif self._windows:
             self._raise()
 
     def _wake(self) -> None:
-        """End the await that the cell is in; `drive` does the rest, if the cell hasn't gone on by itself meanwhile."""
+        """Cancel the await that the cell is in, if it hasn't gone on by itself meanwhile."""
         if self._pending is not None and self._suspended and self._task is not None:
+            self._delivered, self._pending = self._pending, None
             self._task.cancel()
+
+    def behind(self, error: BaseException | None) -> BaseException | None:
+        """The interrupt that `error`, a CancelledError, came from; None for any other error."""
+        if isinstance(error, asyncio.CancelledError) and self._delivered is not None:
+            return self._delivered().with_traceback(error.__traceback__)
+        return None
 
     @types.coroutine
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Await a cell; an interrupt while it is suspended is thrown into it, where it waits."""
+        """Await a cell, so that an interrupt reaches it where it waits."""
         self._task = asyncio.current_task()
         resume, value = coroutine.send, None
         try:
@@ -115,15 +138,18 @@ class Interrupts:
                 try:
                     resume, value = coroutine.send, (yield waited_for)
                 except BaseException as error:
-                    resume, value = coroutine.throw, error
+                    cancelled = isinstance(error, asyncio.CancelledError)
+                    resume, value = coroutine.throw, error.with_traceback(None) if cancelled else error
                 finally:
                     self._suspended = False
-                if self._pending is not None:
-                    if isinstance(value, asyncio.CancelledError) and self._task is not None:
-                        self._task.uncancel()
-                    kind, self._pending = self._pending, None
-                    resume, value = coroutine.throw, kind()
+                if self._pending is not None:  # what it waited for came in the same moment
+                    self._delivered, self._pending = self._pending, None
+                    resume, value = coroutine.throw, asyncio.CancelledError()
+        except asyncio.CancelledError as error:
+            raise self.behind(error) or error from None
         finally:
+            while self._task is not None and self._delivered is not None and self._task.cancelling():
+                self._task.uncancel()  # the cell's task goes on: it has a reply to make
             self._task = None
 
 

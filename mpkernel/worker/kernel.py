@@ -58,7 +58,7 @@ class WorkerKernel:
         self.subshell_name: str | None = None
         self.settings = settings
         self.parents = Parents()
-        self.interrupts = Interrupts(loop)
+        self.interrupts = Interrupts(loop, self._end)
         self.codec = Codec(
             Signer(settings.key, settings.signature_scheme),
             session=settings.session,
@@ -73,6 +73,7 @@ class WorkerKernel:
         self.comms = Comms(self)
         self.sync = NamespaceSync(shell)
         self.last_error: Json | None = None
+        self.told_to_end = False
         self._context = contextvars.copy_context()
         self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
@@ -87,7 +88,7 @@ class WorkerKernel:
             messages.Request: self._on_request,
             messages.News: self.sync.apply,
             messages.Assign: self._on_assign,
-            messages.Exit: lambda _: self.loop.stop(),
+            messages.Exit: lambda _: self._end(),
         }
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
@@ -104,6 +105,10 @@ class WorkerKernel:
             self.inputs.answer(message)
         else:
             self.service.put(message)
+
+    def _end(self) -> None:
+        self.told_to_end = True
+        self.loop.stop()
 
     def _on_assign(self, message: messages.Assign) -> None:
         self.subshell_id, self.subshell_name = message.subshell, message.name
@@ -139,7 +144,7 @@ class WorkerKernel:
             os._exit(0)
         self._reply(request, message, content)
         if self.interrupts.terminating:
-            self.loop.stop()
+            self._end()
         elif message.msg_type == "execute_request":
             self.shell.open_history()
 

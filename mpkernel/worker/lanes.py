@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import zmq
@@ -33,16 +32,13 @@ FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps co
 # Seconds for which what C code or a child wrote stays in its pipe. A process that dies right after such a write leaves
 # it there, where the broker finds it.
 PIPE_DELAY = 0.02
+# A flush that follows the last one sooner (seconds) doesn't wait.
+FLUSH_PAUSE = 0.002
 MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of stdout or stderr, with the header of the request it belongs to."""
-
-    name: str
-    parent: Json
-    text: str
+# A piece of text: stream name, header of the request it belongs to, the text. A tuple, as there may be millions.
+Text = tuple[str, Json, str]
 
 
 class WorkerLanes(threading.Thread):
@@ -65,6 +61,7 @@ class WorkerLanes(threading.Thread):
         self._lifeline_fd = lifeline_fd
         self._outbox: deque[Text | tuple[list[bytes], bool]] = deque()
         self._tokens = itertools.count(1)
+        self._flushed = 0.0  # when `flush` was called last
         self._flushing: dict[int, threading.Event] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -91,8 +88,14 @@ class WorkerLanes(threading.Thread):
             self._wake()
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until the broker has all that was queued; no longer than `timeout` seconds."""
+        """Wait until the broker has all that was queued; no longer than `timeout` seconds.
+
+        In a loop that flushes all the time only now and then: each costs a round trip of half a millisecond.
+        """
         if os.getpid() != self.pid or threading.current_thread() is self or not self.is_alive():
+            return
+        previous, self._flushed = self._flushed, time.monotonic()
+        if self._flushed - previous < FLUSH_PAUSE:
             return
         token = next(self._tokens)
         done = self._flushing[token] = threading.Event()
@@ -185,33 +188,27 @@ class WorkerLanes(threading.Thread):
 
     def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes]) -> None:
         """Send the queue in order, joining neighbouring text of one stream and one cell."""
-        run: list[Text] = []
-        chars = 0
+        pieces: list[str] = []
+        name, parent, chars = "", None, 0
+        take = self._outbox.popleft
         while self._outbox:
-            item = self._outbox.popleft()
-            if isinstance(item, Text):
-                joins = not run or (run[0].name == item.name and run[0].parent is item.parent)
-                if not joins or chars > MAX_STREAM_CHARS:
-                    self._send_text(ordered, run)
-                    run, chars = [], 0
-                run.append(item)
-                chars += len(item.text)
-                continue
-            if run:
-                self._send_text(ordered, run)
-                run, chars = [], 0
-            frames, to_service = item
-            (service if to_service else ordered).send_multipart(frames, copy=False)
-        if run:
-            self._send_text(ordered, run)
+            item = take()
+            if len(item) == 3:
+                if item[1] is not parent or item[0] != name or chars > MAX_STREAM_CHARS:
+                    self._send_text(ordered, name, parent, pieces)
+                    name, parent, pieces, chars = item[0], item[1], [], 0
+                pieces.append(item[2])
+                chars += len(item[2])
+            else:
+                self._send_text(ordered, name, parent, pieces)
+                parent, pieces, chars = None, [], 0
+                frames, to_service = item
+                (service if to_service else ordered).send_multipart(frames, copy=False)
+        self._send_text(ordered, name, parent, pieces)
 
-    def _send_text(self, socket: zmq.Socket[bytes], run: list[Text]) -> None:
-        first = run[0]
-        text = first.text if len(run) == 1 else "".join([piece.text for piece in run])
-        frames = self._codec.pack(
-            "stream",
-            {"name": first.name, "text": text},
-            parent=first.parent,
-            idents=[f"stream.{first.name}".encode()],
-        )
+    def _send_text(self, socket: zmq.Socket[bytes], name: str, parent: Json | None, pieces: list[str]) -> None:
+        if parent is None or not pieces:
+            return
+        content = {"name": name, "text": "".join(pieces)}
+        frames = self._codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
         socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer))

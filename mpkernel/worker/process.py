@@ -44,12 +44,14 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     kernel.lanes.start()  # says Hello
     code = 0
     try:
-        loop.run_forever()
+        while not kernel.told_to_end:
+            with suppress(KeyboardInterrupt):  # an interrupt that stopped a task in the background
+                loop.run_forever()
     except SystemExit as error:  # raised by a callback of the user's
         code = error.code if isinstance(error.code, int) else 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for signum in (signal.SIGINT, signal.SIGTERM):  # whoever wants it gone sooner has SIGKILL
+            signal.signal(signum, signal.SIG_IGN)
         _close(kernel)
     sys.exit(code)
 
@@ -82,3 +84,4 @@ def _close(kernel: WorkerKernel) -> None:
         history.end_session()
     kernel.streams.drain()
     kernel.lanes.flush(1.0)
+    os.killpg(os.getpgrp(), signal.SIGTERM)  # what cells started may say goodbye, too

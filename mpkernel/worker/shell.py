@@ -206,6 +206,8 @@ class ZMQInteractiveShell(InteractiveShell):
         self.kernel.sync.ran(code_obj)
         with self.kernel.interrupts.window():
             failed: bool = await super().run_code(code_obj, result, async_=async_)
+        if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
+            result.error_in_exec = interrupt
         self.kernel.publish_names()
         return failed
 
@@ -224,8 +226,11 @@ class ZMQInteractiveShell(InteractiveShell):
             signal.signal(signal.SIGINT, ours)
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Only the user's frames: not those of the handler that raised KeyboardInterrupt."""
-        strip_own_frames(sys.exc_info()[2] if exc_tuple is None else exc_tuple[2])
+        """Only the user's frames, not those of the handler that raised KeyboardInterrupt."""
+        _, error, frames = sys.exc_info() if exc_tuple is None else exc_tuple
+        strip_own_frames(frames)
+        if (interrupt := self.kernel.interrupts.behind(error)) is not None:
+            exc_tuple = (type(interrupt), interrupt, frames)
         super().showtraceback(exc_tuple, *args, **kwargs)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:

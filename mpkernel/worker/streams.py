@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 
 from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.wire import Json
-from mpkernel.worker.lanes import Text, WorkerLanes
+from mpkernel.worker.lanes import WorkerLanes
 
 READ_SIZE = 1 << 16
 
@@ -92,7 +92,7 @@ class Pipe:
                 except BlockingIOError:
                     return
                 if text := self._decode(data):
-                    self._lanes.write(Text(self._name, self._parents.current, text))
+                    self._lanes.write((self._name, self._parents.current, text))
 
 
 class OutStream(io.TextIOBase):
@@ -110,22 +110,26 @@ class OutStream(io.TextIOBase):
         self._lanes = lanes
         self._parents = parents
         self._pipe = pipe
-        self._pid = os.getpid()
+        self._forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
         self._hooks: list[Callable[[str], Any]] = []
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if os.getpid() != self._pid:  # forked by user code: no IO thread here, but the pipe is there
+        if self._forked:  # by user code: there's no IO thread here, but the pipe is
             os.write(self._fd, text.encode(errors="backslashreplace"))
             return len(text)
-        if self._pipe is not None and text != "\n" and self._pipe.has_data():
+        if text != "\n" and self._pipe is not None and self._pipe.has_data():
             self._pipe.drain()
+        for hook in self._hooks:
+            hook(text)
         if text:
-            for hook in self._hooks:
-                hook(text)
-            self._lanes.write(Text(self._name, self._parents.get(), text))
+            self._lanes.write((self._name, self._parents.get(), text))
         return len(text)
+
+    def _note_fork(self) -> None:
+        self._forked = True
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
         for line in lines:
@@ -133,7 +137,7 @@ class OutStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if self._pipe is not None and os.getpid() == self._pid and self._pipe.has_data():
+        if self._pipe is not None and not self._forked and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
 

@@ -123,7 +123,7 @@ class FakeWorker:
         """The code that it is to run, if any."""
         return None if self.running is None else _message_of(self.running).content().get("code")
 
-    # --- its life -----------------------------------------------------------------------------------------------------
+    # --- its life ---------------------------------------------------------------------------------------------------
 
     def launch(self) -> FakeWorker:
         """Its process exists from now on."""
@@ -140,15 +140,22 @@ class FakeWorker:
         self.say(messages.Hello(self.pid))
         return self
 
-    def die(self, returncode: int | None = -signal.SIGKILL, *, dump: str = "", reason: str = "") -> None:
+    def die(
+        self,
+        returncode: int | None = -signal.SIGKILL,
+        *,
+        dump: str = "",
+        reason: str = "",
+        last_words: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         """Its process ends."""
         self.gone = True
-        self.kernel.handle(WorkerGone(self.id, returncode, reason, dump))
+        self.kernel.handle(WorkerGone(self.id, returncode, reason, dump, last_words))
 
     def say(self, message: messages.LaneMessage) -> None:
         self.kernel.handle(FromWorker(self.id, message))
 
-    # --- what it does with requests -------------------------------------------------------------------------------------
+    # --- what it does with requests ---------------------------------------------------------------------------------
 
     def start(self) -> FakeWorker:
         """Say that it has begun with the request it got."""
@@ -157,8 +164,8 @@ class FakeWorker:
         self.say(messages.Started(self.running.seq))
         return self
 
-    def reply(self, status: str = "ok", *, abort: bool = False, **content: Any) -> None:
-        """Be done with what it runs."""
+    def reply(self, status: str = "ok", *, abort: bool = False, last: bool = False, **content: Any) -> None:
+        """Be done with what it runs; with `last`, its process will end by itself."""
         assert self.running is not None, "it has nothing to reply to"
         if not self.started:
             self.start()
@@ -169,7 +176,7 @@ class FakeWorker:
             self.executions += message.msg_type == "execute_request"
             content = {"status": status, "execution_count": self.executions, **content}
             blobs = self._pack_reply(message, content)
-        self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs)))
+        self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last))
 
     def reply_aside(self, **content: Any) -> None:
         """Answer the oldest request on the service lane."""
@@ -181,7 +188,7 @@ class FakeWorker:
         reply = message.msg_type.removesuffix("_request") + "_reply"
         return self._codec.pack(reply, content, parent=message.header_frame)
 
-    # --- what user code does ---------------------------------------------------------------------------------------------
+    # --- what user code does ----------------------------------------------------------------------------------------
 
     def publish(self, msg_type: str, content: Json, *, comm: list[str] | None = None) -> None:
         """Send on iopub, under the request that it runs."""
@@ -245,6 +252,7 @@ class Kernel:
         self.timers: dict[tuple[Any, ...], float] = {}
         self.asked: dict[str, Asked] = {}
         self.stopped = False
+        self.measures_at_once = False  # as the loop does
         self._tokens = itertools.count()
         ids = (f"subshell-{n}" for n in itertools.count(1))
         self._front_end = Codec(_signer, session="a-front-end", origin="f", clock=lambda: "today")
@@ -254,7 +262,7 @@ class Kernel:
         self.machine = Machine(codec, facts, kernel_id="kid", now=self.now, new_id=ids.__next__, **settings)
         self._do(self.machine.start())
 
-    # --- events in, actions out -------------------------------------------------------------------------------------------
+    # --- events in, actions out -------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
         """Give the machine an event, and take down what it does."""
@@ -289,6 +297,8 @@ class Kernel:
                     assert all(worker.gone for worker in self.workers.values()), "stopped before its workers"
                     self.stopped = True
             self.actions.append(action)
+            if isinstance(action, MeasureUsage) and self.measures_at_once:
+                self.measure()
 
     def _living(self, action: Action, worker: int) -> FakeWorker:
         assert worker in self.workers, f"{action} is for a worker that never was"
@@ -316,7 +326,7 @@ class Kernel:
             self.handle(TimerFired(key))
         self.now = end
 
-    # --- front ends ----------------------------------------------------------------------------------------------------
+    # --- front ends -------------------------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -398,7 +408,7 @@ class Kernel:
         """The rows of ``mpkernel ps``, by subshell."""
         return {row["subshell"]: row for row in self.reply(self.op("ps"))["subshells"]}
 
-    # --- workers ---------------------------------------------------------------------------------------------------------
+    # --- workers ----------------------------------------------------------------------------------------------------
 
     def subshell(self, subshell: str | None = None) -> Subshell:
         return self.machine.subshells[subshell]
@@ -435,7 +445,7 @@ class Kernel:
     def living(self) -> list[FakeWorker]:
         return [worker for worker in self.workers.values() if not worker.gone]
 
-    # --- what happened ------------------------------------------------------------------------------------------------------
+    # --- what happened ----------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
         """Look only at what happens from now on."""
@@ -445,7 +455,9 @@ class Kernel:
         """The actions of that kind, other than messages to front ends."""
         return [action for action in self.actions if isinstance(action, kind)]
 
-    def sent(self, channel: str | None = None, msg_type: str | None = None, *, about: Asked | None = None) -> list[Sent]:
+    def sent(
+        self, channel: str | None = None, msg_type: str | None = None, *, about: Asked | None = None
+    ) -> list[Sent]:
         """Messages to front ends."""
         return [
             action
@@ -472,7 +484,9 @@ class Kernel:
 
     def story(self, asked: Asked) -> list[str]:
         """All that was sent about a request, in order: its states and the types of the other messages."""
-        return [sent.content["execution_state"] if sent.type == "status" else sent.type for sent in self.sent(about=asked)]
+        return [
+            sent.content["execution_state"] if sent.type == "status" else sent.type for sent in self.sent(about=asked)
+        ]
 
     def iopub_states(self) -> list[tuple[str, str | None]]:
         """Each ``status``, with the id of the request it is about."""
@@ -494,30 +508,40 @@ class Kernel:
         """The stacks that were asked for are there."""
         self.handle(StacksDumped(self.done(DumpStacks)[-1].token, text))
 
-    # --- what always holds --------------------------------------------------------------------------------------------------
+    # --- what always holds ------------------------------------------------------------------------------------------
 
     def check(self, *, all_answered: bool = False) -> None:
         """One session in all that was sent; and busy, reply, idle for each request, once and in this order."""
         for sent in self._all:
             assert sent.message.header["session"] == SESSION, sent
+        courses = self._courses()
         for asked in self.asked.values():
-            course = [step for step in self._course(asked) if step != "other"]
-            while course[:2] == ["busy", "busy"]:  # said again after another request's idle
-                del course[0]
+            course = courses.get(asked.id, [])
             whole = ["busy", "reply", "idle"] if asked.has_reply else ["busy", "idle"]
             allowed = [whole] if all_answered else [[], ["busy"], whole]
             assert course in allowed, (asked.message.msg_type, course)
 
-    def _course(self, asked: Asked) -> list[str]:
-        course = []
+    def _courses(self) -> dict[str | None, list[str]]:
+        """For each request its states and replies. A busy said again, after another request's idle, isn't counted."""
+        courses: dict[str | None, list[str]] = {}
+        last = ""
         for sent in self._all:
-            if sent.parent == asked.id:
-                answers = sent.channel in ("shell", "control")
-                status = sent.type == "status"
-                course.append("reply" if answers else sent.content["execution_state"] if status else "other")
-        return course
+            course = courses.setdefault(sent.parent, [])
+            if sent.channel in ("shell", "control"):
+                course.append("reply")
+            elif sent.type == "status":
+                state = sent.content["execution_state"]
+                if not (state == "busy" and course == ["busy"] and last == "idle"):
+                    course.append(state)
+                last = state
+        return courses
 
 
 def _message_of(request: messages.Request | messages.SideRequest) -> Message:
     idents, frames = request.blobs[: request.n_idents], request.blobs[request.n_idents :]
     return Codec(_signer).unpack([*idents, b"<IDS|MSG>", _signer.sign(frames[:4]), *frames])
+
+
+def code_of(request: messages.Request) -> str:
+    """The cell that a request carries."""
+    return str(_message_of(request).content().get("code"))

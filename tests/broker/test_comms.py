@@ -1,0 +1,187 @@
+"""A comm's messages go to the worker that owns it, whatever subshell they come under."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpkernel.broker.events import StartWorker
+
+from .bench import Asked, Kernel
+
+
+def message(kernel: Kernel, comm_id: object, subshell: str | None = None, kind: str = "comm_msg") -> Asked:
+    return kernel.ask(kind, {"comm_id": comm_id, "data": {}}, subshell=subshell)
+
+
+def open_by_front_end(kernel: Kernel, comm_id: str, subshell: str | None = None) -> Asked:
+    return kernel.ask("comm_open", {"comm_id": comm_id, "target_name": "target", "data": {}}, subshell=subshell)
+
+
+def comms(kernel: Kernel, **content: object) -> dict[str, str]:
+    """What comm_info tells: the target of each comm."""
+    reply = kernel.reply(kernel.ask("comm_info_request", content))
+    return {comm_id: comm["target_name"] for comm_id, comm in reply["comms"].items()}
+
+
+def got(kernel: Kernel, asked: Asked, subshell: str | None) -> bool:
+    """Whether the worker of that subshell runs the message."""
+    running = kernel.worker(subshell).running
+    return running is not None and asked.message.frames == running.blobs[running.n_idents :]
+
+
+@pytest.fixture
+def child(kernel: Kernel) -> str:
+    """A second subshell; its process and main's are ready."""
+    child = kernel.create()
+    kernel.ready()
+    kernel.ready(child)
+    return child
+
+
+def test_a_message_goes_to_the_worker_that_opened_the_comm(kernel: Kernel, child: str) -> None:
+    kernel.worker(child).open_comm("c")
+    for subshell in (None, child):
+        asked = message(kernel, "c", subshell)
+        assert got(kernel, asked, child)
+        kernel.worker(child).reply()
+        assert kernel.story(asked) == ["busy", "idle"]
+    assert kernel.worker().running is None
+
+
+def test_a_message_waits_for_the_owners_cell(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    kernel.running()
+    asked = message(kernel, "c", child)
+    assert kernel.story(asked) == []
+    kernel.worker().reply()
+    assert got(kernel, asked, None)
+
+
+@pytest.mark.parametrize("later", [None, "child"])
+def test_a_comm_that_the_front_end_opened_belongs_to_the_worker_that_got_it(
+    kernel: Kernel, child: str, later: str | None
+) -> None:
+    open_by_front_end(kernel, "c", child)
+    kernel.worker(child).reply()
+    asked = message(kernel, "c", child if later else None)
+    assert got(kernel, asked, child)
+    assert comms(kernel) == {"c": "target"}
+
+
+def test_messages_that_come_before_the_comm_open_was_forwarded_follow_it(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    opened, asked = open_by_front_end(kernel, "c", child), message(kernel, "c", None)
+    kernel.worker(child).reply()
+    assert got(kernel, opened, child)
+    kernel.worker(child).reply()
+    assert got(kernel, asked, child)
+    assert kernel.worker().running is None
+
+
+def test_a_comm_open_that_waits_for_a_process_is_followed_too(kernel: Kernel) -> None:
+    kernel.ready()
+    child = kernel.create()
+    open_by_front_end(kernel, "c", child)
+    asked = message(kernel, "c", None)
+    kernel.worker(child).die(1)
+    kernel.worker(child).hello().reply()
+    assert got(kernel, asked, child)
+    assert kernel.sent("iopub", "comm_close") == []
+
+
+def test_a_comm_whose_target_is_unknown_is_forgotten(kernel: Kernel, child: str) -> None:
+    open_by_front_end(kernel, "c")
+    kernel.worker().close_comm("c", "target")
+    kernel.worker().reply()
+    assert comms(kernel) == {}
+
+
+def test_a_message_for_an_unknown_comm_goes_where_it_says(kernel: Kernel, child: str) -> None:
+    asked = message(kernel, "unknown", child)
+    assert got(kernel, asked, child)
+
+
+def test_comm_info_has_the_comms_of_all_subshells(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("a", "widget")
+    kernel.worker(child).open_comm("b", "widget")
+    kernel.worker(child).open_comm("c", "plot")
+    assert comms(kernel) == {"a": "widget", "b": "widget", "c": "plot"}
+    assert comms(kernel, target_name="widget") == {"a": "widget", "b": "widget"}
+    assert comms(kernel, target_name="none such") == {}
+
+
+def test_comm_info_is_the_same_under_every_subshell(kernel: Kernel, child: str) -> None:
+    kernel.worker(child).open_comm("a")
+    replies = [kernel.reply(kernel.ask("comm_info_request", subshell=subshell)) for subshell in (None, child)]
+    assert replies[0] == replies[1]
+
+
+def test_a_comm_that_the_worker_closes_is_forgotten(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    kernel.worker().close_comm("c")
+    assert comms(kernel) == {}
+    assert len(kernel.sent("iopub", "comm_close")) == 1
+
+
+def test_a_comm_that_the_front_end_closes_is_forgotten_once_its_owner_is_told(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    closing = message(kernel, "c", child, "comm_close")
+    assert got(kernel, closing, None)
+    kernel.worker().reply()
+    assert comms(kernel) == {}
+    assert kernel.sent("iopub", "comm_close") == []
+
+
+def test_what_a_worker_says_of_its_comms_is_passed_on(kernel: Kernel, child: str) -> None:
+    kernel.worker(child).open_comm("c", "widget")
+    assert [sent.content["target_name"] for sent in kernel.sent("iopub", "comm_open")] == ["widget"]
+
+
+@pytest.mark.parametrize("end", ["death", "deletion"])
+def test_the_comms_of_a_process_that_is_gone_are_closed(kernel: Kernel, child: str, end: str) -> None:
+    kernel.worker(child).open_comm("a")
+    kernel.worker(child).open_comm("b")
+    kernel.worker().open_comm("main's")
+    worker = kernel.worker(child)
+    if end == "deletion":
+        kernel.delete(child)
+    worker.die()
+    closed = kernel.sent("iopub", "comm_close")
+    assert [sent.content for sent in closed] == [{"comm_id": "a", "data": {}}, {"comm_id": "b", "data": {}}]
+    assert comms(kernel) == {"main's": "jupyter.widget"}
+
+
+def test_a_comm_of_a_deleted_subshell_is_closed_before_its_process_has_ended(kernel: Kernel, child: str) -> None:
+    kernel.worker(child).open_comm("c")
+    kernel.delete(child)
+    assert len(kernel.sent("iopub", "comm_close")) == 1
+
+
+def test_a_message_for_a_comm_whose_process_is_being_killed_is_answered(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.worker(child).open_comm("c")
+    kernel.op("kill", subshell=child)
+    asked = message(kernel, "c")
+    assert kernel.story(asked) == ["busy", "idle"]
+
+
+def test_a_comm_that_the_spare_opened_belongs_to_the_subshell_that_takes_it(kernel: Kernel) -> None:
+    kernel.ready()
+    kernel.pass_time(1)
+    assert kernel.spare is not None
+    kernel.spare.hello().open_comm("startup")
+    lonely = message(kernel, "startup")
+    assert kernel.story(lonely) == ["busy", "idle"]
+    child = kernel.create()
+    kernel.ready(child)
+    assert got(kernel, message(kernel, "startup"), child)
+
+
+@pytest.mark.parametrize("comm_id", [None, 3, [], {}])
+def test_a_message_with_no_proper_comm_id_reaches_the_worker(kernel: Kernel, child: str, comm_id: object) -> None:
+    kernel.clear()
+    for kind in ("comm_open", "comm_msg", "comm_close"):
+        asked = message(kernel, comm_id, None, kind)
+        assert got(kernel, asked, None)
+        kernel.worker().reply()
+    assert kernel.done(StartWorker) == []

@@ -1,0 +1,213 @@
+"""Completion, inspection and the like don't wait for a running cell; nor do live reads of another's variables."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpkernel import messages
+
+from .bench import Kernel
+
+SIDE = ["complete_request", "inspect_request", "is_complete_request", "history_request"]
+
+
+@pytest.mark.parametrize("channel", ["shell", "control"])
+@pytest.mark.parametrize("msg_type", SIDE)
+def test_while_a_cell_runs_the_service_lane_answers(kernel: Kernel, channel: str, msg_type: str) -> None:
+    cell = kernel.running()
+    request = kernel.ask(msg_type, {"code": "a"}, channel=channel, client=(b"a", b"route"))
+    [side] = kernel.worker().side
+    assert (side.n_idents, side.blobs) == (2, (b"a", b"route", *request.message.frames))
+    assert kernel.story(request) == ["busy"]
+    kernel.worker().reply_aside(matches=["abc"])
+    assert kernel.reply(request)["matches"] == ["abc"]
+    assert kernel.iopub_states()[-2:] == [("idle", request.id), ("busy", cell.id)]
+    assert kernel.status(cell) is None
+
+
+@pytest.mark.parametrize("msg_type", SIDE)
+def test_an_idle_worker_answers_in_its_main_thread(kernel: Kernel, msg_type: str) -> None:
+    worker = kernel.ready()
+    kernel.ask(msg_type)
+    assert worker.side == []
+    assert worker.running is not None
+
+
+@pytest.mark.parametrize("msg_type", SIDE)
+def test_while_the_process_starts_it_waits_in_the_queue(kernel: Kernel, msg_type: str) -> None:
+    cell, request = kernel.execute(), kernel.ask(msg_type)
+    worker = kernel.worker().hello()
+    assert worker.side == []
+    worker.reply()
+    worker.reply()
+    assert (kernel.status(cell), kernel.status(request)) == ("ok", "ok")
+
+
+def test_while_another_request_than_a_cell_runs_it_waits_its_turn(kernel: Kernel) -> None:
+    worker = kernel.ready()
+    kernel.ask("comm_msg", {"comm_id": "c"})
+    request = kernel.ask("complete_request")
+    assert worker.side == []
+    worker.reply()
+    worker.reply()
+    assert kernel.status(request) == "ok"
+
+
+def test_a_busy_subshell_sends_nobody_elses_requests_aside(kernel: Kernel) -> None:
+    child = kernel.create()
+    kernel.running()
+    kernel.ready(child)
+    kernel.ask("complete_request", subshell=child)
+    assert kernel.worker(child).running is not None
+    assert kernel.worker().side == kernel.worker(child).side == []
+
+
+def test_answers_may_come_in_any_order_and_after_the_cell(kernel: Kernel) -> None:
+    kernel.running()
+    worker = kernel.worker()
+    first, second = kernel.ask("complete_request"), kernel.ask("inspect_request")
+    worker.reply()
+    worker.side.reverse()
+    worker.reply_aside()
+    assert (kernel.status(first), kernel.status(second)) == (None, "ok")
+    worker.reply_aside()
+    assert kernel.status(first) == "ok"
+    assert kernel.state == "idle"
+
+
+def test_an_answer_aside_is_not_the_cells(kernel: Kernel) -> None:
+    kernel.running()
+    kernel.worker().reply()
+    cell = kernel.running()
+    kernel.ask("complete_request")
+    kernel.worker().reply_aside()
+    assert kernel.status(cell) is None
+    assert kernel.ps()["main"]["execution_count"] == 1
+
+
+@pytest.mark.parametrize("end", ["death", "deletion"])
+def test_it_is_answered_if_the_process_ends(kernel: Kernel, end: str) -> None:
+    child = kernel.create()
+    kernel.running(subshell=child)
+    requests = [kernel.ask("complete_request", subshell=child) for _ in range(2)]
+    if end == "deletion":
+        kernel.delete(child)
+    else:
+        kernel.worker(child).die()
+    assert [kernel.status(request) for request in requests] == ["aborted", "aborted"]
+    assert kernel.state == "idle"
+
+
+def test_an_answer_that_comes_too_late_is_ignored(kernel: Kernel) -> None:
+    child = kernel.create()
+    kernel.running(subshell=child)
+    worker = kernel.worker(child)
+    request = kernel.ask("complete_request", subshell=child)
+    kernel.delete(child)
+    worker.reply_aside()
+    assert kernel.status(request) == "aborted"
+
+
+def test_while_the_process_is_killed_it_waits_for_the_next_one(kernel: Kernel) -> None:
+    kernel.ready()
+    kernel.op("kill", subshell="main")
+    request = kernel.ask("complete_request")
+    assert kernel.story(request) == []
+    kernel.worker().die()
+    kernel.worker().hello().reply()
+    assert kernel.status(request) == "ok"
+
+
+# --- live reads -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def child(kernel: Kernel) -> str:
+    """A second subshell with a ready process."""
+    child = kernel.create("trainer")
+    kernel.ready(child)
+    return child
+
+
+def ask_live(kernel: Kernel, subshell: str | None = None, *, token: int = 7) -> None:
+    """main's cell asks for the value of x."""
+    kernel.worker().say(messages.AskLive(token, "x", subshell))
+
+
+def live_values(kernel: Kernel) -> list[messages.LiveValue]:
+    return kernel.worker().got(messages.LiveValue)
+
+
+@pytest.mark.parametrize("target", [None, "trainer", "subshell-1"])
+def test_a_live_read_asks_the_owner_and_brings_its_answer(kernel: Kernel, child: str, target: str | None) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    ask_live(kernel, target)
+    [read] = kernel.worker(child).got(messages.ReadLive)
+    assert read.name == "x"
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    assert live_values(kernel) == [messages.LiveValue(7, None, (b"pickle",))]
+
+
+def test_a_live_read_and_its_answer_do_not_wait_in_the_ordered_lane(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    ask_live(kernel)
+    read = kernel.worker(child).service[-1]
+    assert isinstance(read, messages.ReadLive)
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    assert isinstance(kernel.worker().service[-1], messages.LiveValue)
+
+
+def test_without_a_target_the_cell_that_was_started_last_is_read(kernel: Kernel, child: str) -> None:
+    other = kernel.create()
+    for subshell in (other, child, None):
+        kernel.running(subshell=subshell)
+        kernel.pass_time(1)
+    ask_live(kernel)
+    assert len(kernel.worker(child).got(messages.ReadLive)) == 1
+    assert kernel.worker(other).got(messages.ReadLive) == []
+
+
+@pytest.mark.parametrize("target", [None, "nobody", "lazy"])
+def test_a_live_read_of_nobody_is_answered_with_the_reason(kernel: Kernel, child: str, target: str | None) -> None:
+    kernel.create("lazy")
+    kernel.running()
+    ask_live(kernel, target)
+    [value] = live_values(kernel)
+    assert (value.token, value.blobs) == (7, ())
+    assert value.error is not None
+    assert "'x'" in value.error
+
+
+def test_a_live_read_of_an_owner_that_dies_is_answered(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    ask_live(kernel)
+    kernel.worker(child).die()
+    [value] = live_values(kernel)
+    assert value.error is not None
+    assert "SIGKILL" in value.error
+
+
+def test_an_answer_for_an_asker_that_died_is_dropped(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    ask_live(kernel)
+    [read] = kernel.worker(child).got(messages.ReadLive)
+    kernel.worker().die()
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    assert kernel.worker().ordered == kernel.worker().service == []
+
+
+def test_only_the_owner_can_answer(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    ask_live(kernel)
+    [read] = kernel.worker(child).got(messages.ReadLive)
+    other = kernel.create()
+    kernel.ready(other)
+    kernel.worker(other).say(messages.LiveAnswer(read.token, None, (b"forged",)))
+    assert live_values(kernel) == []
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    assert [value.blobs for value in live_values(kernel)] == [(b"pickle",)]
