@@ -131,9 +131,13 @@ class Loop:
                 self._turn()
 
     def _turn(self) -> None:
-        """Wait for something to happen, and handle all of it: front ends first, so that an abort finds its queue."""
+        """Wait for something to happen, and handle all of it.
+
+        Signals first: an interrupt isn't for what came after it. Then front ends, so that an abort finds its queue.
+        """
         self._watch_launcher()
         ready = dict(self._poller.poll(self._next_timeout()))
+        self._act_on_signals()
         for channel in ("control", "shell"):
             if self._sockets[channel] in ready:
                 self._read_frontend(channel)
@@ -342,19 +346,21 @@ class Loop:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         stack.callback(signal.set_wakeup_fd, -1)
 
-        def act() -> None:
+        def empty() -> None:
             with suppress(BlockingIOError):
                 os.read(read_end, 4096)
-            noted, self._noted = self._noted, []
-            for signum in dict.fromkeys(noted):
-                if signum == signal.SIGCHLD:
-                    self._reap()
-                elif signum == signal.SIGINT:
-                    self._event(Interrupted())
-                else:
-                    self._event(ToldToStop(signal.Signals(signum).name))
 
-        self._watch(read_end, act)
+        self._watch(read_end, empty)
+
+    def _act_on_signals(self) -> None:
+        noted, self._noted = self._noted, []
+        for signum in dict.fromkeys(noted):
+            if signum == signal.SIGCHLD:
+                self._reap()
+            elif signum == signal.SIGINT:
+                self._event(Interrupted())
+            else:
+                self._event(ToldToStop(signal.Signals(signum).name))
 
     def _watch_parent(self, pid: int, stack: ExitStack) -> None:
         """Stop when the process that started the kernel is gone: told by a pidfd, or (macOS) by looking."""

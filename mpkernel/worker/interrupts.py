@@ -66,16 +66,9 @@ class Interrupts:
             self._pending = None
             self._windows = 0
 
-    @contextmanager
-    def window(self) -> Iterator[None]:
+    def window(self) -> _Window:
         """User code runs in here."""
-        self._windows += 1
-        try:
-            if self._pending is not None:
-                self._raise()
-            yield
-        finally:
-            self._windows -= 1
+        return _Window(self)
 
     def _raise(self) -> None:
         error, self._pending = self._pending or KeyboardInterrupt, None
@@ -153,13 +146,34 @@ class Interrupts:
             self._task = None
 
 
-def strip_own_frames(traceback: types.TracebackType | None) -> None:
-    """Cut the frames of signal handlers and other mpkernel code off the inner end of a traceback."""
-    last_of_user = traceback
+class _Window:
+    """A class, as a generator would put a frame of `contextlib` into tracebacks."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        if self._interrupts._pending is not None:
+            self._interrupts._raise()
+        self._interrupts._windows += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._interrupts._windows -= 1
+
+
+def users_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """Cut a traceback where the user's code called ours (a signal handler, a stream): it ends with the user's frame.
+
+    None if there is none, for an interrupt between two statements.
+    """
+    users = None
     step = traceback
     while step is not None:
-        if not str(step.tb_frame.f_globals.get("__name__", "")).startswith("mpkernel."):
-            last_of_user = step
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("mpkernel.") and users is not None:
+            users.tb_next = None
+            return traceback
+        if not module.startswith(("mpkernel.", "IPython.core.")):
+            users = step
         step = step.tb_next
-    if last_of_user is not None:
-        last_of_user.tb_next = None
+    return traceback if users is not None else None

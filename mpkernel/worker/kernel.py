@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
+from mpkernel.errors import BadMessage, Killed
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now
@@ -136,6 +137,8 @@ class WorkerKernel:
                     "msg_type": message.msg_type,
                 }
                 content = await self._handlers[message.msg_type](request, message)
+            except BadMessage as error:
+                content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
                 self.log.exception("a %s failed", message.msg_type)
                 content = error_content(error)
@@ -231,10 +234,13 @@ class WorkerKernel:
             )
             result.execution_count = shell.execution_count - 1
             result.error_in_exec = error
-        with suppress(KeyboardInterrupt):
+        try:
             shell.events.trigger("post_execute")
             if not silent:
                 shell.events.trigger("post_run_cell", result)
+        except (KeyboardInterrupt, Killed) as error:
+            shell.showtraceback()
+            result.error_in_exec = error
         return result
 
     def _user_expressions(self, expressions: Any) -> Json:

@@ -7,13 +7,13 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.completer import provisionalcompleter
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.history import HistoryManager
@@ -21,7 +21,9 @@ from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
-from mpkernel.worker.interrupts import strip_own_frames
+from mpkernel.errors import Killed
+from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.side_requests import allow_provisional
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
@@ -147,26 +149,41 @@ class ZMQInteractiveShell(InteractiveShell):
             raise KeyboardInterrupt
         except KeyboardInterrupt as error:
             self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
-        with provisionalcompleter():
-            list(self.Completer.completions("prin", 4))
+        allow_provisional()
+        list(self.Completer.completions("prin", 4))
 
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""
         self.kernel = kernel
-        # Hooks run user code (figures are drawn there): they can be interrupted.
-        trigger = self.events.trigger
-
-        def trigger_in_window(event: str, *args: Any, **kwargs: Any) -> None:
-            with kernel.interrupts.window():
-                trigger(event, *args, **kwargs)
-
-        self.events.trigger = trigger_in_window  # type: ignore[method-assign]
+        self._history_lock = threading.Lock()
+        self.events.trigger = self._trigger  # type: ignore[method-assign]
         if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
             self.user_ns["__session__"] = session_name
             self.user_ns_hidden["__session__"] = session_name
 
+    def _trigger(self, event: str, *args: Any, **kwargs: Any) -> None:
+        """As in IPython; but hooks that aren't IPython's own (figures are drawn in one) can be interrupted.
+
+        Raises KeyboardInterrupt then, which IPython would print and forget.
+        """
+        for hook in list(self.events.callbacks[event]):
+            own = str(getattr(hook, "__module__", "")).startswith("IPython.core.")
+            try:
+                with nullcontext() if own else self.kernel.interrupts.window():
+                    hook(*args, **kwargs)
+            except Exception:
+                print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
+                self.showtraceback()
+
     def open_history(self) -> None:
-        """Open the history database and move over what has been entered so far: one session for each subshell."""
+        """Open the history database and move over what has been entered so far: one session for each subshell.
+
+        In whichever thread needs it first: the main thread after a cell, the service thread for a history_request.
+        """
+        with self._history_lock:
+            self._open_history()
+
+    def _open_history(self) -> None:
         old: Any = self.history_manager
         if old.enabled:
             return
@@ -228,7 +245,9 @@ class ZMQInteractiveShell(InteractiveShell):
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         """Only the user's frames, not those of the handler that raised KeyboardInterrupt."""
         _, error, frames = sys.exc_info() if exc_tuple is None else exc_tuple
-        strip_own_frames(frames)
+        if isinstance(error, (KeyboardInterrupt, Killed)):
+            frames = users_frames(frames)
+            exc_tuple = (type(error), error, frames)
         if (interrupt := self.kernel.interrupts.behind(error)) is not None:
             exc_tuple = (type(interrupt), interrupt, frames)
         super().showtraceback(exc_tuple, *args, **kwargs)

@@ -5,10 +5,11 @@ An idle worker answers them in its main thread, as user code expects it; while a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from IPython.core.completer import provisionalcompleter, rectify_completions
+from IPython.core.completer import ProvisionalCompleterWarning, rectify_completions
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.tokenutil import token_at_cursor
 
@@ -21,11 +22,22 @@ def _cursor(content: Json) -> tuple[str, int]:
     return code, len(code) if not isinstance(cursor, int) else max(0, min(cursor, len(code)))
 
 
+def allow_provisional() -> None:
+    """Let IPython's completion API be used, which is "provisional" and an error otherwise.
+
+    For good: IPython's own `provisionalcompleter` puts the filters back as they were, for all threads at once, so that
+    two completions at a time (service thread and main thread) make one of them fail.
+    """
+    ours = ("ignore", None, ProvisionalCompleterWarning, None, 0)
+    if warnings.filters[:1] != [ours]:
+        warnings.filterwarnings("ignore", category=ProvisionalCompleterWarning)
+
+
 def complete(shell: InteractiveShell, content: Json) -> Json:
     """Content of a complete_reply."""
     code, cursor = _cursor(content)
-    with provisionalcompleter():
-        found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
+    allow_provisional()
+    found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor
     types = [{"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found]

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,24 @@ import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
-from .client import Client, Json, Message, Pending, Result
-from .sandbox import GONE_WITHIN, Sandbox, is_gone, poll_until
+from .client import LOOP, READY, Client
+from .exchange import Channel, Json, Message, Pending, Result
+from .sandbox import GONE_WITHIN, Sandbox, poll_until
 
-__all__ = ["KERNEL", "Client", "Gate", "Json", "Kernel", "Message", "Pending", "Result", "Sandbox", "start_kernel"]
+__all__ = [
+    "KERNEL",
+    "LOOP",
+    "READY",
+    "Channel",
+    "Client",
+    "Gate",
+    "Json",
+    "Kernel",
+    "Message",
+    "Pending",
+    "Result",
+    "start_kernel",
+]
 
 KERNEL = os.environ.get("MPKERNEL_TEST_KERNEL", "mpkernel")
 MODULES = {"mpkernel": "mpkernel", "ipykernel": "ipykernel_launcher"}
@@ -76,15 +91,15 @@ class Kernel(Client):
             kernel_spec_manager=specs,
             connection_file=str(sandbox.runtime / "kernel-under-test.json"),
         )
-        with sandbox.log.open("w") as log:
-            environment = sandbox.environment() | (env or {})
-            self.manager.start_kernel(env=environment, cwd=str(sandbox.cwd), stdout=log, stderr=log)
+        self._log = sandbox.log.open("w")  # kept open, as a restart uses it again
+        environment = sandbox.environment() | (env or {})
+        self.manager.start_kernel(env=environment, cwd=str(sandbox.cwd), stdout=self._log, stderr=self._log)
         self._note_process()
         super().__init__(self.manager.connection_file)
         self.request("kernel_info_request")  # as every front end does first
 
     def _note_process(self) -> None:
-        self.process = psutil.Process(self.manager.provisioner.pid)
+        self.process = psutil.Process(getattr(self.manager.provisioner, "pid", None))
         self.sandbox.record([self.process])
 
     def check_alive(self) -> None:
@@ -115,23 +130,28 @@ class Kernel(Client):
         self._open()
 
     def shut_down(self, timeout: float = GONE_WITHIN) -> list[str]:
-        """Send `shutdown_request`, nothing else. Returns what is left of the kernel after `timeout` seconds."""
+        """Send `shutdown_request`, nothing else. Returns what is left of the kernel `timeout` seconds later."""
         self.processes()
-        self.send("shutdown_request", {"restart": False}, channel="control")
-        poll_until(lambda: is_gone(self.process), timeout)
-        return self._left(timeout)
+        deadline = time.monotonic() + timeout
+        pending = self.send("shutdown_request", {"restart": False}, channel="control")
+        with contextlib.suppress(TimeoutError, ChildProcessError):
+            self.wait_until(lambda: pending.reply is not None, "shutdown_reply", timeout)
+        return self.what_is_left(deadline - time.monotonic())
 
-    def _left(self, timeout: float = GONE_WITHIN) -> list[str]:
+    def what_is_left(self, timeout: float = GONE_WITHIN) -> list[str]:
+        """Processes and files of the kernel that are there after `timeout` seconds, when it has been ended somehow."""
         self.close()
-        still = [] if poll_until(lambda: not self.manager.is_alive(), timeout) else ["the kernel's own process"]
+        deadline = time.monotonic() + timeout
+        poll_until(lambda: not self.manager.is_alive(), timeout)
         self.manager.cleanup_connection_file()
-        return still + self.sandbox.leftovers(timeout)
+        return self.sandbox.leftovers(deadline - time.monotonic())
 
     def stop(self) -> None:
         """Shut down, and raise AssertionError if a process or a file is left."""
-        left = self.shut_down() if self.manager.is_alive() else self._left()
+        left = self.shut_down() if self.manager.is_alive() else self.what_is_left()
         self.sandbox.kill_everything()
         self.manager.cleanup_resources()
+        self._log.close()
         if left and KERNEL == "mpkernel":  # ipykernel neither ends while it is busy, nor is it ours to judge
             raise AssertionError("left over by the kernel:\n" + "\n".join(left))
 

@@ -24,6 +24,8 @@ POLL = 0.02  # seconds between two looks at what sends no message: processes, fi
 LOG_TAIL = 8000  # characters of the kernel's log shown with a failure
 
 MARKER = "MPT_SANDBOX"
+# Shared by all sandboxes, as it takes seconds to make: matplotlib's fonts, jedi's parsed modules.
+CACHE = Path(tempfile.gettempdir()) / f"mpkernel-tests-cache-{os.getuid()}"
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What would make a kernel under test behave unlike one started by a front end (PYTEST_CURRENT_TEST, for example, turns
 # ipykernel's capture of file descriptors off).
@@ -98,7 +100,7 @@ class Sandbox:
             "JUPYTER_DATA_DIR": str(self.data),
             "JUPYTER_CONFIG_DIR": str(self.root / "config"),
             "IPYTHONDIR": str(self.root / "ipython"),
-            "MPLCONFIGDIR": str(Path(tempfile.gettempdir()) / f"mpt-matplotlib-{os.getuid()}"),  # shared: slow to make
+            "XDG_CACHE_HOME": str(CACHE),
         }
 
     def log_tail(self) -> str:

@@ -90,7 +90,10 @@ def test_display_shows_objects_and_raw_bundles(shared_kernel: Kernel) -> None:
 def test_a_display_is_updated_by_its_id(shared_kernel: Kernel) -> None:
     shown = shared_kernel.run("handle = display('first', display_id='mine')").of_type("display_data")[0]
     assert shown["transient"] == {"display_id": "mine"}
-    for code in ("handle.update('second')", "from IPython.display import update_display; update_display('second', display_id='mine')"):
+    for code in (
+        "handle.update('second')",
+        "from IPython.display import update_display; update_display('second', display_id='mine')",
+    ):
         updated = shared_kernel.run(code).of_type("update_display_data")
         assert [content["data"]["text/plain"] for content in updated] == ["'second'"]
         assert updated[0]["transient"] == {"display_id": "mine"}
@@ -105,8 +108,10 @@ def test_a_display_is_updated_from_another_subshell(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_output_is_cleared(shared_kernel: Kernel, wait: bool) -> None:
-    result = shared_kernel.run(f"from IPython.display import clear_output\nprint('a')\nclear_output(wait={wait})\nprint('b')")
-    assert [message.type for message in result.outputs] == ["stream", "clear_output", "stream"]
+    result = shared_kernel.run(
+        f"from IPython.display import clear_output\nprint('a')\nclear_output(wait={wait})\nprint('b')"
+    )
+    assert result.output_types == ["stream", "clear_output", "stream"]
     assert result.of_type("clear_output") == [{"wait": wait}]
 
 

@@ -39,7 +39,9 @@ def test_a_task_goes_on_between_cells(kernel: Kernel, shell: str | None) -> None
 
 
 def test_a_task_prints_under_the_cell_that_started_it(kernel: Kernel, shell: str | None) -> None:
-    code = "import asyncio\ngo = asyncio.Event()\nasync def late():\n    await go.wait()\n    print('late', flush=True)\n"
+    code = (
+        "import asyncio\ngo = asyncio.Event()\nasync def late():\n    await go.wait()\n    print('late', flush=True)\n"
+    )
     starting = kernel.submit(code + "task = asyncio.create_task(late())", shell)
     starting.wait()
     assert kernel.run("go.set()\nawait task\nprint('later')", shell).stdout == "later\n"
@@ -89,14 +91,15 @@ def test_to_thread_and_subprocesses_can_be_awaited(kernel: Kernel, shell: str | 
 
 @pytest.mark.mpkernel_only(LOST_CONTEXT)
 def test_context_variables_persist_across_cells(kernel: Kernel, shell: str | None) -> None:
-    kernel.run("import contextvars; var = contextvars.ContextVar('var', default='unset'); token = var.set('set')", shell)
+    kernel.run(
+        "import contextvars; var = contextvars.ContextVar('var', default='unset'); token = var.set('set')", shell
+    )
     assert kernel.value("var.get()", shell) == "set"
     kernel.run("import asyncio; await asyncio.sleep(0); token = var.set('in an await')", shell)
     assert kernel.value("var.get()", shell) == "in an await"
     assert kernel.value("await asyncio.sleep(0, var.get())", shell) == "in an await"
 
 
-@pytest.mark.mpkernel_only(LOST_CONTEXT)
 def test_a_library_s_context_setting_persists(kernel: Kernel) -> None:
     kernel.run("import decimal; decimal.getcontext().prec = 5")
     assert kernel.value("str(decimal.Decimal(1) / 3)") == "0.33333"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import zmq
 
-from .client import TIMEOUT, Channel
-from .driver import KERNEL, Kernel, Message
+from .client import TIMEOUT
+from .driver import KERNEL, Channel, Kernel, Message
 
 HISTORY: dict[str, Any] = {"raw": True, "output": False, "hist_access_type": "tail", "n": 1}
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -37,10 +37,7 @@ CONTROL_REQUESTS: dict[str, dict[str, Any]] = {
 }
 INTERRUPTS_ITSELF = pytest.mark.mpkernel_only("an interrupt on shell interrupts its own handler, unanswered")
 TABLE = [
-    *(
-        pytest.param("shell", name, marks=INTERRUPTS_ITSELF if name == "interrupt_request" else ())
-        for name in REQUESTS
-    ),
+    *(pytest.param("shell", name, marks=INTERRUPTS_ITSELF if name == "interrupt_request" else ()) for name in REQUESTS),
     *(("control", name) for name in CONTROL_REQUESTS),
 ]
 
@@ -268,7 +265,7 @@ def test_iopub_topics_name_stream_and_kernel(shared_kernel: Kernel) -> None:
 
 
 def test_the_heartbeat_echoes_while_main_is_busy(kernel: Kernel) -> None:
-    kernel.submit("print('looping', flush=True)\nwhile True: pass").wait_for_stream("looping")
+    kernel.start()
     with raw_socket(kernel, zmq.REQ, "hb", timeout=2) as socket:
         for payload in (b"ping", b"", b"x" * 100_000):
             socket.send(payload)

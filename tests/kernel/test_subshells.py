@@ -10,23 +10,15 @@ from typing import Any
 
 import pytest
 
-from .driver import KERNEL, Kernel, Pending
+from .driver import KERNEL, LOOP, Kernel, Pending
 
 SHARED_COUNT = "subshells share execution count and history"
 THREADS = "a subshell is a thread of the one process"
 NO_ERROR_ON_IOPUB = "an unknown subshell is told in the reply only, which a console doesn't show"
-LOOP = "print('looping', flush=True)\nwhile True: pass"
 
 
 def submit_all(kernel: Kernel, cells: list[str], subshell: str | None) -> list[Pending]:
     return [kernel.submit(cell, subshell) for cell in cells]
-
-
-def start_looping(kernel: Kernel, subshell: str | None) -> Pending:
-    """A cell that is in `while True` when this returns."""
-    pending = kernel.submit(LOOP, subshell)
-    pending.wait_for_stream("looping")
-    return pending
 
 
 def test_subshells_are_created_listed_and_deleted(kernel: Kernel) -> None:
@@ -198,7 +190,7 @@ def test_a_cell_for_no_subshell_shows_an_error_output(kernel: Kernel) -> None:
 def test_side_requests_are_answered_while_a_cell_runs(kernel: Kernel, busy: str) -> None:
     shell = kernel.create_subshell() if busy == "child" else None
     kernel.run("a_long_name = 1", shell)
-    looping = start_looping(kernel, shell)
+    looping = kernel.start(LOOP, shell)
     completion = kernel.request("complete_request", {"code": "a_long_n", "cursor_pos": 8}, subshell=shell)
     assert completion.content["matches"] == ["a_long_name"]
     inspection = {"code": "a_long_name", "cursor_pos": 3, "detail_level": 0}
@@ -219,7 +211,7 @@ def test_side_requests_are_answered_while_a_cell_runs(kernel: Kernel, busy: str)
 def test_deleting_a_busy_subshell_answers_at_once(kernel: Kernel) -> None:
     busy, bystander = kernel.create_subshell(), kernel.create_subshell()
     kernel.run("1", bystander)
-    looping = start_looping(kernel, busy)
+    looping = kernel.start(LOOP, busy)
     queued = kernel.submit("never = 1", busy)
     assert kernel.delete_subshell(busy, timeout=2).status == "ok"
     assert kernel.list_subshells() == [bystander]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mpkernel.errors import Killed
-from mpkernel.worker.interrupts import Interrupts, strip_own_frames
+from mpkernel.worker.interrupts import Interrupts, users_frames
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_the_handlers_frames_are_cut_off_a_traceback(interrupts: Interrupts) -> 
     with interrupts.request(), pytest.raises(KeyboardInterrupt) as caught:
         user_code()
     assert frames(caught.value)[-1] == "_raise"
-    strip_own_frames(caught.value.__traceback__)
+    users_frames(caught.value.__traceback__)
     assert frames(caught.value)[-1] == "user_code"
 
 
@@ -362,6 +362,6 @@ def test_a_traceback_without_own_frames_stays_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         raise ZeroDivisionError
     before = frames(caught.value)
-    strip_own_frames(caught.value.__traceback__)
+    users_frames(caught.value.__traceback__)
     assert frames(caught.value) == before
-    strip_own_frames(None)
+    users_frames(None)
