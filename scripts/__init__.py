@@ -1,1 +1,1 @@
-"""What CI doesn't run each time: benchmarks (``python -m scripts.bench``) and soak tests (``python -m scripts.soak``)."""
+"""What CI doesn't run each time: ``python -m scripts.bench`` measures, ``python -m scripts.soak`` wears out."""

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "parallel.ipynb"
@@ -42,14 +42,35 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
-# Every cell has its height from the start (no windowing), and no question about news covers the notebook.
+# No question about news covers the notebook, every cell has its height from the start (no windowing), and 120 columns
+# of code fit into the width.
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/themes.jupyterlab-settings": {
+        "overrides": {"code-font-size": "11px", "content-font-size1": "12px"}
+    },
 }
 
-# The cells by their place in the notebook.
-WATCHER, TRAINING = 5, 6
+OPEN = """async () => {
+    const app = window.jupyterapp;
+    await app.restored;
+    app.shell.mode = 'single-document';
+    app.shell.collapseLeft();
+    app.shell.collapseRight();
+    // Menus, side bars and status bar say nothing here: the picture is for the cells.
+    const hide = widget => {
+        if (/^jp-(top|menu|bottom)-panel/.test(widget.id) || widget.hasClass('jp-SideBar')) {
+            widget.hide();
+        } else if (widget.id !== 'jp-main-dock-panel' && widget.layout) {
+            for (const child of widget.layout) hide(child);
+        }
+    };
+    hide(app.shell);
+    await app.shell.currentWidget.context.sessionContext.ready;
+}"""
+
+IS_IDLE = "window.jupyterapp.shell.currentWidget.context.sessionContext.session?.kernel?.status === 'idle'"
 
 
 def free_port() -> int:
@@ -98,6 +119,7 @@ def jupyterlab(seconds: float) -> Iterator[str]:
             "JUPYTERLAB_WORKSPACES_DIR": f"{home}/workspaces",
             "IPYTHONDIR": f"{home}/ipython",
             "MPKERNEL_DEMO_SECONDS": str(seconds),
+            "OPENBLAS_NUM_THREADS": "1",  # the training takes one core: the other is the watcher's
         }
         command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
         log = home / "server.log"
@@ -109,12 +131,10 @@ def jupyterlab(seconds: float) -> Iterator[str]:
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/status", timeout=5):
                     break
                 if server.poll() is not None:
-                    break
+                    raise RuntimeError(f"JupyterLab ended with {server.returncode}:\n{log.read_text()}")
                 time.sleep(0.2)
             else:
-                server.poll()
-            if server.returncode is not None:
-                raise RuntimeError(f"JupyterLab ended with {server.returncode}:\n{log.read_text()}")
+                raise RuntimeError(f"JupyterLab didn't come up:\n{log.read_text()}")
             yield address
         finally:
             server.terminate()  # on which it shuts its kernels down
@@ -129,51 +149,41 @@ def open_notebook(page: Page, address: str) -> None:
     """Open the notebook alone, without side panels, and wait until its kernel is idle."""
     page.goto(f"{address}/lab/tree/{NOTEBOOK.name}?reset", wait_until="domcontentloaded")
     page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=60_000)
-    page.evaluate(
-        """async () => {
-            const app = window.jupyterapp;
-            await app.restored;
-            app.shell.mode = 'single-document';
-            app.shell.collapseLeft();
-            app.shell.collapseRight();
-            await app.shell.currentWidget.context.sessionContext.ready;
-        }"""
-    )
-    # The activity bars and the status bar say nothing here; the picture is for the cells.
-    page.add_style_tag(
-        content=".jp-SideBar, #jp-bottom-panel, #jp-top-panel, #jp-menu-panel {display: none !important}"
-    )
-    page.wait_for_function(
-        "window.jupyterapp.shell.currentWidget.context.sessionContext.session?.kernel?.status === 'idle'",
-        timeout=60_000,
-    )
+    page.evaluate(OPEN)
+    page.wait_for_function(IS_IDLE, timeout=60_000)
 
 
-def scroll_to_watcher(page: Page) -> None:
-    """Put the watcher's cell at the top of the page."""
-    page.evaluate(
-        "index => window.jupyterapp.shell.currentWidget.content.widgets[index].node.scrollIntoView({block: 'start'})",
-        WATCHER,
-    )
+def frame(page: Page, first: Locator, last: Locator) -> None:
+    """Scroll and size the page so that it shows the cells from `first` to `last`, and a line of output to come."""
+    first.evaluate("cell => cell.scrollIntoView({block: 'start'})")
+    boxes = first.bounding_box(), last.bounding_box()
+    if not (boxes[0] and boxes[1] and page.viewport_size):
+        raise RuntimeError("the cells to show are not on the page")
+    height = boxes[1]["y"] + boxes[1]["height"] + 30
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": round(height)})
+    first.evaluate("cell => cell.scrollIntoView({block: 'start'})")
 
 
 def record(page: Page, seconds: float, count: int) -> list[Image.Image]:
     """Run all cells and take `count` pictures, the last one after the end of the training."""
+    cells = page.locator(".jp-CodeCell")
+    watcher = cells.filter(has_text="%%subshell watcher")
+    training = cells.filter(has_text="train()")
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    cells = page.locator(".jp-Notebook-cell")
-    plot = cells.nth(WATCHER).locator(".jp-OutputArea-output img")
+    plot = watcher.locator(".jp-OutputArea-output img")
     plot.wait_for(timeout=60_000)
-    scroll_to_watcher(page)
+    expect(plot).not_to_have_attribute("src", plot.get_attribute("src") or "", timeout=60_000)  # the first curve
+    frame(page, watcher, training)
     pictures = []
     began = time.monotonic()
     for index in range(count - 1):
-        time.sleep(max(0.0, began + index * (seconds - 1) / (count - 1) - time.monotonic()))
-        prompt = cells.nth(TRAINING).locator(".jp-InputPrompt").inner_text()
-        if prompt != "[*]:":
+        due = began + index * (seconds - 3) / (count - 1)  # the watcher ends a little before `seconds` after `began`
+        page.wait_for_timeout(max(0.0, due - time.monotonic()) * 1000)
+        if (prompt := training.locator(".jp-InputPrompt").inner_text().strip()) != "[*]:":
             raise RuntimeError(f"the training should be running at picture {index}, but its prompt is {prompt!r}")
         pictures.append(take(page))
-    cells.nth(TRAINING).locator(".jp-OutputArea-output").get_by_text("interrupted by the watcher").wait_for()
-    time.sleep(1)  # for the cells after it
+    training.locator(".jp-OutputArea-output").get_by_text("interrupted by the watcher").wait_for()
+    page.wait_for_timeout(1000)  # for the cells after it
     pictures.append(take(page))
     return pictures
 
@@ -187,8 +197,12 @@ def save(pictures: list[Image.Image]) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     still = pictures[-2]
     still.save(IMAGES / "parallel.png", optimize=True)
-    palette = still.quantize(64, dither=Image.Dither.NONE)
-    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    width, height = still.size
+    strip = Image.new("RGB", (width, height * len(pictures)))  # quantized as one, the frames have one palette
+    for index, picture in enumerate(pictures):
+        strip.paste(picture, (0, index * height))
+    strip = strip.quantize(64, dither=Image.Dither.NONE)
+    frames = [strip.crop((0, top, width, top + height)) for top in range(0, strip.height, height)]
     durations = [500] * (len(frames) - 1) + [2500]
     frames[0].save(
         IMAGES / "parallel.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
@@ -199,13 +213,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the training runs")
     parser.add_argument("--frames", type=int, default=14, help="pictures in the animation")
-    parser.add_argument("--width", type=int, default=900, help="of the pictures, in pixels")
-    parser.add_argument("--height", type=int, default=1000, help="of the pictures, in pixels")
+    parser.add_argument("--width", type=int, default=920, help="of the pictures, in pixels")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "/usr/bin/chromium", help="the browser")
     options = parser.parse_args()
     with jupyterlab(options.seconds) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.chromium, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page(viewport={"width": options.width, "height": options.height})
+        page = browser.new_page(viewport={"width": options.width, "height": 1000})
         open_notebook(page, address)
         pictures = record(page, options.seconds, options.frames)
         browser.close()

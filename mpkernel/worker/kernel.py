@@ -129,7 +129,7 @@ class WorkerKernel:
             try:
                 self._parent_message = {
                     "header": parent,
-                    "parent_header": {},
+                    "parent_header": message.parent_header(),
                     "metadata": message.metadata(),
                     "content": message.content(),
                     "buffers": list(message.buffers),

@@ -15,7 +15,7 @@ from scripts.harness import proc
 from scripts.harness.kernel import Spec, install_ipykernel
 from scripts.harness.sandbox import Sandbox
 
-ROWS = (rows_latency, rows_output, rows_control, rows_resources, rows_arrays)  # imported: their rows are registered
+ROWS = (rows_latency, rows_output, rows_control, rows_resources, rows_arrays)  # the order of the report
 
 
 def _arguments() -> argparse.Namespace:
@@ -44,7 +44,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
-    measurements = runner.chosen(arguments.only)
+    order = [module.__name__ for module in ROWS]
+    measurements = sorted(runner.chosen(arguments.only), key=lambda m: order.index(m.run.__module__))
     if arguments.list:
         for measurement in measurements:
             for metric in measurement.metrics:

@@ -47,10 +47,10 @@ def number(value: float, unit: str) -> str:
 
 def _cell(summary: Summary | None, unit: str) -> str:
     if summary is None:
-        return "–"
+        return "-"
     text = number(summary.median, unit)
     if summary.count > 1 and not isinstance(summary.median, Over):
-        text += f" ({number(summary.low, unit).split(' ')[0]}–{number(summary.high, unit).split(' ')[0]})"
+        text += f" ({number(summary.low, unit).split(' ')[0]} to {number(summary.high, unit).split(' ')[0]})"
     return text
 
 

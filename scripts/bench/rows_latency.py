@@ -19,7 +19,8 @@ HOLD = 3  # seconds in C with the GIL held
 def start_to_kernel_info(kernel: Kernel, options: Options) -> Values:
     start = time.perf_counter()
     kernel.start()
-    kernel.front.ask("kernel_info_request")
+    pending = kernel.front.send("kernel_info_request")
+    kernel.front.wait_until(lambda: pending.replied_at)
     return {"start-info": (time.perf_counter() - start) * MS}
 
 
@@ -84,7 +85,7 @@ def pass_while_gil_held(kernel: Kernel, options: Options) -> Values:
     (child,) = subshells(kernel, 1)
     front.run("import ctypes", child)
     held = start_cell(kernel, HOLD_GIL.format(HOLD), child)
-    value = asked(front, lambda: front.execute("pass"), options.trips // 2, HOLD + 1)
+    value = asked(front, lambda: front.execute("pass"), options.trips // 2, HOLD + 1, held)
     front.wait(held)
     return {"gil-pass": value}
 
@@ -95,7 +96,7 @@ def info_while_gil_held(kernel: Kernel, options: Options) -> Values:
     front.run("import ctypes")
     held = start_cell(kernel, HOLD_GIL.format(HOLD))
     make = lambda: front.send("kernel_info_request", channel="control")  # noqa: E731
-    value = asked(front, make, options.trips // 2, HOLD + 1)
+    value = asked(front, make, options.trips // 2, HOLD + 1, held)
     front.wait(held)
     return {"gil-info": value}
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scripts.bench.registry import REGISTRY, Measurement, Options
+from scripts.bench.registry import REGISTRY, Measurement, Options, Over
 from scripts.harness import proc
 from scripts.harness.kernel import Kernel, Spec
 
@@ -59,13 +59,11 @@ def run(
     results = Results()
     for number, measurement in enumerate(measurements, 1):
         times = max(1, repeat // 3) if measurement.rarely else repeat
-        print(f"[{number}/{len(measurements)}] {measurement.name} ", end="", file=sys.stderr, flush=True)
+        print(f"[{number}/{len(measurements)}] {measurement.name}", file=sys.stderr, flush=True)
         for _ in range(times):
             for spec in specs:
                 if measurement.only is None or spec.name.startswith(measurement.only):
                     _sample(measurement, spec, options, patience, results)
-                    print(".", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
     return results
 
 
@@ -77,10 +75,12 @@ def _sample(measurement: Measurement, spec: Spec, options: Options, patience: fl
                 kernel.warm_up()
             results.busy.append(wait_for_quiet(patience))
             values = measurement.run(kernel, options)
-        except Exception as error:  # a row that fails is reported, the others go on
+        except Exception as error:  # noqa: BLE001 - a row that fails is reported, the others go on
             print(f"\n{spec.name}: {measurement.name}: {error!r}\n{kernel.log_tail()}", file=sys.stderr)
             for metric in measurement.metrics:
                 results.fail(metric.key, spec.name, f"{type(error).__name__}: {error}")
             return
     for key, value in values.items():
         results.add(key, spec.name, value)
+    shown = ", ".join(f"{key} {'> ' if isinstance(value, Over) else ''}{value:.4g}" for key, value in values.items())
+    print(f"    {spec.name}: {shown} ({results.busy[-1]:.0%} busy)", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from scripts.harness.client import FrontEnd, Pending
 from scripts.harness.kernel import Kernel
 
 MS = 1000.0
-SETTLE = 0.3  # seconds after which a cell that was sent is surely running
+SETTLE = 0.5  # seconds after which a cell that was sent is surely running
 HOLD_GIL = "import ctypes; _ = ctypes.PyDLL(None).sleep({})"  # PyDLL calls C without releasing the GIL
 SPIN = "while True: pass"
 
@@ -30,14 +30,16 @@ def trips(front: FrontEnd, count: int, code: str = "pass", subshell: str | None 
     return statistics.median(trip(front, code, subshell) for _ in range(count))
 
 
-def asked(front: FrontEnd, make: Callable[[], Pending], count: int, deadline: float) -> float:
+def asked(
+    front: FrontEnd, make: Callable[[], Pending], count: int, deadline: float, meanwhile: Pending | None = None
+) -> float:
     """Median of the milliseconds to the reply and idle of `count` requests made by `make`, all within `deadline` s.
 
-    If not even one is answered in time: `Over`.
+    If not even one is answered in time: `Over`. No more are made once `meanwhile` is answered.
     """
     end = time.perf_counter() + deadline
     times: list[float] = []
-    while len(times) < count:
+    while len(times) < count and not (times and meanwhile is not None and meanwhile.replied_at):
         pending = make()
         if not front.wait_until(lambda p=pending: p.done, end - time.perf_counter()):  # type: ignore[misc]
             return statistics.median(times) if len(times) > 2 else Over(deadline * MS)
@@ -48,8 +50,7 @@ def asked(front: FrontEnd, make: Callable[[], Pending], count: int, deadline: fl
 
 def start_cell(kernel: Kernel, code: str, subshell: str | None = None) -> Pending:
     """Send a cell that goes on for long; returns when it is surely running."""
-    pending = kernel.front.execute(code, subshell)
-    kernel.front.wait_until(lambda: pending.shown("execute_input"))
+    pending = kernel.front.execute(code, subshell)  # if it holds the GIL, not even its execute_input may come out
     end = time.perf_counter() + SETTLE
     while (left := end - time.perf_counter()) > 0:
         kernel.front.pump(left)

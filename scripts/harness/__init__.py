@@ -1,1 +1,1 @@
-"""Real kernels in a sandbox, a light front end for them, and what /proc says about them. Knows no kernel's internals."""
+"""Real kernels in a sandbox, a light front end, and what /proc says about processes. Knows no kernel's internals."""

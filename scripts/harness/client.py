@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -90,12 +91,13 @@ class Pending:
         return "".join(m.content["text"] for m in self.shown("stream") if m.content["name"] == stream)
 
 
+Listener = Callable[[Message, Pending | None], None]
+
+
 class FrontEnd:
     """Connected to one kernel. `on_message` sees each message before it is filed."""
 
-    def __init__(
-        self, connection_file: Path, on_message: Callable[[Message, Pending | None], None] | None = None
-    ) -> None:
+    def __init__(self, connection_file: Path, on_message: Listener | None = None) -> None:
         info = json.loads(connection_file.read_text())
         self.session = uuid.uuid4().hex
         self.pending: dict[str, Pending] = {}
@@ -184,7 +186,7 @@ class FrontEnd:
 
     def pump(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for messages and take all that are there; whether there was any."""
-        ready = self._poller.poll(max(0, timeout * 1000))
+        ready = self._poller.poll(max(0, math.ceil(timeout * 1000)))
         for socket, _ in ready:
             channel = next(name for name, known in self._sockets.items() if known is socket)
             for _ in range(1000):
@@ -237,6 +239,15 @@ class FrontEnd:
 
     def forget(self, pending: Pending) -> None:
         del self.pending[pending.msg_id]
+
+    def wait_for_iopub(self, timeout: float = PATIENCE) -> None:
+        """Until the kernel knows of our subscription: what it publishes before doesn't reach us. Raises NoAnswer."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            pending = self.send("kernel_info_request")
+            if self.wait_until(lambda p=pending: p.idle_at, 0.5):  # type: ignore[misc]
+                return
+        raise NoAnswer(f"nothing came on iopub within {timeout:g} s")
 
     # --- both ---------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from scripts.harness import proc
-from scripts.harness.client import FrontEnd
+from scripts.harness.client import FrontEnd, Listener
 from scripts.harness.sandbox import Sandbox
 
 MODULES = {"mpkernel": "mpkernel", "ipykernel": "ipykernel_launcher", "xpython": "xpython_launcher"}
@@ -117,13 +117,13 @@ class Kernel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
+    def start(self, on_message: Listener | None = None) -> None:
         """`KernelManager.start_kernel`, and connect."""
         with self.log.open("w") as log:
             environment = self.sandbox.environment()
             self._manager.start_kernel(env=environment, cwd=str(self.sandbox.cwd), stdout=log, stderr=log)
         self.pid = self._manager.provisioner.pid  # type: ignore[union-attr]
-        self._front = FrontEnd(Path(self._manager.connection_file))
+        self._front = FrontEnd(self.connection_file, on_message)
 
     @property
     def front(self) -> FrontEnd:
@@ -131,12 +131,16 @@ class Kernel:
         return self._front
 
     @property
+    def connection_file(self) -> Path:
+        return Path(self._manager.connection_file)
+
+    @property
     def is_mpkernel(self) -> bool:
         return self.spec.name.startswith("mpkernel")
 
     def warm_up(self) -> None:
         """To where a user's session is after its first cells."""
-        self.front.ask("kernel_info_request")
+        self.front.wait_for_iopub()
         for _ in range(3):
             self.front.run("pass")
 

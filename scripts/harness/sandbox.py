@@ -6,6 +6,8 @@ the environment they were started with, so that re-parenting doesn't hide them; 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -18,8 +20,7 @@ from pathlib import Path
 MARKER = "MPB_SANDBOX"
 POLL = 0.005  # seconds between two looks at what sends no message
 # Would make a kernel under test behave unlike one that a front end starts: without byte code, for example.
-_NOT_INHERITED = ("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPKERNEL_", "MPLBACKEND", "PYTHONUNBUFFERED")
-_NOT_INHERITED += ("PYTHONDONTWRITEBYTECODE",)
+_NOT_INHERITED = ("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPLBACKEND", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 
 
 def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
@@ -30,6 +31,14 @@ def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
             return False
         time.sleep(POLL)
     return True
+
+
+@functools.cache
+def _cache() -> str:
+    """A folder for caches that all kernels of this run share, as one user's do: Jedi is slow without."""
+    folder = tempfile.mkdtemp(prefix="mpb-cache-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class Sandbox:
@@ -69,6 +78,7 @@ class Sandbox:
             "JUPYTER_DATA_DIR": str(self.data),
             "JUPYTER_CONFIG_DIR": str(self.folder("config")),
             "IPYTHONDIR": str(self.folder("ipython")),
+            "XDG_CACHE_HOME": _cache(),
         }
 
     def processes(self) -> list[int]:

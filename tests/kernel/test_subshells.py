@@ -147,8 +147,8 @@ def test_an_error_aborts_the_queue_of_its_own_subshell_only(kernel: Kernel, erri
     child = kernel.create_subshell()
     first, other = (None, child) if erring == "main" else (child, None)
     gates = kernel.gate("first"), kernel.gate("other")
-    failing = submit_all(kernel, [gates[0].pass_through, "1/0", "3", "4", "5"], first)
-    working = submit_all(kernel, [gates[1].pass_through, "2", "3", "4", "5"], other)
+    failing = submit_all(kernel, [gates[0].pass_through, "1/0", "x = 3", "x = 4", "x = 5"], first)
+    working = submit_all(kernel, [gates[1].pass_through, "y = 2", "y = 3", "y = 4", "y = 5"], other)
     kernel.barrier()
     for gate in gates:
         gate.release()
