@@ -1,0 +1,39 @@
+"""A JupyterLab with this kernel and a headless Chromium; without them the tests here are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MISSING = [name for name in ("jupyterlab", "ipywidgets", "playwright", "PIL") if not importlib.util.find_spec(name)]
+if CHROMIUM is None:
+    MISSING.append("Chromium")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(__file__.rpartition("/")[0]):
+            item.add_marker(pytest.mark.heavy)
+            if MISSING:
+                item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(MISSING)}"))
+
+
+@pytest.fixture(scope="session")
+def page() -> Iterator[object]:
+    """A page of a browser, on a JupyterLab that runs as long as the tests."""
+    from playwright.sync_api import sync_playwright
+
+    from scripts.record import CHROMIUM_ARGUMENTS, jupyterlab
+
+    with jupyterlab(seconds=5) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(f"{address}/lab?reset", wait_until="domcontentloaded")
+        page.wait_for_function("window.jupyterapp?.shell", timeout=60_000)
+        page.evaluate("window.jupyterapp.restored.then(() => null)")
+        yield page
+        browser.close()

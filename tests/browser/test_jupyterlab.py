@@ -1,0 +1,151 @@
+"""What a user sees in JupyterLab: each test works a notebook, in a real browser, on a kernel of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.browser.notebook import Notebook
+
+Open = Callable[..., "Notebook"]
+
+
+@pytest.fixture
+def open_notebook(page: Page) -> Iterator[Open]:
+    from tests.browser.notebook import Notebook
+
+    opened: list[Notebook] = []
+
+    def new(*cells: str) -> Notebook:
+        opened.append(Notebook(page, *cells))
+        return opened[-1]
+
+    yield new
+    for notebook in opened:
+        notebook.close()
+
+
+def see(locator: object, text: str) -> None:
+    """Wait until this text is on the page there."""
+    from playwright.sync_api import expect
+
+    expect(locator).to_contain_text(text, timeout=20_000)
+
+
+def test_a_subshell_console_answers_while_the_notebook_is_busy(open_notebook: Open) -> None:
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("x = 41", "while True: pass", "x")
+    notebook.run(0)
+    notebook.start(1)
+    console = Console(notebook)
+    console.run("x += 1; x")
+    see(console.output, "42")
+    notebook.wait_running(1)
+    notebook.wait_status("busy")
+    console.close()
+    notebook.interrupt()
+    see(notebook.output(1), "KeyboardInterrupt")
+    notebook.wait_done(1)  # what is sent earlier is aborted with it
+    notebook.run(2)
+    see(notebook.output(2), "42")
+    notebook.wait_status("idle")
+
+
+def test_the_stop_button_stops_what_was_started_last(open_notebook: Open) -> None:
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("while True: pass")
+    notebook.start(0)
+    console = Console(notebook)
+    console.run("print('started')\nwhile True: pass")
+    see(console.output, "started")
+    notebook.interrupt()
+    see(console.output, "KeyboardInterrupt")
+    notebook.wait_running(0)
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+
+
+@pytest.mark.parametrize(
+    "code", ["while True: pass", "import asyncio; await asyncio.sleep(100)", "import time; time.sleep(100)"]
+)
+def test_the_stop_button_stops_a_cell(open_notebook: Open, code: str) -> None:
+    notebook = open_notebook(code)
+    notebook.start(0)
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+    notebook.wait_status("idle")
+
+
+def test_a_killed_process_costs_its_cell_only(open_notebook: Open) -> None:
+    notebook = open_notebook("kept = 'still here'", "import os; os.kill(os.getpid(), 9)", "kept")
+    notebook.run(0)
+    notebook.run(1)
+    see(notebook.output(1), "WorkerDied")
+    see(notebook.output(1), "SIGKILL")
+    notebook.wait_status("idle")
+    notebook.run(2)
+    see(notebook.output(2), "still here")
+    notebook.wait_status("idle")
+
+
+def test_a_console_whose_subshell_a_restart_ended_says_so(open_notebook: Open, page: Page) -> None:
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("1")
+    console = Console(notebook)
+    page.evaluate("window.notebook.context.sessionContext.restartKernel()")
+    notebook.wait_status("idle")
+    console.run("1")
+    see(console.output, "SubshellNotFound")
+
+
+def test_completion_while_a_cell_runs(open_notebook: Open, page: Page) -> None:
+    notebook = open_notebook("class Ship:\n    masts = 3\nship = Ship()", "while True: pass", "ship.")
+    notebook.run(0)
+    notebook.start(1)
+    see(notebook.complete(2), "masts")
+    page.keyboard.press("Escape")
+    notebook.wait_running(1)
+    notebook.wait_status("busy")
+    notebook.interrupt()
+    see(notebook.output(1), "KeyboardInterrupt")
+
+
+def test_input_is_asked_for_and_answered(open_notebook: Open) -> None:
+    notebook = open_notebook("name = input('who? ')\nprint('hello', name)")
+    notebook.start(0)
+    box = notebook.cell(0).locator(".jp-Stdin-input")
+    box.fill("Ada")
+    box.press("Enter")
+    see(notebook.output(0), "hello Ada")
+    notebook.wait_status("idle")
+
+
+def test_a_slider_is_moved(open_notebook: Open, page: Page) -> None:
+    code = "from ipywidgets import interact\n@interact(x=(0, 50))\ndef square(x=3): print('square', x * x)"
+    notebook = open_notebook(code)
+    notebook.run(0)
+    see(notebook.output(0), "square 9")
+    notebook.cell(0).locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    see(notebook.output(0), "square 16")
+    notebook.wait_status("idle")
+
+
+def test_a_subshell_in_the_background_writes_under_its_cell(open_notebook: Open) -> None:
+    notebook = open_notebook("%%subshell behind\nprint('started')\nwhile True: pass", "1 + 1")
+    notebook.run(0)
+    see(notebook.output(0), "started")
+    notebook.run(1)
+    see(notebook.output(1), "2")
+    notebook.wait_status("busy")
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+    notebook.wait_status("idle")
