@@ -23,6 +23,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
+from mpkernel.broker.comms import CommOwners, opening
 from mpkernel.broker.events import (
     Action,
     CancelTimer,
@@ -97,7 +98,7 @@ class Machine:
         self.subshells: dict[str | None, Subshell] = {None: self.main}
         self.workers: dict[int, Worker] = {}
         self.spare: Worker | None = None
-        self.comms: dict[str, tuple[Worker, str]] = {}  # comm_id: owner, target_name
+        self.comms = CommOwners()
         self.stopping = False
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
@@ -295,8 +296,7 @@ class Machine:
         subshell.running = request
         worker.served = True
         self._busy(request)
-        if request.message.msg_type in ("comm_open", "comm_close"):
-            self._note_comm(request, worker)
+        self.comms.note_request(request, worker)
         if (news := self.store.news(worker.id)) is not None:
             self.act(ToWorker(worker.id, news))
         idents = request.message.idents
@@ -354,10 +354,7 @@ class Machine:
             return  # the front end was told that the subshell is gone
         if message.comm:
             msg_type, comm_id, target = message.comm
-            if msg_type == "comm_open":
-                self.comms[comm_id] = (worker, target)
-            else:
-                self.comms.pop(comm_id, None)
+            self.comms.note(msg_type, comm_id, target, worker)
         self.act(Send("iopub", list(message.blobs)))
 
     def _on_started(self, worker: Worker, message: messages.Started) -> None:
@@ -425,41 +422,20 @@ class Machine:
 
     def _on_comm_info(self, request: Request) -> None:
         target = request.message.content().get("target_name")
-        comms = {
-            comm_id: {"target_name": name}
-            for comm_id, (_, name) in self.comms.items()
-            if target is None or name == target
-        }
-        self._answer(request, {"status": "ok", "comms": comms})
+        self._answer(request, {"status": "ok", "comms": self.comms.info(target)})
 
     def _on_comm(self, request: Request) -> None:
         """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
         comm_id = str(request.message.content().get("comm_id"))
-        owner, _ = self.comms.get(comm_id, (None, ""))
-        if owner is None:
-            subshell = self._opening(comm_id) or self._subshell_of(request)  # unknown: the worker says so
+        owner = self.comms.owner(comm_id)
+        if owner is None:  # if nobody opens it, the worker says so
+            subshell = opening(comm_id, self.subshells.values()) or self._subshell_of(request)
         elif owner.subshell is None or owner.ending:
             self._answer(request, {})
             return
         else:
             subshell = owner.subshell
         self._enqueue(request, subshell)
-
-    def _opening(self, comm_id: str) -> Subshell | None:
-        """The subshell in whose queue the comm_open of a front end waits."""
-        for subshell in self.subshells.values():
-            for request in subshell.queue:
-                if request.message.msg_type == "comm_open" and request.content().get("comm_id") == comm_id:
-                    return subshell
-        return None
-
-    def _note_comm(self, request: Request, worker: Worker) -> None:
-        """What a front end opens belongs to the worker that is about to hear of it; what it closes, to nobody."""
-        match request.message.msg_type, request.content():
-            case "comm_open", {"comm_id": str(comm_id), "target_name": str(target)}:
-                self.comms[comm_id] = (worker, target)
-            case "comm_close", {"comm_id": str(comm_id)}:
-                self.comms.pop(comm_id, None)
 
     def _on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
         owner = self._ops.find_owner(worker, message.subshell)
@@ -614,8 +590,7 @@ class Machine:
         self.act(SetTimer(("kill", worker.id), grace))
 
     def _close_comms(self, worker: Worker) -> None:
-        for comm_id in [comm_id for comm_id, (owner, _) in self.comms.items() if owner is worker]:
-            del self.comms[comm_id]
+        for comm_id in self.comms.drop(worker):
             self.publish("comm_close", {"comm_id": comm_id, "data": {}})
 
     def _on_gone(self, event: WorkerGone) -> None:

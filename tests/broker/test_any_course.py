@@ -251,7 +251,7 @@ class AnyCourse(RuleBasedStateMachine):
     @invariant()
     def comms_belong_to_living_workers(self) -> None:
         living = {worker.id for worker in self.kernel.living()}
-        assert {owner.id for owner, _ in self.kernel.machine.comms.values()} <= living
+        assert {owner.id for owner in self.kernel.machine.comms.owners()} <= living
 
     @precondition(lambda self: self.kernel.stopped)
     @invariant()
