@@ -1,7 +1,7 @@
 """Which worker owns which comm: a comm's messages go there, whatever subshell id they carry.
 
-JupyterLab sends a comm's first messages under one subshell and later ones under another. A comm belongs to the worker that
-opened it, or, if the front end did, to the worker that was told to.
+JupyterLab sends a comm's first messages under one subshell and later ones under another. A comm belongs to the worker
+that opened it, or, if the front end did, to the worker that was told to.
 """
 
 from __future__ import annotations
