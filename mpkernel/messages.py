@@ -23,6 +23,8 @@ Blobs = tuple[bytes, ...]
 # Has faulthandler write the stacks of all threads of a worker, even when C code holds the GIL. A signal that nobody
 # uses: SIGUSR1 and SIGUSR2 belong to the user's code.
 DUMP_SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGIO
+# Ends a system call of the main thread, for a signal whose Python handler has to run. See `worker.interrupts.Kicker`.
+KICK_SIGNAL: int = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGURG
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from mpkernel.wire import Codec, Json, Message, Signer, _utc_now
 from mpkernel.worker import side_requests
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.inputs import Inputs
-from mpkernel.worker.interrupts import Interrupts
+from mpkernel.worker.interrupts import Interrupts, Kicker
 from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
@@ -67,6 +67,7 @@ class WorkerKernel:
             origin=f"w{worker}",
         )
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
+        self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
         self.streams = Streams(self.lanes, self.parents, settings, worker)
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self._input_parent)

@@ -25,6 +25,7 @@ from mpkernel import messages
 from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
+from mpkernel.worker.interrupts import Kicker
 
 log = logging.getLogger("mpkernel.worker")
 
@@ -32,6 +33,8 @@ FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps co
 # Seconds for which what C code or a child wrote stays in its pipe. A process that dies right after such a write leaves
 # it there, where the broker finds it.
 PIPE_DELAY = 0.02
+# Bytes in the wake-up pipe that are no news to the kicker: our own, and those of its own signal.
+WAKES_FOR_NOTHING = frozenset((0, messages.KICK_SIGNAL, signal.SIGCHLD))
 # A flush that follows the last one sooner (seconds) doesn't wait.
 FLUSH_PAUSE = 0.002
 MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
@@ -67,6 +70,7 @@ class WorkerLanes(threading.Thread):
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._text_noticed = False  # the thread knows that there is text and will look again by itself
+        self.kicker: Kicker | None = None
         self._urgent = False  # there is more than text to send
         self._pipes: dict[int, Callable[[], None]] = {}
         self._stopping = False
@@ -105,6 +109,11 @@ class WorkerLanes(threading.Thread):
         finally:
             del self._flushing[token]
 
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: what is written here wakes the thread."""
+        return self._wake_write
+
     def add_pipe(self, fd: int, read: Callable[[], None]) -> None:
         """Before `start`: call `read` soon after `fd` has become readable."""
         self._pipes[fd] = read
@@ -133,7 +142,11 @@ class WorkerLanes(threading.Thread):
         next_flush = 0.0
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
-            wake_at = min([*waiting.values(), *([next_flush] if self._text_noticed else [])], default=None)
+            kick_at = self.kicker.due if self.kicker is not None else None
+            wake_at = min(
+                [*waiting.values(), *([next_flush] if self._text_noticed else []), *([kick_at] if kick_at else [])],
+                default=None,
+            )
             timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - time.monotonic()) * 1000)
             ready = dict(poller.poll(timeout))
             if self._lifeline_fd in ready:
@@ -148,7 +161,11 @@ class WorkerLanes(threading.Thread):
                 poller.register(fd, zmq.POLLIN)
             if self._wake_read in ready:
                 with suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
+                    woken_by = os.read(self._wake_read, 4096)
+                    if self.kicker is not None and not WAKES_FOR_NOTHING.issuperset(woken_by):
+                        self.kicker.noticed()
+            if self.kicker is not None and self.kicker.due is not None and self.kicker.due <= time.monotonic():
+                self.kicker.kick()
             for socket in (ordered, service):
                 if socket in ready:
                     self._receive(socket)
