@@ -679,7 +679,11 @@ class Machine:
         self._stop()
 
     def _on_told_to_stop(self, event: ToldToStop) -> None:
-        self.act(Log("info", f"shutting down: {event.reason}"))
+        self.stop(event.reason)
+
+    def stop(self, reason: str) -> None:
+        """End the kernel, without anyone's shutdown_request."""
+        self.act(Log("info", f"shutting down: {reason}"))
         if not self.stopping:
             self._answer_everything()
             self._stop()

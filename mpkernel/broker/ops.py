@@ -53,6 +53,7 @@ class Ops:
             "delete": self._delete,
             "trace": self._trace,
             "run": self._run,
+            "shutdown": self._shutdown,
         }
 
     def on_request(self, request: Request) -> None:
@@ -166,6 +167,13 @@ class Ops:
             raise RequestFailed("a cell can't queue code in its own subshell")
         machine.submit(subshell, code, parent)
         return {"subshell": subshell.label}
+
+    def _shutdown(self, asker: _Asker, content: Reply) -> Reply | None:
+        """``exit`` in a cell."""
+        if "from" not in content:
+            raise BadMessage("a front end ends a kernel by shutdown_request")
+        self._machine.stop("exit was called in a cell")
+        return None
 
     # --- kill ---------------------------------------------------------------------------------------------------------
 

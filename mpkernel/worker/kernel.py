@@ -114,7 +114,7 @@ class WorkerKernel:
 
     def _on_assign(self, message: messages.Assign) -> None:
         self.subshell_id, self.subshell_name = message.subshell, message.name
-        self.shell.execution_count = message.execution_count + 1
+        self.shell.skip_prompts(message.execution_count)
 
     def _on_request(self, request: messages.Request) -> None:
         self.loop.create_task(self._run(request), context=self._context)
@@ -147,6 +147,8 @@ class WorkerKernel:
             sys.stdout.flush()
             os._exit(0)
         self._reply(request, message, content)
+        if self.shell.exiting:
+            self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
             self._end()
         elif message.msg_type == "execute_request":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 import mpkernel
@@ -33,11 +34,12 @@ class KernelMagics(Magics):
         if cell is None:
             print(mpkernel.format_subshells())
             return
+        words = line.split()
+        if len(words) != 1 or words[0].startswith("-"):
+            raise UsageError("%%subshell needs the name of a subshell, one word: %%subshell NAME")
         try:
-            mpkernel.run(cell, line.strip())
+            mpkernel.run(cell, words[0])
         except MPKernelError as error:
-            from IPython.core.error import UsageError
-
             raise UsageError(str(error)) from None
 
     @line_magic

@@ -106,6 +106,7 @@ class ZMQInteractiveShell(InteractiveShell):
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
     warm = False
+    exiting = False  # the user said exit
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -160,6 +161,13 @@ class ZMQInteractiveShell(InteractiveShell):
         if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
             self.user_ns["__session__"] = session_name
             self.user_ns_hidden["__session__"] = session_name
+
+    def skip_prompts(self, count: int) -> None:
+        """The subshell has used so many prompts before this process: `In` goes on where they end."""
+        self.execution_count = count + 1
+        manager: Any = self.history_manager
+        for entered in (manager.input_hist_parsed, manager.input_hist_raw):
+            entered.extend([""] * (count + 1 - len(entered)))
 
     def _trigger(self, event: str, *args: Any, **kwargs: Any) -> None:
         """As in IPython; but hooks that aren't IPython's own (figures are drawn in one) can be interrupted.
@@ -258,7 +266,8 @@ class ZMQInteractiveShell(InteractiveShell):
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:
-        """``exit`` and ``quit``: the front end ends the kernel."""
+        """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""
+        self.exiting = not self.keepkernel_on_exit
         self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
