@@ -57,6 +57,7 @@ class SpawnLauncher:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._launched: list[tuple[int, int]] = []
+        self._pids: set[int] = set()
         # The guard cleans up when the broker is killed; it is the zygote's other half.
         self._guard = start_zygote_process(settings, fork=False)
 
@@ -70,6 +71,7 @@ class SpawnLauncher:
             self._launched.append((worker, LAUNCH_FAILED))
             return
         self._launched.append((worker, process.pid))
+        self._pids.add(process.pid)
         self._guard.guard(process.pid)
 
     def launched(self) -> list[tuple[int, int]]:
@@ -77,11 +79,12 @@ class SpawnLauncher:
         return found
 
     def exited(self, pid: int) -> bool:
+        self._pids.discard(pid)
         self._guard.unguard(pid)
         return False
 
     def close(self) -> None:
-        self._guard.close()
+        self._guard.close(now=not self._pids)
 
 
 class ZygoteConnection:
@@ -92,6 +95,7 @@ class ZygoteConnection:
         self.pid = pid
         self._buffer = b""
         self.closed = False
+        self.reaped = False
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -123,10 +127,17 @@ class ZygoteConnection:
         self.closed = True
         self._sock.close()
 
-    def close(self) -> None:
-        """Have it end, which it does at the end of the socket, and wait for that."""
+    def close(self, *, now: bool) -> None:
+        """Have it end, which it does at the end of the socket, and wait for that.
+
+        `now`: there is nothing left for it to clean up, and it may be in the midst of long imports.
+        """
         self.hang_up()
-        with suppress(ChildProcessError):
+        if self.reaped:
+            return
+        with suppress(ProcessLookupError, ChildProcessError):
+            if now:
+                os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
 
@@ -176,6 +187,7 @@ class ZygoteLauncher:
         if pid != self._zygote.pid:
             return False
         self._zygote.hang_up()
+        self._zygote.reaped = True
         self._failures += 1
         if self._failures < MAX_ZYGOTE_FAILURES:
             self._restart()
@@ -184,7 +196,7 @@ class ZygoteLauncher:
         return True
 
     def close(self) -> None:
-        self._zygote.close()
+        self._zygote.close(now=not self._pids)
 
 
 def start_zygote_process(settings: WorkerSettings, *, fork: bool) -> ZygoteConnection:

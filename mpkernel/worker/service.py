@@ -44,7 +44,7 @@ class Service:
         try:
             message = self._inbox.get(timeout=WARM_UP_DELAY)
         except queue.Empty:
-            self._kernel.shell.warm_up()
+            self._kernel.shell.warm_up_completions()
             message = self._inbox.get()
         while True:
             try:

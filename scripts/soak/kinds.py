@@ -247,7 +247,9 @@ class Kinds:
         code = self._rng.choice(("import os; os._exit(3)", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
         lane.comms.clear()
         check = lambda p: shown_matches(p, status="error", ename="WorkerDied", stderr=None, inputs=None)  # noqa: E731
-        return self._cell("dies", lane, code, check, stops=True)
+        case = self._cell("dies", lane, code, check, stops=True)
+        case.on_done = lambda _: lane.comms.clear()  # also those that were opened by cells before it in the queue
+        return case
 
     # --- the shared namespace -----------------------------------------------------------------------------------------
 

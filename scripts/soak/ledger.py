@@ -127,7 +127,9 @@ class Ledger:
             return []
         if case.disturbed and (status == "none" or name in DISTURBANCES):
             return []
-        if case.disturbed and (pending.msg_type != "execute_request" or "KeyboardInterrupt" in pending.text("stderr")):
+        if case.disturbed and pending.msg_type != "execute_request":
+            return []
+        if case.disturbed and "KeyboardInterrupt" in pending.text("stderr") + str(pending.reply):
             return []  # it hit IPython's own work, which goes on with what it has
         return [wrong]
 
