@@ -82,6 +82,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         session=codec.session,
         username=codec.username,
         connection_file=str(path),
+        kernel_id=path.stem.removeprefix("kernel-"),
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
@@ -121,7 +122,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     machine = Machine(
         codec,
         facts,
-        kernel_id=path.stem.removeprefix("kernel-"),
+        kernel_id=settings.kernel_id,
         interrupt_target=app.interrupt_target,
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),

@@ -25,6 +25,7 @@ class WorkerSettings:
     session: str
     username: str
     connection_file: str
+    kernel_id: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     profile: str = "default"
     extra_config_file: str = ""

@@ -178,6 +178,13 @@ class Signer:
         return self._template is None or hmac.compare_digest(self.sign(frames), signature)
 
 
+def iopub_topic(kernel_id: str, msg_type: str) -> bytes:
+    """What a subscriber to iopub can ask for, as ipykernel names it."""
+    if msg_type in ("display_data", "update_display_data", "clear_output"):
+        return b"display_data"
+    return f"kernel.{kernel_id}.{msg_type}".encode()
+
+
 class Codec:
     """Packs and unpacks messages under one session id and one key.
 

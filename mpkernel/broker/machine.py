@@ -59,7 +59,7 @@ from mpkernel.errors import (
     WorkerStartFailed,
 )
 from mpkernel.namespace.store import NamespaceStore
-from mpkernel.wire import Codec, Message
+from mpkernel.wire import Codec, Message, iopub_topic
 
 # A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
 END_GRACE = 1.0
@@ -186,7 +186,7 @@ class Machine:
 
     def publish(self, msg_type: str, content: dict[str, Any], parent: bytes = b"{}") -> None:
         """Send a message of the broker's own on iopub."""
-        topic = f"kernel.{self.kernel_id}.{msg_type}".encode()
+        topic = iopub_topic(self.kernel_id, msg_type)
         self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic])))
 
     # --- a request's life -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
-from mpkernel.wire import Codec, Json, Message, Signer, _utc_now
+from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.inputs import Inputs
@@ -300,7 +300,7 @@ class WorkerKernel:
             parent=self.parents.get(),
             metadata=metadata,
             buffers=[bytes(buffer) for buffer in buffers or ()],
-            idents=[topic or f"kernel.{msg_type}".encode()],
+            idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
         self.lanes.send(messages.IOPub(comm, tuple(blobs)))
 

@@ -194,10 +194,10 @@ def test_load_and_set_next_input_fill_the_next_cell(shared_kernel: Kernel) -> No
     assert shared_kernel.run("1").content["payload"] == []
 
 
-def test_exit_asks_the_front_end_to_end_the_session(kernel: Kernel) -> None:
+def test_exit_asks_the_front_end_to_end_the_session_and_ends_the_kernel(kernel: Kernel) -> None:
     payloads = kernel.run("exit()").content["payload"]
     assert [(p["source"], p["keepkernel"]) for p in payloads] == [("ask_exit", False)]
-    assert kernel.value("6 * 7") == 42
+    assert kernel.what_is_left() == []
 
 
 def test_user_expressions_are_evaluated_after_the_cell(kernel: Kernel, shell: str | None) -> None:
