@@ -4,10 +4,15 @@ In a notebook on this kernel::
 
     import mpkernel
 
-    mpkernel.live("losses")                # what `losses` is right now in the subshell that is running
     mpkernel.run("plot()", "plotter")      # run code in the subshell "plotter", in the background
     mpkernel.subshells()                   # what there is, and what it does
     mpkernel.interrupt("main")             # stop what another subshell runs
+    mpkernel.live("losses")                # a copy of what `losses` is right now in the subshell that is running
+    mpkernel.pull("losses")                # take over its newest value in the midst of a cell
+    mpkernel.publish("losses")             # let others see it in the midst of a cell
+    mpkernel.theirs("n")                   # the value that lost, when two subshells changed `n` at the same time
+    mpkernel.everywhere("%matplotlib agg") # run code in every subshell's process
+    mpkernel.remote(connection).commit()   # use an object where it lives, if it can't be copied
 
 Importing this costs nothing: broker, workers and command line each import only what they need.
 """
@@ -19,7 +24,21 @@ from typing import Any
 from mpkernel.errors import MPKernelError
 
 __version__ = "0.1.0.dev0"
-__all__ = ["MPKernelError", "__version__", "format_subshells", "interrupt", "live", "run", "subshells"]
+__all__ = [
+    "MPKernelError",
+    "Remote",
+    "__version__",
+    "everywhere",
+    "format_subshells",
+    "interrupt",
+    "live",
+    "publish",
+    "pull",
+    "remote",
+    "run",
+    "subshells",
+    "theirs",
+]
 
 
 def _service() -> Any:
@@ -42,6 +61,70 @@ def live(name: str, subshell: str | None = None) -> Any:
     copy. Raises MPKernelError if there is no such subshell or variable, or if the value can't be pickled.
     """
     return _service().live(name, subshell)
+
+
+def pull(*names: str) -> None:
+    """Take over the newest values of these variables (default: of all), also from cells that are running elsewhere.
+
+    At the start of a cell this happens by itself. Between, variables don't change under a running cell unless it asks.
+    """
+    _service().pull(list(names) or None)
+
+
+def publish(*names: str) -> None:
+    """Let cells that start elsewhere see the present values of these variables (default: of all that have changed).
+
+    At the end of a cell this happens by itself, but not in a subshell whose mode is ``snapshot`` or ``isolated``.
+    Raises NameError if there is no such variable.
+    """
+    _service().publish(list(names) or None)
+
+
+def theirs(name: str) -> Any:
+    """The value of `name` that lost, when two subshells had changed it at the same time and it could not be merged.
+
+    Raises MPKernelError if there is none.
+    """
+    return _service().theirs(name)
+
+
+def everywhere(code: str) -> None:
+    """Run `code` here, in the process of every other subshell (after the cell that runs there), and first in new ones.
+
+    For what belongs to a process and isn't shared: options of libraries, `os.chdir`, seeds, magics.
+    """
+    import IPython
+
+    service = _service()
+    IPython.get_ipython().run_cell(code, store_history=False)  # type: ignore[no-untyped-call]
+    service.op("everywhere", code=code, parent=service.parent())
+
+
+def remote(stub: Any) -> Remote:
+    """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
+
+    `stub` is what stands for the object here. If that subshell runs a cell, the method runs beside it in a thread.
+    Arguments and results are copied. Raises MPKernelError if `stub` isn't one.
+    """
+    owner = getattr(type(stub), "owner_of", None)
+    if owner is None:
+        raise MPKernelError(f"a {type(stub).__name__} that lives here needs no mpkernel.remote: use it as it is")
+    return Remote(*owner(stub))
+
+
+class Remote:
+    """Methods of an object in another process; see `remote`."""
+
+    def __init__(self, worker: int, key: str) -> None:
+        self._worker, self._key = worker, key
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return lambda *args, **kwargs: _service().call(self._worker, self._key, method, args, kwargs)
+
+    def __next__(self) -> Any:
+        return _service().call(self._worker, self._key, "__next__", (), {})
 
 
 def run(code: str, subshell: str) -> str:

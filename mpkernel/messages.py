@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from mpkernel.errors import BadMessage, BadSignature
@@ -39,35 +39,62 @@ class LaneMessage:
 
 @dataclass(frozen=True, slots=True)
 class Assign(LaneMessage):
-    """The worker now is the process of this subshell. First message that a worker gets."""
+    """The worker now is the process of this subshell. First message that a worker gets.
+
+    `mode` says how it takes part in the namespace; `everywhere` is code that all subshells are to have run.
+    """
 
     subshell: str | None
     name: str | None
     execution_count: int
+    mode: str = "shared"
+    everywhere: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Request(LaneMessage):
     """Run a front end's request; `blobs` are ``n_idents`` identities, then the Jupyter frames from the header on.
 
-    `output_parent`, if set, replaces the request's header as parent of what it prints and shows.
+    `output_parent`, if set, replaces the request's header as parent of what it prints and shows. `crowded`: other
+    subshells run cells, or may change their variables in the background.
     """
 
     seq: int
     channel: str | None
     n_idents: int
     output_parent: dict[str, Any] | None
+    crowded: bool
     blobs: Blobs
 
 
 @dataclass(frozen=True, slots=True)
 class News(LaneMessage):
-    """What other subshells committed since this worker last heard. One blob per entry, empty for a deletion."""
+    """What other subshells committed since this worker last heard. `number` counts such messages.
+
+    `components` and `blobs` as `namespace.component.join` makes them. `offers` are components without their values:
+    large ones, that the worker asks for when it needs them.
+    """
 
     sign_blobs: ClassVar[bool] = True
-    version: int
+    number: int
+    components: list[Any]
+    offers: list[Any]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Merge(LaneMessage):
+    """A commit came too late: others have changed the same names meanwhile.
+
+    The first `n_theirs` of the components are what they have now, the others what this worker started from. It answers
+    with a `Commit` of `names`, and its last reply is held back until then.
+    """
+
+    sign_blobs: ClassVar[bool] = True
+    number: int
     names: list[str]
-    deleted: list[str]
+    components: list[Any]
+    n_theirs: int
     blobs: Blobs
 
 
@@ -113,6 +140,30 @@ class SideRequest(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Release(LaneMessage):
+    """Commit now what has changed of `names` (None: all), though a cell is running."""
+
+    token: int
+    names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired(LaneMessage):
+    """The answer to `Acquire`. As in `News`.
+
+    `silent` are the subshells that did not answer in time, each with the code of the cell that it runs.
+    """
+
+    sign_blobs: ClassVar[bool] = True
+    token: int
+    number: int
+    components: list[Any]
+    offers: list[Any]
+    silent: list[list[str]]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLive(LaneMessage):
     """Another worker asks for the value that `name` has now."""
 
@@ -121,12 +172,25 @@ class ReadLive(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Call(LaneMessage):
+    """See `AskCall`."""
+
+    sign_blobs: ClassVar[bool] = True
+    token: int
+    key: str
+    method: str
+    components: list[Any]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
 class LiveValue(LaneMessage):
-    """The answer to `AskLive`, for the worker that asked: a pickle, or the reason why there is none."""
+    """The answer to `AskLive`, `AskTheirs` or `AskCall`: one component, or the reason why there is none."""
 
     sign_blobs: ClassVar[bool] = True
     token: int
     error: str | None
+    components: list[Any]
     blobs: Blobs
 
 
@@ -160,13 +224,32 @@ class IOPub(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Commit(LaneMessage):
-    """What a cell changed: a pickle per name in `names`; `lost` are names whose value could not be pickled."""
+    """What a cell changed. `after` is the number of the last `News` or `Merge` that was applied before.
+
+    `overruled` are names of which a merge kept this worker's value and not the other's; `force`: take it in any case.
+    """
 
     sign_blobs: ClassVar[bool] = True
-    names: list[str]
-    deleted: list[str]
-    lost: list[str]
+    after: int
+    components: list[Any]
+    overruled: list[str]
+    force: bool
     blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire(LaneMessage):
+    """A cell that starts needs the newest values of `names` (None: all), also from cells that run elsewhere."""
+
+    token: int
+    names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Released(LaneMessage):
+    """The answer to `Release`: what was to be committed has been."""
+
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +282,7 @@ class Reply(LaneMessage):
     execution_count: int
     blobs: Blobs
     last: bool = False
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,19 +315,43 @@ class AskLive(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class LiveAnswer(LaneMessage):
-    """The answer to `ReadLive`."""
+    """The answer to `ReadLive` or `Call`."""
 
     sign_blobs: ClassVar[bool] = True
     token: int
     error: str | None
+    components: list[Any]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class AskTheirs(LaneMessage):
+    """The value of `name` that lost the last conflict."""
+
+    token: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskCall(LaneMessage):
+    """Call `method` of an object that lives in `worker`, where it is known by `key`; the arguments are a component."""
+
+    sign_blobs: ClassVar[bool] = True
+    token: int
+    worker: int
+    key: str
+    method: str
+    components: list[Any]
     blobs: Blobs
 
 
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, News, InputReply, OpReply, Flushed, Exit, SideRequest, ReadLive, LiveValue),
-        *(Hello, Started, IOPub, Commit, InputRequest, InputCancelled, Reply, Flush, Op, AskLive, LiveAnswer),
+        *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(SideRequest, Release, Acquired, ReadLive, Call, LiveValue),
+        *(Hello, Started, IOPub, Commit, Acquire, Released, InputRequest, InputCancelled, Reply, Flush, Op),
+        *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}

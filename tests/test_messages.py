@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from mpkernel import messages
 from mpkernel.errors import BadMessage, BadSignature
 from mpkernel.messages import (
+    Acquired,
+    AskCall,
     AskLive,
     Assign,
+    Call,
     Commit,
     Exit,
     Hello,
@@ -21,6 +24,7 @@ from mpkernel.messages import (
     LaneMessage,
     LiveAnswer,
     LiveValue,
+    Merge,
     News,
     Op,
     Reply,
@@ -41,6 +45,8 @@ EXAMPLES: dict[str, Any] = {
     "list[str] | None": None,
     "dict[str, Any]": {"a": [1, None, {"b": 2.5}]},
     "dict[str, Any] | None": {"msg_id": "1"},
+    "list[Any]": [[["x"], "value", {"a": 1}, 2]],
+    "list[list[str]]": [["main", "x = 1"]],
     "Blobs": (b"", b"\x00\xff", b"blob"),
 }
 
@@ -64,16 +70,16 @@ def test_every_message_that_there_is_can_be_sent() -> None:
     "message",
     [
         Assign(None, None, 0),
-        Request(1, None, 0, None, ()),
+        Request(1, None, 0, None, False, ()),
         News(0, [], [], ()),
         Exit(),
         Hello(1),
         IOPub(["comm_open", "id", "target"], (b"topic", b"rest")),
-        Commit([], [], [], ()),
+        Commit(0, [], [], False, ()),
         Reply(1, False, 0, ()),
         Op(1, "run", {"code": "\ud800", "ü": "🐍"}),
         AskLive(1, "x", None),
-        LiveValue(1, "no such name", ()),
+        LiveValue(1, "no such name", [], ()),
     ],
     ids=repr,
 )
@@ -83,7 +89,7 @@ def test_empty_and_odd_values_survive(message: LaneMessage) -> None:
 
 @given(st.text(), st.text(), st.lists(st.binary(max_size=50)))
 def test_any_text_and_any_blobs_survive(name: str, other: str, blobs: list[bytes]) -> None:
-    commit = Commit([name], [other], [name, other], tuple(blobs))
+    commit = Commit(1, [name], [other], True, tuple(blobs))
     assert unpack(pack(commit, SIGNER), SIGNER) == commit
 
 
@@ -107,7 +113,7 @@ def test_the_kind_is_signed() -> None:
         unpack(frames, SIGNER)
 
 
-@pytest.mark.parametrize("kind", [News, Commit, LiveValue, LiveAnswer])
+@pytest.mark.parametrize("kind", [News, Merge, Commit, Acquired, LiveValue, AskCall, Call, LiveAnswer])
 @pytest.mark.parametrize("change", ["changed", "added", "missing"])
 def test_what_will_be_unpickled_is_signed(kind: type[LaneMessage], change: str) -> None:
     frames = pack(example(kind), SIGNER)

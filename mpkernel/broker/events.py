@@ -144,6 +144,14 @@ class SignalWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalProcess:
+    """Signal a worker, and nothing that its cells started."""
+
+    worker: int
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """`TimerFired(key)` in `delay` seconds; replaces an earlier timer with the same key."""
 
@@ -182,4 +190,16 @@ class Stop:
     """Every worker is gone: end the loop."""
 
 
-Action = Send | ToWorker | StartWorker | SignalWorker | SetTimer | CancelTimer | MeasureUsage | DumpStacks | Log | Stop
+Action = (
+    Send
+    | ToWorker
+    | StartWorker
+    | SignalWorker
+    | SignalProcess
+    | SetTimer
+    | CancelTimer
+    | MeasureUsage
+    | DumpStacks
+    | Log
+    | Stop
+)

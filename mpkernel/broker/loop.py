@@ -33,6 +33,7 @@ from mpkernel.broker.events import (
     MeasureUsage,
     Send,
     SetTimer,
+    SignalProcess,
     SignalWorker,
     StacksDumped,
     StartWorker,
@@ -103,6 +104,7 @@ class Loop:
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
             StartWorker: self._start_worker,
             SignalWorker: self._signal_worker,
+            SignalProcess: self._signal_process,
             SetTimer: lambda a: self._set_timer(a.key, a.delay, lambda: self._event(TimerFired(a.key))),
             CancelTimer: lambda a: self._cancel_timer(a.key),
             MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
@@ -265,10 +267,16 @@ class Loop:
         if worker in self._returncodes and self._lanes.at_end(worker):
             self._finish_worker(worker)
 
+    def _pid_of(self, worker: int) -> int | None:
+        return next((pid for pid, known in self._pids.items() if known == worker), None)
+
     def _signal_worker(self, action: SignalWorker) -> None:
-        pid = next((pid for pid, worker in self._pids.items() if worker == action.worker), None)
-        if pid is not None:
+        if (pid := self._pid_of(action.worker)) is not None:
             signal_group(pid, action.signum)
+
+    def _signal_process(self, action: SignalProcess) -> None:
+        if (pid := self._pid_of(action.worker)) is not None:
+            os.kill(pid, action.signum)  # not reaped yet, so it's still that one
 
     def _reap(self) -> None:
         for pid, returncode in reap(self._pids):
@@ -312,7 +320,7 @@ class Loop:
         path = self._settings.dump_file(action.worker)
         start = path.stat().st_size if path.exists() else 0
         deadline = time.monotonic() + DUMP_LIMIT
-        pid = next((pid for pid, worker in self._pids.items() if worker == action.worker), None)
+        pid = self._pid_of(action.worker)
         if pid is None or not path.exists():
             self._event(StacksDumped(action.token, "the process is gone\n"))
             return

@@ -49,7 +49,9 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.inputs import OpenInputs
 from mpkernel.broker.ops import Ops
-from mpkernel.broker.state import MAIN, OpenInput, Request, Subshell, Worker
+from mpkernel.broker.reads import Reads
+from mpkernel.broker.sharing import Sharing
+from mpkernel.broker.state import MAIN, MODES, OpenInput, Request, Subshell, Worker
 from mpkernel.errors import (
     BadMessage,
     Killed,
@@ -58,7 +60,6 @@ from mpkernel.errors import (
     WorkerDied,
     WorkerStartFailed,
 )
-from mpkernel.namespace.store import NamespaceStore
 from mpkernel.wire import Codec, Message, iopub_topic
 
 # A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
@@ -92,7 +93,7 @@ class Machine:
         self.stop_on_error_timeout = stop_on_error_timeout
         self.now = now
         self.created = now
-        self.store = NamespaceStore()
+        self.sharing = Sharing(self)
         self.inputs = OpenInputs()
         self.main = Subshell(None, None, now, idle_since=now)
         self.subshells: dict[str | None, Subshell] = {None: self.main}
@@ -100,13 +101,14 @@ class Machine:
         self.spare: Worker | None = None
         self.comms = CommOwners()
         self.stopping = False
+        self.everywhere: list[str] = []  # code that each new process runs first
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
-        self._live: dict[int, tuple[int, int, int]] = {}  # our token: asking worker, its token, owner
         self._next = 0
         self._new_id = new_id
         self._actions: list[Action] = []
-        self._ops = Ops(self)
+        self.ops = Ops(self)
+        self._reads = Reads(self)
         self._events: dict[type, Callable[[Any], None]] = {
             FrontendMessage: self._on_frontend,
             Subscribed: self._on_subscribed,
@@ -117,7 +119,7 @@ class Machine:
             Interrupted: lambda _: self.interrupt_any(),
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
-            StacksDumped: self._ops.on_stacks,
+            StacksDumped: self.ops.on_stacks,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
             "kernel_info_request": lambda r: self._answer(r, self.facts.kernel_info()),
@@ -138,20 +140,24 @@ class Machine:
             "list_subshell_request": self._on_list,
             "usage_request": self._on_usage_request,
             "debug_request": lambda r: self._answer(r, answers.NO_DEBUGGER),
-            "mpkernel_request": lambda r: self._ops.on_request(r),
+            "mpkernel_request": lambda r: self.ops.on_request(r),
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
             messages.IOPub: self._on_output,
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
-            messages.Commit: lambda w, m: self.store.commit(w.id, m),
+            messages.Commit: self.sharing.on_commit,
+            messages.Acquire: self.sharing.on_acquire,
+            messages.Released: self.sharing.on_released,
             messages.Hello: self._on_hello,
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
-            messages.Op: self._ops.on_op,
+            messages.Op: self.ops.on_op,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
-            messages.AskLive: self._on_ask_live,
-            messages.LiveAnswer: self._on_live_answer,
+            messages.AskLive: self._reads.on_ask_live,
+            messages.AskTheirs: self._reads.on_ask_theirs,
+            messages.AskCall: self._reads.on_ask_call,
+            messages.LiveAnswer: self._reads.on_answer,
         }
 
     # --- in and out -----------------------------------------------------------------------------------------------
@@ -275,9 +281,10 @@ class Machine:
         subshell.queue.append(request)
         self.dispatch(subshell)
 
-    def submit(self, subshell: Subshell, code: str, parent: dict[str, Any] | None) -> Request:
+    def submit(self, subshell: Subshell, code: str, parent: dict[str, Any] | None, *, silent: bool = False) -> Request:
         """Run `code` in `subshell` on behalf of code in a cell; output goes to that cell."""
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": False}
+        quiet = {"silent": silent, "store_history": not silent, "allow_stdin": False, "stop_on_error": False}
+        content = {"code": code, **quiet}
         frames = self.codec.pack("execute_request", content, header=self.codec.header("execute_request"))
         message = self.codec.unpack(frames)
         request = Request(self.number(), None, message, self.now, output_parent=parent)
@@ -297,11 +304,10 @@ class Machine:
         worker.served = True
         self._busy(request)
         self.comms.note_request(request, worker)
-        if (news := self.store.news(worker.id)) is not None:
-            self.act(ToWorker(worker.id, news))
+        crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
-        forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, blobs)
+        forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
         self.act(ToWorker(worker.id, forward))
 
     def _worker_for(self, subshell: Subshell) -> Worker:
@@ -325,7 +331,9 @@ class Machine:
         worker.subshell = subshell
         if worker.ready:
             subshell.failed_starts = 0
-            assign = messages.Assign(subshell.id, subshell.name, subshell.execution_count)
+            assign = messages.Assign(
+                subshell.id, subshell.name, subshell.execution_count, subshell.mode, list(self.everywhere)
+            )
             self.act(ToWorker(worker.id, assign))
             self.act(SetTimer(("spare",), SPARE_DELAY))
 
@@ -365,6 +373,12 @@ class Machine:
                 request.interrupt_wanted = False
                 self.act(SignalWorker(worker.id, signal.SIGINT))
 
+    def release_reply(self, worker: Worker) -> None:
+        """The worker may have merged what its reply was held back for."""
+        if worker.held_back is not None and not self.sharing.holds_back(worker):
+            message, worker.held_back = worker.held_back, None
+            self._on_reply(worker, message)
+
     def _on_reply(self, worker: Worker, message: messages.Reply) -> None:
         subshell = worker.subshell
         if message.seq in worker.seqs:
@@ -372,6 +386,10 @@ class Machine:
             request, _, _ = self._side.pop(message.seq)
             self._pass_reply(request, message)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
+            if self.sharing.holds_back(worker):
+                worker.held_back = message
+                return
+            worker.background = message.background
             request, subshell.running = subshell.running, None
             subshell.execution_count = message.execution_count
             subshell.idle_since = self.now
@@ -436,26 +454,6 @@ class Machine:
         else:
             subshell = owner.subshell
         self._enqueue(request, subshell)
-
-    def _on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
-        owner = self._ops.find_owner(worker, message.subshell)
-        if owner is None or owner.worker is None or not owner.worker.ready:
-            where = "no other subshell runs a cell" if message.subshell is None else "it has no process"
-            text = f"there is no live value of {message.name!r}: {where}"
-            self.act(ToWorker(worker.id, messages.LiveValue(message.token, text, ()), service=True))
-            return
-        token = self.number()
-        self._live[token] = (worker.id, message.token, owner.worker.id)
-        self.act(ToWorker(owner.worker.id, messages.ReadLive(token, message.name), service=True))
-
-    def _on_live_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
-        asking, token, owner = self._live.get(message.token, (0, 0, 0))
-        if owner != worker.id:
-            return
-        del self._live[message.token]
-        if asking in self.workers:
-            value = messages.LiveValue(token, message.error, message.blobs)
-            self.act(ToWorker(asking, value, service=True))
 
     # --- stdin ------------------------------------------------------------------------------------------------------
 
@@ -524,15 +522,21 @@ class Machine:
 
     # --- subshells --------------------------------------------------------------------------------------------------
 
-    def create(self, name: str | None = None) -> Subshell:
+    def create(self, name: str | None = None, mode: str = "shared") -> Subshell:
         """A new subshell, without a process yet."""
-        subshell = Subshell(self._new_id(), name, self.now, idle_since=self.now)
+        subshell = Subshell(self._new_id(), name, self.now, idle_since=self.now, mode=mode)
         self.subshells[subshell.id] = subshell
         return subshell
 
     def _on_create(self, request: Request) -> None:
-        name = request.message.content().get("name")
-        subshell = self.create(name if isinstance(name, str) else None)
+        content = request.message.content()
+        name, mode = content.get("name"), content.get("mode", "shared")
+        if mode not in MODES:
+            self._answer(
+                request, answers.error(BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}"))
+            )
+            return
+        subshell = self.create(name if isinstance(name, str) else None, mode)
         self._answer(request, {"status": "ok", "subshell_id": subshell.id})
 
     def _on_list(self, request: Request) -> None:
@@ -601,23 +605,19 @@ class Machine:
         subshell = worker.subshell
         how = answers.how_it_ended(event.returncode, event.reason)
         self._close_comms(worker)
-        self._ops.on_gone(worker, how)
-        for token in [token for token, (_, _, owner) in self._live.items() if owner == worker.id]:
-            asking, theirs, _ = self._live.pop(token)
-            if asking in self.workers:
-                value = messages.LiveValue(theirs, f"the subshell that has it ended ({how})", ())
-                self.act(ToWorker(asking, value, service=True))
+        self.ops.on_gone(worker, how)
+        self._reads.on_gone(worker, how)
         if worker is self.spare:
             self.spare = None  # another is started when one is needed
         if subshell is not None and subshell.worker is worker:
             self._on_subshell_lost_worker(worker, subshell, how, event)
-        self.store.forget(worker.id)
+        self.sharing.on_gone(worker)
         if self.stopping and not self.workers:
             self.act(Stop())
 
     def _on_subshell_lost_worker(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
         """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""
-        lost = self.store.lost_names(worker.id)
+        lost = self.sharing.store.lost_names(worker.id)
         if worker.ending is None:
             self.act(Log("warning", f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"))
         if not worker.ready and worker.ending is None:
@@ -634,7 +634,12 @@ class Machine:
         else:
             running = subshell.running
             text = answers.death_notice(
-                subshell.label, worker.pid, how, running.cell if running else None, self.store.kept_names(), lost
+                subshell.label,
+                worker.pid,
+                how,
+                running.cell if running else None,
+                self.sharing.store.kept_names(),
+                lost,
             )
             error = Killed(text) if worker.ending == "killed" else WorkerDied(text)
         running, subshell.died = subshell.running, how
@@ -663,9 +668,13 @@ class Machine:
         match event.key:
             case ("kill", int(worker_id)) if worker_id in self.workers:
                 self.act(SignalWorker(worker_id, signal.SIGKILL))
-                self._ops.on_killed(worker_id)
+                self.ops.on_killed(worker_id)
             case ("spare",) if self.spare is None and not self.stopping:
                 self.spare = self._start_worker(None)
+            case ("kick", int(token)):
+                self.sharing.on_kick_timer(token)
+            case ("acquire", int(token)):
+                self.sharing.on_acquire_timer(token)
             case ("aborting", subshell_id) if subshell_id in self.subshells:
                 self.subshells[subshell_id].aborting = False
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.broker import answers
 from mpkernel.broker.events import DumpStacks, SetTimer, SignalWorker, StacksDumped, ToWorker
-from mpkernel.broker.state import KillJob, Request, Subshell, Worker
+from mpkernel.broker.state import MODES, KillJob, Request, Subshell, Worker
 from mpkernel.errors import BadMessage, MPKernelError, RequestFailed, SubshellNotFound
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Ops:
             "delete": self._delete,
             "trace": self._trace,
             "run": self._run,
+            "everywhere": self._everywhere,
             "shutdown": self._shutdown,
         }
 
@@ -116,6 +117,7 @@ class Ops:
                 {
                     "subshell": subshell.label,
                     "name": subshell.name,
+                    "mode": subshell.mode,
                     "state": subshell.state,
                     "pid": subshell.worker.pid if subshell.worker else None,
                     "execution_count": subshell.execution_count,
@@ -142,8 +144,11 @@ class Ops:
                 raise BadMessage(f"a subshell's name must be a non-empty text without '/', not {name!r}")
             if any(name in (s.name, s.label) for s in self._machine.subshells.values()):
                 raise RequestFailed(f"there is already a subshell named {name!r}; names are unique within a kernel")
-        subshell = self._machine.create(name)
-        return {"subshell": subshell.id, "name": subshell.name}
+        mode = content.get("mode", "shared")
+        if mode not in MODES:
+            raise BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
+        subshell = self._machine.create(name, mode)
+        return {"subshell": subshell.id, "name": subshell.name, "mode": mode}
 
     def _delete(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)
@@ -168,6 +173,18 @@ class Ops:
         machine.submit(subshell, code, parent)
         return {"subshell": subshell.label}
 
+    def _everywhere(self, asker: _Asker, content: Reply) -> Reply:
+        """Run code in all other processes, and first thing in those that start later."""
+        code, parent = content.get("code"), content.get("parent")
+        if not isinstance(code, str) or not isinstance(parent, (dict, type(None))):
+            raise BadMessage("everywhere needs 'code'")
+        machine = self._machine
+        machine.everywhere.append(code)
+        others = [s for s in machine.subshells.values() if s.worker and s.worker is not content.get("from")]
+        for subshell in others:
+            machine.submit(subshell, code, parent, silent=True)
+        return {"subshells": [subshell.label for subshell in others]}
+
     def _shutdown(self, asker: _Asker, content: Reply) -> Reply | None:
         """``exit`` in a cell."""
         if "from" not in content:
@@ -190,7 +207,7 @@ class Ops:
             return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": 0, **self._kept([])}
         if worker.id in self._kills:
             raise RequestFailed(f"subshell {subshell.label} is being killed already")
-        lost = machine.store.lost_names(worker.id)
+        lost = machine.sharing.store.lost_names(worker.id)
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
         worker.ending = "killed"
@@ -200,7 +217,7 @@ class Ops:
         return None
 
     def _kept(self, lost: list[str]) -> Reply:
-        return {"names_kept": len(self._machine.store.kept_names()), "names_lost": lost}
+        return {"names_kept": len(self._machine.sharing.store.kept_names()), "names_lost": lost}
 
     def on_killed(self, worker_id: int) -> None:
         """The grace of a kill ran out and KILL was sent."""

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.errors import BadMessage
+from mpkernel.messages import Reply
 from mpkernel.wire import Message, dumps
 
 MAIN = "main"  # how people and the command line call the parent subshell, whose id on the wire is null
+
+
+# How a subshell takes part in the namespace: fully; with a copy of it as it was at its first cell; not at all.
+MODES = ("shared", "snapshot", "isolated")
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +65,9 @@ class Worker:
     subshell: Subshell | None = None
     ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
     seqs: set[int] = field(default_factory=set)  # side requests on its service lane
+    held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
+    told: bool = False  # it was given what others had committed
+    background: bool = False  # threads or tasks of the user's run on in it
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +84,7 @@ class Subshell:
     idle_since: float = 0.0
     failed_starts: int = 0
     died: str | None = None  # how its last worker ended, until the next one is there
+    mode: str = "shared"  # how it takes part in the namespace
     aborting: bool = False  # within `stop_on_error_timeout` after an error
 
     @property

@@ -57,7 +57,7 @@ def new(args: argparse.Namespace) -> int:
         raise TargetError(f"a KERNEL is needed, not a subshell: {words.kernel!r}, not {args.kernel!r}")
     report = _choose_kernel(words.kernel, _reports([words.kernel], args.timeout)[words.kernel], args.timeout)
     _must_answer(report)
-    reply = _ask(report.kernel, client.operation("new", name=args.name), args.timeout)
+    reply = _ask(report.kernel, client.operation("new", name=args.name, mode=args.mode), args.timeout)
     print(Target(report.kernel, str(reply["subshell"])))
     return 0
 

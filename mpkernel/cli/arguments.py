@@ -115,6 +115,12 @@ def _add_new(commands: _Commands) -> None:
     parser = _command(commands, "new", "act:new", "make a subshell and print its TARGET")
     parser.add_argument("kernel", metavar="KERNEL", help="an id, the start of one, or a connection file")
     parser.add_argument("--name", metavar="N", help="a name for it")
+    parser.add_argument(
+        "--mode",
+        choices=("shared", "snapshot", "isolated"),
+        default="shared",
+        help="shared: it shares all variables (default); snapshot: it starts with a copy; isolated: it starts empty",
+    )
     _add_timeout(parser)
 
 

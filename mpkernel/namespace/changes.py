@@ -1,25 +1,21 @@
 """What a cell changed: names that were rebound or deleted, and values that were mutated in place.
 
-Rebinding is an identity diff against a shallow snapshot. Mutation is found by comparing fingerprints (a hash of the
-pickle) of the values that the cell could reach: names in its code and, transitively, in the code of the functions and
-classes they name. Code that reaches names by other ways (`eval`, `globals`, magics) means all names; so does a
-namespace that is cheap to check as a whole.
+Rebinding is an identity diff against a shallow snapshot. Mutation is found by comparing fingerprints of the values that
+the cell could reach (`reach`), or of all if that is cheap. Names whose values share objects form a group: they have one
+fingerprint, and are pickled together, so that they go on sharing elsewhere.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 import time
 import types
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import xxhash
-
-from mpkernel.namespace import pickling
+from mpkernel.namespace.pickling import Pickled, Pickling
+from mpkernel.namespace.reach import reached
 
 # Check every value if that is expected to take no longer than this (seconds).
 CHECK_ALL_BUDGET = 0.01
@@ -27,19 +23,7 @@ CHECK_ALL_BUDGET = 0.01
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
 _OWN_UNDERSCORED = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code|__\w+__")
-_ATOMS = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range)
-_REACHES_ALL = {
-    "eval",
-    "exec",
-    "globals",
-    "locals",
-    "vars",
-    "get_ipython",
-    "__import__",
-    "setattr",
-    "getattr",
-    "delattr",
-}
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
 
 
 def is_own(name: str) -> bool:
@@ -47,35 +31,41 @@ def is_own(name: str) -> bool:
     return name in _OWN or (name[:1] == "_" and _OWN_UNDERSCORED.fullmatch(name) is not None)
 
 
-@dataclass(slots=True)
-class Fingerprint:
-    digest: bytes | None  # None: can't be pickled
+@dataclass(slots=True, eq=False)
+class Group:
+    """Names whose values share objects. `shared`: ids of the objects when last looked at."""
+
+    names: set[str]
+    digest: bytes | None
+    shared: set[int]
     seconds: float
 
 
 @dataclass(slots=True)
 class Changes:
-    """What `Tracker.collect` found."""
+    """What `Tracker.collect` found: groups that changed, each with its pickle, and names that were deleted."""
 
-    changed: list[str] = field(default_factory=list)
+    changed: list[tuple[list[str], Pickled]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
 
 class Tracker:
-    """Watches one namespace, an exact dict."""
+    """Watches one namespace, an exact dict. Not for two threads at once."""
 
-    def __init__(self, namespace: dict[Any, Any]) -> None:
+    def __init__(self, namespace: dict[Any, Any], pickling: Pickling) -> None:
         self._namespace = namespace  # user code may put in keys that are no names
+        self._pickling = pickling
         self._base: dict[str, Any] = {}  # what each name was bound to when last looked at; holds the objects alive
-        self._prints: dict[str, Fingerprint] = {}
+        self._groups: dict[str, Group] = {}  # names of atoms have none
+        self._group_of: dict[int, Group] = {}  # by object
         self._ran: list[types.CodeType] = []
-        self.rebase()
 
     def rebase(self) -> None:
         """Take the namespace as it is for unchanged."""
         self._base = self._user_names()
-        values = self._base.items()
-        self._prints = {name: self._fingerprint(value) for name, value in values if not isinstance(value, _ATOMS)}
+        self._groups.clear()
+        self._group_of.clear()
+        self._regroup([name for name, value in self._base.items() if type(value) not in _ATOMS])
 
     def _user_names(self) -> dict[str, Any]:
         while True:
@@ -88,87 +78,125 @@ class Tracker:
         """Note that `code` was run at top level."""
         self._ran.append(code)
 
-    def received(self, name: str, value: Any, *, deleted: bool = False) -> None:
-        """A value that came from elsewhere is not a change of ours."""
-        self._prints.pop(name, None)
-        if deleted:
+    def received(self, values: dict[str, Any], deleted: Iterable[str] = ()) -> None:
+        """Values that came from elsewhere are no changes of ours."""
+        for name in deleted:
             self._base.pop(name, None)
-            return
-        self._base[name] = value
-        if not isinstance(value, _ATOMS):
-            self._prints[name] = self._fingerprint(value)
+            self._drop(name)
+        self._base.update(values)
+        for name in values:
+            self._drop(name)
+        self._regroup([name for name, value in values.items() if type(value) not in _ATOMS])
 
-    def collect(self, *, mutations: bool = True) -> Changes:
-        """What has changed since the last call, taken for known; without `mutations`: rebound and deleted names."""
+    def values(self, names: Iterable[str]) -> dict[str, Any]:
+        """What those of `names` that there are are bound to."""
+        return {name: self._namespace[name] for name in names if name in self._namespace}
+
+    def group(self, name: str) -> Collection[str]:
+        """The names that share objects with `name`, itself included."""
+        group = self._groups.get(name)
+        return sorted(group.names) if group else [name]
+
+    # --- looking for changes ------------------------------------------------------------------------------------------
+
+    def collect(
+        self, *, mutations: bool = True, only: Collection[str] | None = None, force: Iterable[str] = ()
+    ) -> Changes:
+        """What has changed since the last call, taken for known.
+
+        Without `mutations`: rebound and deleted names. With `only`: of these names, whether code could reach them or
+        not. Those in `force` count as changed.
+        """
+        for name in force:
+            self._base.pop(name, None)
         now, base = self._user_names(), self._base
-        changes = Changes(deleted=[name for name in base if name not in now])
-        for name in changes.deleted:
-            self._prints.pop(name, None)
-        reached = self._reached(now) if mutations else set()
-        for name, value in now.items():
-            rebound = base.get(name, self) is not value
-            if isinstance(value, _ATOMS):
-                if rebound:
-                    self._prints.pop(name, None)
-                    changes.changed.append(name)
-            elif rebound or reached is None or name in reached:
-                fresh, old = self._fingerprint(value), self._prints.get(name)
-                self._prints[name] = fresh
-                if rebound or old is None or old.digest != fresh.digest:
-                    changes.changed.append(name)
+        if only is not None:
+            now = {**base, **{name: now[name] for name in only if name in now}}
+            for name in only:
+                if name in base and name not in self._namespace:
+                    del now[name]
+        deleted = [name for name in base if name not in now]
+        rebound = [name for name, value in now.items() if base.get(name, self) is not value]
+        dirty = {name for name in rebound if type(now[name]) not in _ATOMS}
+        for name in (*rebound, *deleted):
+            if group := self._groups.get(name):
+                dirty |= group.names
+                self._drop(name)
+        if mutations or only is not None:
+            dirty |= self._mutated(now, only)
         self._base = now
-        if mutations:
+        dirty &= now.keys()
+        atoms = [name for name in rebound if type(now[name]) in _ATOMS]
+        dirty -= set(atoms)
+        changes = Changes(deleted=deleted, changed=self._regroup(dirty))
+        changes.changed += [([name], self._pickling.dump({name: now[name]})) for name in atoms]
+        if mutations and only is None:
             self._ran.clear()
         return changes
 
-    def _fingerprint(self, value: Any) -> Fingerprint:
-        start = time.perf_counter()
-        try:
-            buffers: list[pickle.PickleBuffer] = []
-            digest = xxhash.xxh3_128(pickling.dumps(value, self._namespace, buffers))
-            for buffer in buffers:
-                digest.update(buffer.raw())
-            return Fingerprint(digest.digest(), time.perf_counter() - start)
-        except Exception:
-            return Fingerprint(None, time.perf_counter() - start)
-
-    def _reached(self, now: dict[str, Any]) -> set[str] | None:
-        """Names whose values the code that ran can have changed; None for all."""
-        if sum(known.seconds for known in self._prints.values()) <= CHECK_ALL_BUDGET:
-            return None
-        reached: set[str] = set()
-        todo: list[types.CodeType] = list(self._ran)
-        while todo:
-            code = todo.pop()
-            todo.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
-            for name in code.co_names:
-                if name in _REACHES_ALL:
-                    return None
-                if name not in reached and name in now:
-                    reached.add(name)
-                    todo.extend(_code_of(now[name]))
-        return reached
-
-
-def _code_of(value: Any) -> Iterable[types.CodeType]:
-    """The code that calling or using `value` may run, as far as one can see it."""
-    todo, seen = [value], set()
-    while todo:
-        value = todo.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, types.FunctionType):
-            yield value.__code__
-            for cell in value.__closure__ or ():
-                with suppress(ValueError):  # it is empty
-                    todo.append(cell.cell_contents)
-        elif isinstance(value, (types.MethodType, staticmethod, classmethod)):
-            todo.append(value.__func__)
-        elif isinstance(value, property):
-            todo += (value.fget, value.fset, value.fdel)
+    def _mutated(self, now: dict[str, Any], only: Collection[str] | None) -> set[str]:
+        """Names in groups whose fingerprint has changed."""
+        groups = {id(group): group for group in self._groups.values()}
+        if only is not None:
+            wanted: set[str] | None = set(only)
+        elif sum(group.seconds for group in groups.values()) <= CHECK_ALL_BUDGET:
+            wanted = None
         else:
-            kind = value if isinstance(value, type) else type(value)
-            for base in kind.__mro__:
-                if base.__module__ == "__main__":
-                    todo += vars(base).values()
+            wanted = reached(self._ran, now)
+        found: set[str] = set()
+        for group in groups.values():
+            if wanted is None or not wanted.isdisjoint(group.names):
+                start = time.perf_counter()
+                digest = self._pickling.digest({name: now[name] for name in sorted(group.names) if name in now})
+                group.seconds = time.perf_counter() - start
+                if digest != group.digest:
+                    found |= group.names
+        return found
+
+    def _drop(self, name: str) -> None:
+        """`name` isn't in its group any more."""
+        if group := self._groups.pop(name, None):
+            group.names.discard(name)
+            if not group.names:
+                self._forget(group)
+
+    def _forget(self, group: Group) -> None:
+        for key in group.shared:
+            if self._group_of.get(key) is group:
+                del self._group_of[key]
+
+    def _regroup(self, names: Iterable[str]) -> list[tuple[list[str], Pickled]]:
+        """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group."""
+        todo = list(names)
+        dumps: dict[str, Pickled] = {}
+        parts: list[tuple[set[str], set[int]]] = []
+        while todo:
+            name = todo.pop()
+            if name in dumps:
+                continue
+            dumps[name] = self._pickling.dump({name: self._base[name]})
+            shared = dumps[name].shared
+            if old := self._groups.get(name):
+                todo += old.names
+            for group in {self._group_of[key] for key in shared if key in self._group_of}:
+                todo += group.names
+            joined, rest = {name}, []
+            for part in parts:
+                if part[1].isdisjoint(shared):
+                    rest.append(part)
+                else:
+                    joined |= part[0]
+                    shared = shared | part[1]
+            parts = [*rest, (joined, shared)]
+        return [self._group(sorted(part), shared, dumps) for part, shared in parts]
+
+    def _group(self, names: list[str], shared: set[int], dumps: dict[str, Pickled]) -> tuple[list[str], Pickled]:
+        for name in names:
+            self._drop(name)
+        values = {name: self._base[name] for name in names}
+        pickled = dumps[names[0]] if len(names) == 1 else self._pickling.dump(values)
+        start = time.perf_counter()
+        group = Group(set(names), self._pickling.digest(values), shared, time.perf_counter() - start)
+        self._groups.update(dict.fromkeys(names, group))
+        self._group_of.update(dict.fromkeys(shared, group))
+        return names, pickled

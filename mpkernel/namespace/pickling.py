@@ -77,3 +77,51 @@ def dumps_while_changing(value: Any, namespace: dict[str, Any]) -> bytes:
 def loads(data: bytes) -> Any:
     """The inverse of `dumps`, in a worker."""
     return pickle.loads(data)
+
+
+# TEMPORARY
+from dataclasses import dataclass, field
+import xxhash
+
+_ATOMIC = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    tuple,
+    types.ModuleType,
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.CodeType,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    data: bytes
+    buffers: tuple = ()
+    definitions: dict = field(default_factory=dict)
+    shared: set = field(default_factory=set)
+    stubs: tuple = ()
+
+
+class Pickling:
+    def __init__(self, namespace, worker, where):
+        self.ns = namespace
+
+    def dump(self, values):
+        f = io.BytesIO()
+        p = NamespacePickler(f, self.ns)
+        p.dump(values)
+        ids = {k for k, (i, o) in p.memo.copy().items() if not isinstance(o, _ATOMIC)} - {id(values)}
+        return Pickled(f.getvalue(), (), {}, ids)
+
+    def load(self, pickled):
+        return pickle.loads(pickled.data)
+
+    def digest(self, values):
+        return xxhash.xxh3_128(self.dump(values).data).digest()

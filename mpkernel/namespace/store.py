@@ -1,81 +1,224 @@
 """The broker's half of the namespace service: what each name was last committed as. Opaque bytes, never unpickled.
 
-One clock orders all commits. A worker is told, before each request, what others committed since it last heard
-(`news`); a fresh worker is told everything, which is how a subshell survives the death of its process.
+One clock orders all commits. For each worker the store knows which version of a name it has: so it can tell what is
+new to it (`news`), refuse a commit that somebody was faster than (`commit`), and give the one who has to merge the
+version that both started from. An old version is kept only as long as a live worker has it.
 
-This is the plain form: one pickle per name, the last writer wins, everything rides in messages.
+A message to a worker about versions has a number. A commit says which of them the worker had seen, as it may have been
+under way when one was sent.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from mpkernel.messages import Commit, News
+from mpkernel.namespace.component import DELETED, HELD, VALUE, Component
+
+# A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
+MAX_SENT_UNASKED = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """An accepted component."""
+
+    component: Component
     version: int
     writer: int
-    payload: bytes | None  # None: deleted
-    lost: bool = False  # lives in its owner only: could not be pickled
+
+
+@dataclass(slots=True)
+class Clash:
+    """A commit that came too late: what others committed meanwhile, and what the worker had started from."""
+
+    names: set[str] = field(default_factory=set)
+    theirs: list[Component] = field(default_factory=list)
+    base: list[Component] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Telling:
+    """What a worker is told: whole components, and names of those that it may ask for."""
+
+    number: int
+    sent: list[Component]
+    offered: list[Component]
+
+
+@dataclass(slots=True)
+class _View:
+    """What one worker has."""
+
+    seen: int = 0  # the clock when it was told last
+    has: dict[str, Entry] = field(default_factory=dict)
+    told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
+    offered: dict[str, Entry] = field(default_factory=dict)
+    clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
 
 
 @dataclass(slots=True)
 class NamespaceStore:
-    """Names by their last commit; `writer` and `worker` are worker ids."""
+    """`worker` is a worker's id."""
 
     clock: int = 0
-    _entries: dict[str, _Entry] = field(default_factory=dict)
-    _seen: dict[int, int] = field(default_factory=dict)
+    _number: int = 0
+    _heads: dict[str, Entry] = field(default_factory=dict)  # ordered by version
+    _views: dict[int, _View] = field(default_factory=dict)
+    _losers: dict[str, Component] = field(default_factory=dict)
 
-    def commit(self, worker: int, commit: Commit) -> None:
-        """Take over what `worker` changed."""
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    def commit(
+        self, worker: int, after: int, components: Iterable[Component], *, force: bool = False, lost: Iterable[str] = ()
+    ) -> Clash | None:
+        """Take over what `worker` changed, having seen message number `after`; what it must merge first, if anything.
+
+        With `force`, it has merged often enough and wins. `lost` are names whose values elsewhere it overruled.
+        """
+        view = self._view(worker)
+        while view.told and view.told[0][0] <= after:
+            view.has.update(view.told.popleft()[1])
+        for name in lost:
+            if name in self._heads:
+                self._losers[name] = self._heads[name].component
+        for name in [name for name, number in view.clashing.items() if number <= after]:
+            del view.clashing[name]  # merged
         self.clock += 1
-        for name, payload in zip(commit.names, commit.blobs, strict=True):
-            self._put(name, worker, payload)
-        for name in commit.deleted:  # also what nobody committed: startup files made it in every worker
-            self._put(name, worker, None)
-        for name in commit.lost:
-            self._put(name, worker, None, lost=True)
-
-    def _put(self, name: str, worker: int, payload: bytes | None, *, lost: bool = False) -> None:
-        self._entries.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
-        self._entries[name] = _Entry(self.clock, worker, payload, lost)
-
-    def news(self, worker: int) -> News | None:
-        """What `worker` has not heard of, None if nothing. It counts as told."""
-        seen = self._seen.get(worker, 0)
-        self._seen[worker] = self.clock
-        if seen == self.clock:
-            return None
-        fresh: list[tuple[str, bytes]] = []
-        deleted: list[str] = []
-        for name in reversed(self._entries):
-            entry = self._entries[name]
-            if entry.version <= seen:
-                break
-            if entry.writer == worker or entry.lost:
+        clash = Clash()
+        for component in components:
+            overtaken = [] if force else [name for name in component.names if self._overtaken(view, name, component)]
+            if overtaken:
+                self._refuse(view, component, clash)
                 continue
-            if entry.payload is None:
-                deleted.append(name)
-            else:
-                fresh.append((name, entry.payload))
-        if not fresh and not deleted:
+            entry = Entry(component, self.clock, worker)
+            for name in component.names:
+                self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
+                self._heads[name] = view.has[name] = entry
+                view.offered.pop(name, None)
+        return clash if clash.names else None
+
+    def _overtaken(self, view: _View, name: str, component: Component) -> bool:
+        head = self._heads.get(name)
+        if head is None or head is view.has.get(name):
+            return False
+        return head.component.kind != DELETED
+
+    def _refuse(self, view: _View, component: Component, clash: Clash) -> None:
+        if component.kind == DELETED:  # what was changed elsewhere survives; the next news bring it back
+            return
+        if all(name in view.clashing for name in component.names):
+            return  # it was told already, and will commit what it has then
+        clash.names.update(component.names)
+        heads = {id(e): e for e in (self._heads.get(name) for name in component.names) if e is not None}
+        bases = {id(e): e for e in (view.has.get(name) for name in component.names) if e is not None}
+        clash.theirs += [e.component for e in heads.values()]
+        clash.base += [e.component for e in bases.values()]
+
+    def clash_told(self, worker: int, clash: Clash) -> int:
+        """The worker is sent `clash`; returns the message's number."""
+        view = self._view(worker)
+        told = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
+        number = self._tell(view, told)
+        view.clashing.update(dict.fromkeys(clash.names, number))
+        return number
+
+    def clashing(self, worker: int) -> bool:
+        """Whether `worker` still has to merge something."""
+        return bool(self._view(worker).clashing)
+
+    # --- news ---------------------------------------------------------------------------------------------------------
+
+    def news(self, worker: int, wanted: Collection[str] | None = ()) -> Telling | None:
+        """What `worker` has not heard of, None if nothing. It counts as told.
+
+        Of `wanted` names (None: all), values are sent however large they are.
+        """
+        view = self._view(worker)
+        entries = self._fresh(view)
+        for name in [name for name in view.offered if wanted is None or name in wanted]:
+            entries.setdefault(name, view.offered[name])
+        if not entries:
             return None
-        fresh.reverse()
-        return News(self.clock, [name for name, _ in fresh], deleted, tuple(payload for _, payload in fresh))
+        names_of: dict[int, tuple[Entry, list[str]]] = {}
+        for name, entry in entries.items():
+            names_of.setdefault(id(entry), (entry, []))[1].append(name)
+        sent, offered = [], []
+        for entry, names in names_of.values():
+            component = entry.component
+            dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
+            if component.kind == HELD or dear:
+                offered.append(Component(tuple(names), component.kind, {"nbytes": component.nbytes}))
+                view.offered.update(dict.fromkeys(names, entry))
+            else:
+                meta = {**component.meta, "take": names}
+                sent.append(Component(component.names, component.kind, meta, component.blobs))
+                for name in names:
+                    view.offered.pop(name, None)
+        return Telling(self._tell(view, entries), sent, offered)
+
+    def _fresh(self, view: _View) -> dict[str, Entry]:
+        """What was accepted since `view` was told, and isn't its own; in the order of acceptance."""
+        if view.seen == self.clock:
+            return {}
+        known = self._known(view)
+        fresh: dict[str, Entry] = {}
+        for name in reversed(self._heads):
+            entry = self._heads[name]
+            if entry.version <= view.seen:
+                break
+            if known.get(name) is not entry:
+                fresh[name] = entry
+        view.seen = self.clock
+        return dict(reversed(fresh.items()))
+
+    def holder(self, name: str) -> int | None:
+        """The worker that alone has the value of `name`."""
+        entry = self._heads.get(name)
+        return entry.writer if entry is not None and entry.component.kind == HELD else None
+
+    def _tell(self, view: _View, entries: dict[str, Entry]) -> int:
+        self._number += 1
+        view.told.append((self._number, entries))
+        return self._number
+
+    def _known(self, view: _View) -> dict[str, Entry]:
+        if not view.told:
+            return view.has
+        known = dict(view.has)
+        for _, entries in view.told:
+            known.update(entries)
+        return known
+
+    # --- workers and names --------------------------------------------------------------------------------------------
+
+    def _view(self, worker: int) -> _View:
+        return self._views.setdefault(worker, _View())
 
     def forget(self, worker: int) -> None:
         """`worker` is gone: what only it had is gone too."""
-        self._seen.pop(worker, None)
+        self._views.pop(worker, None)
         for name in self.lost_names(worker):
-            del self._entries[name]
+            del self._heads[name]
 
     def lost_names(self, worker: int) -> list[str]:
         """Names whose value only `worker` has."""
-        return sorted(name for name, entry in self._entries.items() if entry.lost and entry.writer == worker)
+        return sorted(
+            name
+            for name, entry in self._heads.items()
+            if entry.writer == worker
+            and (entry.component.kind == HELD or name in entry.component.meta.get("stubs", ()))
+        )
 
     def kept_names(self) -> list[str]:
         """Names that a new worker would get."""
-        return sorted(name for name, entry in self._entries.items() if entry.payload is not None)
+        return sorted(
+            name
+            for name, entry in self._heads.items()
+            if entry.component.kind == VALUE and name not in entry.component.meta.get("stubs", ())
+        )
+
+    def loser(self, name: str) -> Component | None:
+        """What `name` was in the subshell that lost the last conflict over it."""
+        return self._losers.get(name)

@@ -1,88 +1,251 @@
-"""The worker's half of the namespace service: commits what a cell changed, applies what others committed.
+"""The worker's half of the namespace service: commits what a cell changed, takes over what others committed, merges.
 
-The plain form: at the end of a cell each changed name is pickled by itself; the last writer wins.
+Values are changed by the main thread only, and only between requests or at the start of one: names don't change under
+a running cell. Committing in the midst of a cell, for others that start one, is done by the service thread.
 """
 
 from __future__ import annotations
 
+import builtins
+import dis
 import logging
+import threading
 import time
 import types
+from collections.abc import Callable, Collection
 from typing import Any
 
-from mpkernel.messages import Commit, News
-from mpkernel.namespace import pickling
-from mpkernel.namespace.changes import Changes, Tracker
+from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
+from mpkernel.namespace import component, merge
+from mpkernel.namespace.changes import Changes, Tracker, is_own
+from mpkernel.namespace.component import DELETED, Component
+from mpkernel.namespace.graft import graft
+from mpkernel.namespace.payload import from_component, to_component
+from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.reach import reached
 
 log = logging.getLogger("mpkernel.namespace")
 
-# What is larger stays with its owner: it would be copied into a message, and once more by the broker.
-MAX_PAYLOAD = 256 << 20
-
 # Statements of a cell that follow each other faster are published together (seconds).
 RELEASE_INTERVAL = 0.1
+# Values that don't change in place, or not by being used.
+_UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.FunctionType)
+_BUILTINS = frozenset(dir(builtins))
+# So often two subshells may overtake each other; then the one who merges last wins.
+MERGE_ROUNDS = 3
 
 
 class NamespaceSync:
-    """Attached to a shell; all calls come from the main thread."""
+    """Attached to a shell. `send` puts a message on the ordered lane; `warn` shows the user a line."""
 
-    def __init__(self, shell: Any) -> None:
-        self._namespace: dict[str, Any] = shell.user_ns
-        self._tracker = Tracker(self._namespace)
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        pickling: Pickling,
+        send: Callable[[LaneMessage], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.mode = "shared"
+        self._namespace = namespace
+        self._pickling = pickling
+        self._send = send
+        self._warn = warn
+        self._tracker = Tracker(namespace, pickling)
+        self._lock = threading.Lock()  # between the main thread and the service thread
+        self._number = 0  # of the last message about versions that was applied
         self._committed = 0.0  # when: monotonic seconds
-        self._lost: set[str] = set()  # names that we could not commit
+        self._offers: dict[str, Component] = {}
+        self._merges: list[Merge] = []
+        self._rounds = 0
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
         self._tracker.rebase()
 
     def ran(self, code: types.CodeType) -> None:
-        """A top-level statement of a cell was run."""
+        """A top-level statement of a cell is run."""
         self._tracker.ran(code)
 
-    def apply(self, news: News) -> None:
+    # --- committing ---------------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """After a top-level statement: commit rebound and deleted names, if the last commit isn't just over."""
+        if time.monotonic() - self._committed >= RELEASE_INTERVAL:
+            self._commit(mutations=False)
+
+    def commit(self) -> None:
+        """At the end of a cell: commit what it changed."""
+        self.merge()
+        self._commit()
+        self._rounds = 0
+
+    def release_names(self, names: Collection[str] | None) -> None:
+        """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
+        if names is None:
+            names = [name for name in list(self._namespace) if isinstance(name, str)]
+        self._commit(only=names)
+
+    def publish(self, names: list[str] | None) -> None:
+        """Commit the values of `names` (None: all that changed), in whatever mode. Raises NameError."""
+        for name in names or ():
+            if name not in self._namespace:
+                raise NameError(f"there is no variable {name!r} to publish")
+        with self._lock:
+            changes = self._tracker.collect(only=names, force=names) if names else self._tracker.collect()
+            self._publish(changes)
+
+    def _commit(self, *, mutations: bool = True, only: Collection[str] | None = None) -> None:
+        if self.mode != "shared":
+            return
+        with self._lock:
+            self._committed = time.monotonic()
+            self._publish(self._tracker.collect(mutations=mutations, only=only))
+
+    def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
+        """With the lock held, so that commits go out in the order in which changes were found."""
+        components = [to_component(names, pickled) for names, pickled in changes.changed]
+        components += [Component((name,), DELETED) for name in changes.deleted]
+        if components or overruled is not None:
+            heads, blobs = component.join(components)
+            self._send(Commit(self._number, heads, overruled or [], force, blobs))
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def apply(self, news: News | Acquired) -> None:
         """Take over what other subshells committed."""
-        for name, payload in zip(news.names, news.blobs, strict=True):
-            try:
-                value = pickling.loads(payload)
-            except Exception as error:
-                log.warning("the value of %r from another subshell could not be loaded: %s", name, error)
-                continue
-            self._namespace[name] = value
-            self._tracker.received(name, value)
-            self._lost.discard(name)
-        for name in news.deleted:
+        with self._lock:
+            for part in component.split(news.components, news.blobs):
+                self._take_over(part)
+            for heads in news.offers:
+                names, kind, meta, _ = heads
+                self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
+            self._number = max(self._number, news.number)
+
+    def _take_over(self, part: Component) -> None:
+        names = part.meta.get("take", part.names)
+        for name in names:
+            self._offers.pop(name, None)
+        if part.kind == DELETED:
+            for name in names:
+                self._namespace.pop(name, None)
+            self._tracker.received({}, names)
+            return
+        try:
+            values = self._load(part)
+            fresh = {name: values[name] for name in names}
+        except Exception as error:
+            self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
+            return
+        fresh = graft(self._tracker.values(names), fresh)
+        self._namespace.update(fresh)
+        self._tracker.received(fresh)
+
+    def _load(self, part: Component) -> dict[str, Any]:
+        values: dict[str, Any] = self._pickling.load(from_component(part))
+        return values
+
+    def must_ask(self, *, crowded: bool) -> bool:
+        """Whether a cell may need more than the news that came with it."""
+        return self.mode == "shared" and (crowded or bool(self._offers))
+
+    def needs(self, code: types.CodeType, *, crowded: bool) -> tuple[bool, list[str] | None]:
+        """Whether the cell `code` has to ask for newer values before it starts, and of which names (None: all)."""
+        names = reached([code], self._namespace)
+        if names is None:
+            return True, None
+        wanted = names - _BUILTINS if crowded else names & self._offers.keys()
+        return bool(wanted), sorted(wanted)
+
+    def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
+        """Variables that `ours` can reach and `theirs` may be changing, listed for people."""
+        stored = {i.argval for i in dis.get_instructions(theirs) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
+        reach_theirs, reach_ours = reached([theirs], self._namespace), reached([ours], self._namespace)
+        mutable = {name for name, value in self._namespace.items() if not isinstance(value, _UNCHANGING)}
+        both = stored | mutable if reach_theirs is None else stored | (mutable & reach_theirs)
+        both = both & set(self._namespace) if reach_ours is None else both & reach_ours
+        return _listed(sorted(name for name in both if not is_own(name)))
+
+    # --- values for other uses than the namespace ---------------------------------------------------------------------
+
+    def copy_out(self, name: str) -> tuple[list[Any], Blobs]:
+        """The value of `name`, in the midst of a cell, as fields of a lane message. Raises KeyError."""
+        return self.pack_values({name: self._namespace[name]})
+
+    def pack_values(self, values: dict[str, Any]) -> tuple[list[Any], Blobs]:
+        """As fields of a lane message."""
+        return component.join([to_component(values, self._pickling.dump(values))])
+
+    def unpack_values(self, heads: list[Any], blobs: Blobs) -> dict[str, Any]:
+        """The inverse of `pack_values`."""
+        (part,) = component.split(heads, blobs)
+        return self._load(part)
+
+    def call(self, key: str, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
+        """Call a method of an object for which another process has a stub, and pack what it returns."""
+        given = self.unpack_values(heads, blobs)
+        target = self._pickling.real(key)
+        return self.pack_values({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
+
+    # --- merging ------------------------------------------------------------------------------------------------------
+
+    def must_merge(self, message: Merge) -> None:
+        """Others were faster. Between cells, `merge` follows at once."""
+        self._merges.append(message)
+
+    def merge(self) -> None:
+        """Merge what others committed into what is here, and commit that."""
+        while self._merges:
+            message = self._merges.pop(0)
+            with self._lock:
+                self._merge(message)
+
+    def _merge(self, message: Merge) -> None:
+        self._rounds += 1
+        parts = list(component.split(message.components, message.blobs))
+        theirs = self._values_of(parts[: message.n_theirs])
+        base = self._values_of(parts[message.n_theirs :])
+        self._tracker.collect()  # what has changed since is merged, too
+        names = {name for listed in (message.names, theirs) for name in listed}
+        names = {name for grouped in names for name in self._tracker.group(grouped)}
+        mine = self._tracker.values(names)
+        merged = merge.merge(base, mine, theirs, self._copy(mine))
+        gone = [name for name, value in merged.values.items() if value is merge.DELETED]
+        values = {name: value for name, value in merged.values.items() if value is not merge.DELETED}
+        self._namespace.update(values)
+        for name in gone:
             self._namespace.pop(name, None)
-            self._tracker.received(name, None, deleted=True)
-            self._lost.discard(name)
+        self._tracker.received({}, {*values, *gone})
+        self._number = max(self._number, message.number)
+        overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
+        changes = self._tracker.collect(only=values)
+        changes.deleted += gone
+        self._publish(changes, overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
+        if merged.conflicts:
+            self._warn(
+                f"{_listed(merged.conflicts)} was changed in another subshell at the same time; this cell's value counts. "
+                f'The other one: mpkernel.theirs("{overruled[0]}")'
+            )
 
-    def release(self) -> Commit | None:
-        """After a top-level statement: names that were rebound or deleted, if the last commit isn't just over."""
-        if time.monotonic() - self._committed < RELEASE_INTERVAL:
-            return None
-        return self._commit(self._tracker.collect(mutations=False))
+    def _values_of(self, parts: list[Component]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for part in parts:
+            if part.kind == component.VALUE:
+                try:
+                    values.update(self._load(part))
+                except Exception as error:
+                    log.warning("%s can't be loaded to be merged: %s", _listed(part.names), error)
+        return values
 
-    def commit(self) -> Commit | None:
-        """At the end of a cell: what it changed, None if nothing."""
-        return self._commit(self._tracker.collect())
+    def _copy(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`values` as another worker would see them."""
+        loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values))
+        return loaded
 
-    def _commit(self, changes: Changes) -> Commit | None:
-        self._committed = time.monotonic()
-        names: list[str] = []
-        lost: list[str] = []
-        blobs: list[bytes] = []
-        for name in changes.changed:
-            value = self._namespace.get(name)
-            try:
-                if getattr(value, "nbytes", 0) > MAX_PAYLOAD:
-                    raise ValueError(f"more than {MAX_PAYLOAD >> 20} MB")
-                blobs.append(pickling.dumps(value, self._namespace))
-                names.append(name)
-            except Exception as error:
-                log.debug("%r stays in this subshell: %s", name, error)
-                lost.append(name)
-        fresh_lost = [name for name in lost if name not in self._lost]
-        self._lost = (self._lost | set(lost)) - set(names) - set(changes.deleted)
-        if not names and not changes.deleted and not fresh_lost:
-            return None
-        return Commit(names, changes.deleted, fresh_lost, tuple(blobs))
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:5])
+    return shown + (", …" if len(names) > 5 else "")
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

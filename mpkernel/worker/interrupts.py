@@ -170,6 +170,7 @@ class Kicker:
         self._pid = os.getpid()
         self._sent = self._handled = 0
         self._delay = 0.0
+        self.make_way: Callable[[], None] = lambda: None  # called in the main thread, when the broker kicks
 
     def install(self) -> None:
         """In the main thread. A wakeup fd of the user's (`loop.add_signal_handler`) stays."""
@@ -179,6 +180,8 @@ class Kicker:
             signal.set_wakeup_fd(theirs)
 
     def _on_kick(self, _signum: int, _frame: types.FrameType | None) -> None:
+        if self._handled == self._sent:  # not ours, so the broker's
+            self.make_way()
         self._handled = self._sent
 
     def noticed(self) -> None:

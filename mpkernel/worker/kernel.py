@@ -7,6 +7,7 @@ variables persist.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import builtins
 import contextvars
@@ -14,13 +15,16 @@ import getpass
 import logging
 import os
 import sys
+import threading
 import traceback
+import types
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
+from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
@@ -72,10 +76,15 @@ class WorkerKernel:
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self._input_parent)
         self.service = Service(self)
+        self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
-        self.sync = NamespaceSync(shell)
+        where = lambda: self.subshell_name or self.subshell_id or "main"  # noqa: E731
+        pickling = Pickling(shell.user_ns, worker, where)
+        self.sync = NamespaceSync(shell.user_ns, pickling, self.lanes.send, self._warn)
         self.last_error: Json | None = None
         self.told_to_end = False
+        self.running = False
+        self._main_thread = threading.main_thread()
         self._context = contextvars.copy_context()
         self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
@@ -89,6 +98,7 @@ class WorkerKernel:
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
             messages.News: self.sync.apply,
+            messages.Merge: self._on_merge,
             messages.Assign: self._on_assign,
             messages.Exit: lambda _: self._end(),
         }
@@ -114,7 +124,19 @@ class WorkerKernel:
 
     def _on_assign(self, message: messages.Assign) -> None:
         self.subshell_id, self.subshell_name = message.subshell, message.name
+        self.sync.mode = message.mode
+        for code in message.everywhere:
+            self.shell.run_cell(code, store_history=False, silent=True)
+        self.sync.startup_done()
         self.shell.skip_prompts(message.execution_count)
+
+    def _on_merge(self, message: messages.Merge) -> None:
+        self.sync.must_merge(message)
+        if not self.running:  # else at the cell's end: its names don't change while it runs
+            self.sync.merge()
+
+    def _warn(self, text: str) -> None:
+        print(f"mpkernel: {text}", file=sys.stderr)
 
     def _on_request(self, request: messages.Request) -> None:
         self.loop.create_task(self._run(request), context=self._context)
@@ -125,6 +147,7 @@ class WorkerKernel:
         parent = request.output_parent or message.header
         self.parents.set(parent)
         content: Json | None = None
+        self.running = True
         with self.interrupts.request():
             self.lanes.send(messages.Started(request.seq))
             try:
@@ -147,6 +170,7 @@ class WorkerKernel:
             sys.stdout.flush()
             os._exit(0)
         self._reply(request, message, content)
+        self.running = False
         if self.shell.exiting:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
@@ -162,13 +186,27 @@ class WorkerKernel:
         if message.msg_type == "execute_request" and content is not None:
             abort = content.pop("__abort__", False)
             metadata = content.pop("__metadata__", {})
-        if message.msg_type not in side_requests.ANSWERS and (commit := self.sync.commit()):
-            self.lanes.send(commit)
+        if message.msg_type not in side_requests.ANSWERS:
+            self._commit()
         if message.msg_type.endswith("_request") and content is not None:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last))
+        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, self._has_background()))
+
+    def _commit(self) -> None:
+        try:
+            self.sync.commit()
+        except Exception:  # whatever users' objects do when they are looked at, the cell has its reply
+            self.log.exception("what the cell changed could not be committed")
+        self.streams.drain()
+
+    def _has_background(self) -> bool:
+        """Whether threads or tasks of the user's go on, which may change variables."""
+        ours = ("mpkernel-", "IPythonHistorySaving")
+        if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
+            return True
+        return len(asyncio.all_tasks(self.loop)) > 1
 
     # --- execute ----------------------------------------------------------------------------------------------------
 
@@ -186,7 +224,7 @@ class WorkerKernel:
         self.last_error = None
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
-        result: Any = await self._run_cell(code, silent, store_history, message)
+        result: Any = await self._run_cell(code, silent, store_history, message, crowded=request.crowded)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
         if error is not None:  # shown already, unless IPython printed it (exception groups)
@@ -202,7 +240,9 @@ class WorkerKernel:
         self._input_parent = (0, {}, False)
         return reply
 
-    async def _run_cell(self, code: str, silent: bool, store_history: bool, message: Message) -> ExecutionResult:
+    async def _run_cell(
+        self, code: str, silent: bool, store_history: bool, message: Message, *, crowded: bool
+    ) -> ExecutionResult:
         shell = self.shell
         metadata = message.metadata()
         options: Json = {
@@ -215,6 +255,7 @@ class WorkerKernel:
         try:
             with self.interrupts.window():  # input transformers are user code, too
                 transformed = shell.transform_cell(code)
+                self._acquire(transformed, crowded)
         except BaseException as error:
             transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
         if not shell.asyncio_runs_cells and shell.should_run_async(
@@ -245,6 +286,19 @@ class WorkerKernel:
             shell.showtraceback()
             result.error_in_exec = error
         return result
+
+    def _acquire(self, transformed: str, crowded: bool) -> None:
+        """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
+        if not self.sync.must_ask(crowded=crowded) or (code := compiled(transformed)) is None:
+            return
+        asks, names = self.sync.needs(code, crowded=crowded)
+        if asks:
+            answer = self.service.acquire(names)
+            self.sync.apply(answer)
+            for where, running in answer.silent:
+                their_code = compiled(self.shell.transform_cell(running))
+                if their_code and (stale := self.sync.touched_by_both(code, their_code)):
+                    self._warn(f"subshell {where} is in C code and can't be asked: {stale} as of its last commit")
 
     def _user_expressions(self, expressions: Any) -> Json:
         if not isinstance(expressions, dict) or not expressions:
@@ -277,8 +331,7 @@ class WorkerKernel:
 
     def publish_names(self) -> None:
         """Between two statements of a cell: others may see what it has bound so far."""
-        if commit := self.sync.release():
-            self.lanes.send(commit)
+        self.sync.release()
 
     # --- for the shell and for libraries ----------------------------------------------------------------------------
 
@@ -321,6 +374,14 @@ def message_of(request: messages.Request | messages.SideRequest) -> Message:
     n = request.n_idents
     header = json.loads(request.blobs[n])
     return Message(request.blobs[:n], header, request.blobs[n:])
+
+
+def compiled(cell: str) -> types.CodeType | None:
+    """The code of a cell that IPython has transformed; None if it has a syntax error."""
+    try:
+        return compile(cell, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def error_content(error: BaseException, *, with_traceback: bool = False) -> Json:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import MPKernelError, RequestFailed
-from mpkernel.namespace import pickling
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 # The first worker imports what tracebacks and completion need after this many seconds: not while the kernel starts.
 WARM_UP_DELAY = 0.5
+# The main thread stands still for at most so many seconds for somebody who wants to know something.
+MAKE_WAY = 0.02
 
 
 class Service:
@@ -27,34 +28,47 @@ class Service:
         self._inbox: queue.SimpleQueue[messages.LaneMessage] = queue.SimpleQueue()
         self._tokens = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {}
+        self._called = threading.Event()  # there was something to do: no time to warm up
+        self._answered = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="mpkernel-service", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        threading.Thread(target=self._warm_up, name="mpkernel-warm-up", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        if not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
+            self._kernel.shell.warm_up_completions()
+
+    def make_way(self) -> None:
+        """In the main thread, in a signal handler: let this thread have the GIL until it has answered."""
+        self._answered.clear()
+        self._answered.wait(MAKE_WAY)
 
     def put(self, message: messages.LaneMessage) -> None:
         """Hand over a message; answers wake those who wait for them."""
-        if isinstance(message, (messages.OpReply, messages.LiveValue)):
+        if isinstance(message, (messages.OpReply, messages.LiveValue, messages.Acquired)):
             if waiting := self._waiting.get(message.token):
                 waiting.put(message)
         else:
             self._inbox.put(message)
 
     def _serve(self) -> None:
-        try:
-            message = self._inbox.get(timeout=WARM_UP_DELAY)
-        except queue.Empty:
-            self._kernel.shell.warm_up_completions()
-            message = self._inbox.get()
         while True:
+            message = self._inbox.get()
+            self._called.set()
             try:
                 if isinstance(message, messages.SideRequest):
                     self._answer(message)
                 elif isinstance(message, messages.ReadLive):
                     self._read(message)
+                elif isinstance(message, messages.Release):
+                    self._release(message)
+                elif isinstance(message, messages.Call):
+                    self._call(message)
             except BaseException:
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
-            message = self._inbox.get()
+            self._answered.set()
 
     def _answer(self, request: messages.SideRequest) -> None:
         from mpkernel.worker.kernel import message_of
@@ -66,24 +80,45 @@ class Service:
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)
 
+    def _release(self, message: messages.Release) -> None:
+        try:
+            self._kernel.sync.release_names(message.names)
+        finally:
+            self._kernel.lanes.send(messages.Released(message.token))
+
     def _read(self, message: messages.ReadLive) -> None:
-        namespace = self._kernel.shell.user_ns
+        sync, label = self._kernel.sync, self._kernel.subshell_name or self._kernel.subshell_id or "main"
         error: str | None = None
-        blobs: tuple[bytes, ...] = ()
-        if message.name not in namespace:
-            error = f"there is no variable {message.name!r} in subshell {self._kernel.subshell_id or 'main'}"
+        fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
+        try:
+            fields = sync.copy_out(message.name)
+        except KeyError:
+            error = f"there is no variable {message.name!r} in subshell {label}"
+        except Exception as reason:
+            error = f"the value of {message.name!r} can't be pickled: {reason}"
+        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
+
+    def _call(self, message: messages.Call) -> None:
+        """In the main thread if that is idle, as many objects belong to a thread; else in one of its own."""
+        if self._kernel.running:
+            threading.Thread(target=self._perform, args=(message,), name="mpkernel-call", daemon=True).start()
         else:
-            try:
-                blobs = (pickling.dumps_while_changing(namespace[message.name], namespace),)
-            except Exception as reason:
-                error = f"the value of {message.name!r} can't be pickled: {reason}"
-        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, blobs), service=True)
+            self._kernel.loop.call_soon_threadsafe(self._perform, message)
+
+    def _perform(self, message: messages.Call) -> None:
+        error: str | None = None
+        fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
+        try:
+            fields = self._kernel.sync.call(message.key, message.method, message.components, message.blobs)
+        except BaseException as reason:
+            error = f"{type(reason).__name__}: {reason}"
+        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
 
     # --- for user code ------------------------------------------------------------------------------------------------
 
-    def op(self, name: str, **content: Any) -> dict[str, Any]:
+    def op(self, op: str, /, **content: Any) -> dict[str, Any]:
         """Ask the broker for an operation (``ps``, ``interrupt``, …). Raises RequestFailed."""
-        reply = self._ask(lambda token: messages.Op(token, name, content)).content
+        reply = self._ask(lambda token: messages.Op(token, op, content)).content
         if reply.get("status") != "ok":
             raise RequestFailed(str(reply.get("evalue", reply)))
         return dict(reply)
@@ -92,12 +127,38 @@ class Service:
         """The header of the request that the calling code belongs to."""
         return self._kernel.parents.get()
 
+    def acquire(self, names: list[str] | None) -> messages.Acquired:
+        """The newest values of `names` (None: all) that the other subshells have."""
+        answer: messages.Acquired = self._ask(lambda token: messages.Acquire(token, names))
+        return answer
+
     def live(self, name: str, subshell: str | None) -> Any:
         """The value that `name` has now in another subshell. Raises MPKernelError if it can't be had."""
-        ask = self._ask(lambda token: messages.AskLive(token, name, subshell), service=True)
-        if ask.error is not None:
-            raise MPKernelError(ask.error)
-        return pickling.loads(ask.blobs[0])
+        return self._value(lambda token: messages.AskLive(token, name, subshell))
+
+    def theirs(self, name: str) -> Any:
+        """The value of `name` that lost the last conflict. Raises MPKernelError if there is none."""
+        return self._value(lambda token: messages.AskTheirs(token, name))
+
+    def call(self, worker: int, key: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method of an object in another process. Raises MPKernelError with what it raised."""
+        fields = self._kernel.sync.pack_values({"args": args, "kwargs": kwargs})
+        return self._value(lambda token: messages.AskCall(token, worker, key, method, *fields))
+
+    def pull(self, names: list[str] | None) -> None:
+        """Take over the newest values of `names` (None: all), though a cell is running here."""
+        self._kernel.sync.apply(self.acquire(names))
+
+    def publish(self, names: list[str] | None) -> None:
+        """Commit the values of `names` (None: all that changed) now."""
+        self._kernel.sync.publish(names)
+
+    def _value(self, make: Any) -> Any:
+        answer = self._ask(make, service=True)
+        if answer.error is not None:
+            raise MPKernelError(answer.error)
+        (value,) = self._kernel.sync.unpack_values(answer.components, answer.blobs).values()
+        return value
 
     def _ask(self, make: Any, *, service: bool = False) -> Any:
         token = next(self._tokens)

@@ -38,6 +38,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.state import Subshell
+from mpkernel.namespace.component import DELETED, Component, join
 from mpkernel.wire import Codec, Json, Message, Signer
 
 SESSION = "the-kernel"
@@ -210,8 +211,12 @@ class FakeWorker:
 
     def commit(self, *names: str, deleted: Iterable[str] = (), lost: Iterable[str] = ()) -> None:
         """Publish names; each value's pickle is the name itself."""
-        blobs = tuple(name.encode() for name in names)
-        self.say(messages.Commit(list(names), list(deleted), list(lost), blobs))
+        told = [m.number for m in (*self.ordered, *self.service) if isinstance(m, (messages.News, messages.Merge))]
+        parts = [Component((name,), blobs=(name.encode(),)) for name in names]
+        parts += [Component((name,), DELETED) for name in deleted]
+        parts += [Component((name,), meta={"stubs": [name]}, blobs=(b"stub",)) for name in lost]
+        heads, blobs = join(parts)
+        self.say(messages.Commit(max(told, default=0), heads, [], False, blobs))
 
     def ask_input(self, prompt: str = "") -> int:
         """`input()` in the running cell; returns the token."""

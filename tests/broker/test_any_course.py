@@ -201,7 +201,7 @@ class AnyCourse(RuleBasedStateMachine):
     @rule(who=anyone)
     def answer_live_read(self, who: int) -> None:
         worker = self.worker(who, reads)
-        worker.say(messages.LiveAnswer(worker.got(messages.ReadLive)[-1].token, None, (b"pickle",)))
+        worker.say(messages.LiveAnswer(worker.got(messages.ReadLive)[-1].token, None, [], (b"pickle",)))
 
     @when(bool)
     @rule(who=anyone, returncode=st.sampled_from([0, 1, -9, -11]), chance=st.integers(0, 2))

@@ -340,7 +340,7 @@ def test_a_worker_hears_the_news_right_before_a_request(kernel: Kernel) -> None:
     main.reply()
     kernel.execute("x", child)
     assert [type(message) for message in other.ordered[-2:]] == [messages.News, messages.Request]
-    assert other.got(messages.News)[0].names == ["x"]
+    assert other.got(messages.News)[0].components[0][0] == ["x"]
     other.reply()
     kernel.execute("x", child)
     assert len(other.got(messages.News)) == 1
@@ -362,7 +362,7 @@ def test_a_new_process_hears_all_that_was_kept(kernel: Kernel) -> None:
     main.reply()
     main.die()
     kernel.execute("x")
-    assert kernel.worker().hello().got(messages.News)[0].names == ["x"]
+    assert kernel.worker().hello().got(messages.News)[0].components[0][0] == ["x"]
 
 
 def test_the_count_goes_on_in_the_next_process(kernel: Kernel) -> None:

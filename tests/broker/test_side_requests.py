@@ -145,8 +145,8 @@ def test_a_live_read_asks_the_owner_and_brings_its_answer(kernel: Kernel, child:
     ask_live(kernel, target)
     [read] = kernel.worker(child).got(messages.ReadLive)
     assert read.name == "x"
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
-    assert live_values(kernel) == [messages.LiveValue(7, None, (b"pickle",))]
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
+    assert live_values(kernel) == [messages.LiveValue(7, None, [], (b"pickle",))]
 
 
 def test_a_live_read_and_its_answer_do_not_wait_in_the_ordered_lane(kernel: Kernel, child: str) -> None:
@@ -155,7 +155,7 @@ def test_a_live_read_and_its_answer_do_not_wait_in_the_ordered_lane(kernel: Kern
     ask_live(kernel)
     read = kernel.worker(child).service[-1]
     assert isinstance(read, messages.ReadLive)
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
     assert isinstance(kernel.worker().service[-1], messages.LiveValue)
 
 
@@ -196,7 +196,7 @@ def test_an_answer_for_an_asker_that_died_is_dropped(kernel: Kernel, child: str)
     ask_live(kernel)
     [read] = kernel.worker(child).got(messages.ReadLive)
     kernel.worker().die()
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
     assert kernel.worker().ordered == kernel.worker().service == []
 
 
@@ -207,7 +207,7 @@ def test_only_the_owner_can_answer(kernel: Kernel, child: str) -> None:
     [read] = kernel.worker(child).got(messages.ReadLive)
     other = kernel.create()
     kernel.ready(other)
-    kernel.worker(other).say(messages.LiveAnswer(read.token, None, (b"forged",)))
+    kernel.worker(other).say(messages.LiveAnswer(read.token, None, [], (b"forged",)))
     assert live_values(kernel) == []
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
     assert [value.blobs for value in live_values(kernel)] == [(b"pickle",)]

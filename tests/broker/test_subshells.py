@@ -149,7 +149,7 @@ def test_what_a_deleted_subshell_committed_is_kept(kernel: Kernel) -> None:
     worker.die(0)
     kernel.worker().hello()
     kernel.execute("x")
-    assert kernel.worker().got(messages.News)[0].names == ["x"]
+    assert kernel.worker().got(messages.News)[0].components[0][0] == ["x"]
 
 
 def test_the_end_of_a_deleted_subshells_process_is_told_to_nobody(kernel: Kernel) -> None:

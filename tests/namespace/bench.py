@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from mpkernel import messages
-from mpkernel.namespace import pickling
 from mpkernel.namespace.changes import Changes, Tracker, is_own
+from mpkernel.namespace.component import join, split
+from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.store import NamespaceStore
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.wire import Signer
@@ -46,17 +47,6 @@ class Space:
         with self.as_main():
             return eval(expression, self.names)
 
-    def dumps(self, expression: str) -> bytes:
-        """The pickle of an expression's value."""
-        value = self.value(expression)
-        with self.as_main():
-            return pickling.dumps(value, self.names)
-
-    def loads(self, data: bytes, name: str) -> None:
-        """Bind `name` to the value of a pickle."""
-        with self.as_main():
-            self.names[name] = pickling.loads(data)
-
     def user_names(self) -> dict[str, Any]:
         return {name: value for name, value in self.names.items() if isinstance(name, str) and not is_own(name)}
 
@@ -68,7 +58,8 @@ class Watched(Space):
         super().__init__()
         self.execute(startup)
         with self.as_main():
-            self.tracker = Tracker(self.names)
+            self.tracker = Tracker(self.names, Pickling(self.names, 1, lambda: "main"))
+            self.tracker.rebase()
 
     def run(self, cell: str) -> None:
         """Run a cell as the shell does: statement by statement isn't needed, the tracker hears of the code."""
@@ -85,7 +76,7 @@ class Watched(Space):
         self.run(cell)
         changes = self.collect()
         assert changes.deleted == []
-        return sorted(changes.changed)
+        return sorted(name for names, _ in changes.changed for name in names)
 
 
 class Notebook(Space):
@@ -95,40 +86,57 @@ class Notebook(Space):
         super().__init__()
         self.store = store
         self.worker = worker
+        self.sent: list[messages.Commit] = []
+        self.warnings: list[str] = []
         with self.as_main():
-            self.sync = NamespaceSync(self)
+            pickling = Pickling(self.names, worker, lambda: f"subshell {worker}")
+            self.sync = NamespaceSync(self.names, pickling, self._send, self.warnings.append)
         self.execute(startup)
         with self.as_main():
             self.sync.startup_done()
 
-    @property
-    def user_ns(self) -> dict[Any, Any]:
-        """As a shell has it."""
-        return self.names
+    def _send(self, message: messages.LaneMessage) -> None:
+        """To the broker, which answers at once if the commit came too late."""
+        assert isinstance(message, messages.Commit)
+        commit = through_lane(message)
+        self.sent.append(commit)
+        parts = split(commit.components, commit.blobs)
+        clash = self.store.commit(self.worker, commit.after, parts, force=commit.force, lost=commit.overruled)
+        if clash is not None:
+            number = self.store.clash_told(self.worker, clash)
+            heads, blobs = join([*clash.theirs, *clash.base])
+            merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
+            self.sync.must_merge(through_lane(merge))
 
-    def hear(self) -> messages.News | None:
-        """Take over what others committed, as before a cell."""
-        news = self.store.news(self.worker)
-        if news is not None:
-            with self.as_main():
-                self.sync.apply(through_lane(news))
-        return news
-
-    def commit(self) -> messages.Commit | None:
-        """Publish what has changed, as after a cell."""
+    def hear(self) -> list[str]:
+        """Take over what others committed, as before a cell; returns its names."""
+        telling = self.store.news(self.worker)
+        if telling is None:
+            return []
+        heads, blobs = join(telling.sent)
         with self.as_main():
-            commit = self.sync.commit()
-        if commit is not None:
-            self.store.commit(self.worker, through_lane(commit))
-        return commit
+            self.sync.apply(through_lane(messages.News(telling.number, heads, join(telling.offered)[0], blobs)))
+        return [name for part in telling.sent for name in part.meta["take"]]
 
-    def run(self, cell: str) -> messages.Commit | None:
-        """A cell, from the news to the commit. Errors of the cell don't matter."""
+    def commit(self) -> list[str]:
+        """Publish what has changed, as after a cell; returns the names."""
+        self.sent.clear()
+        with self.as_main():
+            self.sync.commit()
+            self.sync.merge()
+        return sorted({name for message in self.sent for head in message.components for name in head[0]})
+
+    def start(self, cell: str) -> None:
+        """Begin a cell: the news, and its code runs."""
         self.hear()
         code = compile(cell, "cell", "exec")
         self.sync.ran(code)
         with suppress(Exception):  # as in a notebook
             self.execute(code)
+
+    def run(self, cell: str) -> list[str]:
+        """A cell, from the news to the commit. Errors of the cell don't matter. Returns the names it committed."""
+        self.start(cell)
         return self.commit()
 
 

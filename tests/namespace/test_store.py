@@ -1,4 +1,4 @@
-"""The store tells each worker what others committed since it last heard, and a new worker everything."""
+"""The store tells each worker what others committed since it last heard, and refuses what comes too late."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from mpkernel.messages import Commit, News
-from mpkernel.namespace.store import NamespaceStore
+from mpkernel.namespace.component import DELETED, HELD, Component
+from mpkernel.namespace.store import MAX_SENT_UNASKED, Clash, NamespaceStore
 
 A, B, C = 1, 2, 3
 
@@ -17,23 +17,36 @@ def store() -> NamespaceStore:
     return NamespaceStore()
 
 
+def value(text: str, *names: str, stubs: Iterable[str] = ()) -> Component:
+    return Component(names, meta={"stubs": list(stubs)}, blobs=(text.encode(),))
+
+
 def commit(
-    store: NamespaceStore, worker: int, deleted: Iterable[str] = (), lost: Iterable[str] = (), **names: str
-) -> None:
-    blobs = tuple(value.encode() for value in names.values())
-    store.commit(worker, Commit(list(names), list(deleted), list(lost), blobs))
+    store: NamespaceStore,
+    worker: int,
+    after: int = 10**9,
+    deleted: Iterable[str] = (),
+    stubs: Iterable[str] = (),
+    **names: str,
+) -> Clash | None:
+    """Commit names, each a component of its own; by default, having seen all that the worker was told."""
+    parts = [value(text, name) for name, text in names.items()]
+    parts += [Component((name,), DELETED) for name in deleted]
+    parts += [value("stub", name, stubs=[name]) for name in stubs]
+    return store.commit(worker, after, parts)
 
 
 def heard(store: NamespaceStore, worker: int) -> dict[str, str | None]:
     """What the worker hears: values by name, None for what was deleted."""
-    news = store.news(worker)
-    if news is None:
+    telling = store.news(worker)
+    if telling is None:
         return {}
-    assert isinstance(news, News)
-    values = {name: blob.decode() for name, blob in zip(news.names, news.blobs, strict=True)}
-    assert values or news.deleted
-    assert not set(values) & set(news.deleted)
-    return {**values, **dict.fromkeys(news.deleted)}
+    assert telling.sent
+    return {
+        name: None if part.kind == DELETED else part.blobs[0].decode()
+        for part in telling.sent
+        for name in part.meta["take"]
+    }
 
 
 def test_a_worker_hears_what_others_committed_once(store: NamespaceStore) -> None:
@@ -49,14 +62,6 @@ def test_a_worker_does_not_hear_its_own(store: NamespaceStore) -> None:
     commit(store, B, y="2")
     assert heard(store, A) == {"y": "2"}
     assert heard(store, B) == {"x": "1"}
-
-
-def test_of_two_writers_the_last_one_wins(store: NamespaceStore) -> None:
-    commit(store, A, x="a")
-    commit(store, B, x="b")
-    assert heard(store, A) == {"x": "b"}
-    assert heard(store, B) == {}
-    assert heard(store, C) == {"x": "b"}
 
 
 def test_a_worker_hears_the_newest_of_many_values(store: NamespaceStore) -> None:
@@ -97,10 +102,7 @@ def test_a_new_worker_hears_everything(store: NamespaceStore) -> None:
 def test_values_come_in_the_order_in_which_they_were_committed(store: NamespaceStore) -> None:
     for name in ("c", "a", "b", "c"):
         commit(store, A, **{name: name})
-    news = store.news(B)
-    assert news is not None
-    assert news.names == ["a", "b", "c"]
-    assert news.version == store.clock == 4
+    assert list(heard(store, B)) == ["a", "b", "c"]
 
 
 def test_news_are_none_if_there_are_only_ones_own(store: NamespaceStore) -> None:
@@ -109,44 +111,157 @@ def test_news_are_none_if_there_are_only_ones_own(store: NamespaceStore) -> None
     assert store.news(A) is None
 
 
+def test_names_that_share_objects_are_told_together(store: NamespaceStore) -> None:
+    store.commit(A, 0, [value("both", "x", "y")])
+    telling = store.news(B)
+    assert telling is not None
+    assert [part.names for part in telling.sent] == [("x", "y")]
+
+
+def test_of_names_that_once_shared_objects_only_the_current_ones_are_taken(store: NamespaceStore) -> None:
+    store.commit(A, 0, [value("both", "x", "y")])
+    commit(store, A, x="alone")
+    telling = store.news(B)
+    assert telling is not None
+    assert [(part.names, part.meta["take"]) for part in telling.sent] == [(("x", "y"), ["y"]), (("x",), ["x"])]
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_on_what_was_told_is_taken(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    store.news(B)
+    assert commit(store, B, x="2") is None
+    assert heard(store, A) == {"x": "2"}
+
+
+def test_a_commit_that_comes_too_late_is_refused_with_both_versions(store: NamespaceStore) -> None:
+    commit(store, A, x="base")
+    store.news(B)
+    commit(store, B, x="theirs")
+    clash = commit(store, A, x="mine", y="other")
+    assert clash is not None
+    assert clash.names == {"x"}
+    assert [part.blobs for part in clash.theirs] == [(b"theirs",)]
+    assert [part.blobs for part in clash.base] == [(b"base",)]
+    assert heard(store, B) == {"y": "other"}
+
+
+def test_what_was_told_but_not_yet_heard_comes_too_late(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    telling = store.news(B)
+    assert telling is not None
+    assert commit(store, B, after=telling.number - 1, x="2") is not None
+    assert commit(store, B, after=telling.number, x="2") is None
+
+
+def test_after_it_has_merged_a_worker_commits_again(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = commit(store, B, after=0, x="2")
+    assert clash is not None
+    number = store.clash_told(B, clash)
+    assert store.clashing(B)
+    assert commit(store, B, after=number - 1, x="3") is None  # it will commit that again, merged
+    assert store.clashing(B)
+    assert commit(store, B, after=number, x="1+3") is None
+    assert not store.clashing(B)
+    assert heard(store, A) == {"x": "1+3"}
+
+
+def test_it_may_be_overtaken_again(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = commit(store, B, after=0, x="2")
+    assert clash is not None
+    number = store.clash_told(B, clash)
+    commit(store, A, x="1b")
+    clash = commit(store, B, after=number, x="1+2")
+    assert clash is not None
+    assert [part.blobs for part in clash.theirs] == [(b"1b",)]
+    assert [part.blobs for part in clash.base] == [(b"1",)]
+    number = store.clash_told(B, clash)
+    assert store.commit(B, number, [value("1b+2", "x")], force=True) is None
+    assert not store.clashing(B)
+
+
+def test_a_merge_that_leaves_nothing_to_commit_is_over(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = commit(store, B, after=0, x="2")
+    assert clash is not None
+    number = store.clash_told(B, clash)
+    store.commit(B, number, [])
+    assert not store.clashing(B)
+
+
+def test_what_a_merge_overruled_can_be_asked_for(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = commit(store, B, after=0, x="2")
+    assert clash is not None
+    store.commit(B, store.clash_told(B, clash), [value("2", "x")], lost=["x"])
+    loser = store.loser("x")
+    assert loser is not None
+    assert loser.blobs == (b"1",)
+    assert store.loser("y") is None
+
+
+def test_what_was_changed_elsewhere_survives_a_deletion(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    store.news(B)
+    commit(store, A, x="2")
+    assert commit(store, B, deleted=["x"]) is None
+    assert heard(store, B) == {"x": "2"}
+
+
+def test_what_is_changed_survives_a_deletion_elsewhere(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    store.news(B)
+    commit(store, A, deleted=["x"])
+    assert commit(store, B, x="2") is None
+    assert heard(store, A) == {"x": "2"}
+
+
+# --- what isn't sent unasked ------------------------------------------------------------------------------------------
+
+
+def test_what_is_large_is_offered_and_sent_when_it_is_wanted(store: NamespaceStore) -> None:
+    commit(store, A, x="x" * (MAX_SENT_UNASKED + 1))
+    telling = store.news(B)
+    assert telling is not None
+    assert (telling.sent, [part.names for part in telling.offered]) == ([], [("x",)])
+    telling = store.news(B, {"x"})
+    assert telling is not None
+    assert [part.names for part in telling.sent] == [("x",)]
+    assert store.news(B, {"x"}) is None
+
+
+def test_what_a_worker_holds_has_no_value_yet(store: NamespaceStore) -> None:
+    store.commit(A, 0, [Component(("x",), HELD)])
+    assert store.holder("x") == A
+    telling = store.news(B, {"x"})
+    assert telling is not None
+    assert telling.sent == []
+    commit(store, A, x="1")
+    assert store.holder("x") is None
+    assert heard(store, B) == {"x": "1"}
+
+
 # --- what could not be pickled ----------------------------------------------------------------------------------------
 
 
-def test_what_is_lost_is_with_its_owner_only(store: NamespaceStore) -> None:
-    commit(store, A, lost=["file"], x="1")
-    assert heard(store, B) == {"x": "1"}
-    assert store.lost_names(A) == ["file"]
-    assert store.lost_names(B) == []
-    assert store.kept_names() == ["x"]
-
-
-def test_what_is_lost_is_gone_with_its_owner(store: NamespaceStore) -> None:
-    commit(store, A, lost=["file"], x="1")
+def test_what_lives_in_one_process_only_is_gone_with_it(store: NamespaceStore) -> None:
+    commit(store, A, stubs=["file"], x="1")
+    assert (store.lost_names(A), store.lost_names(B), store.kept_names()) == (["file"], [], ["x"])
     store.forget(A)
     assert store.lost_names(A) == []
     assert heard(store, B) == {"x": "1"}
 
 
 def test_a_value_that_can_be_pickled_again_is_kept_again(store: NamespaceStore) -> None:
-    commit(store, A, lost=["x"])
+    commit(store, A, stubs=["x"])
     commit(store, A, x="1")
     assert (store.lost_names(A), store.kept_names()) == ([], ["x"])
-    assert heard(store, B) == {"x": "1"}
-
-
-def test_a_value_that_can_no_longer_be_pickled_is_no_longer_kept(store: NamespaceStore) -> None:
-    commit(store, A, x="1")
-    commit(store, A, lost=["x"])
-    assert (store.lost_names(A), store.kept_names()) == (["x"], [])
-
-
-def test_what_is_lost_and_deleted_is_deleted(store: NamespaceStore) -> None:
-    commit(store, A, lost=["x"])
-    commit(store, A, deleted=["x"])
-    assert (store.lost_names(A), store.kept_names()) == ([], [])
-    assert heard(store, B) == {"x": None}
 
 
 def test_names_are_told_in_order(store: NamespaceStore) -> None:
-    commit(store, A, lost=["z", "y"], b="1", a="2")
+    commit(store, A, stubs=["z", "y"], b="1", a="2")
     assert (store.lost_names(A), store.kept_names()) == (["y", "z"], ["a", "b"])

@@ -1,0 +1,70 @@
+"""What one worker asks of another: a live value, a call of an object that lives there. The broker carries it over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpkernel import messages
+from mpkernel.broker.events import ToWorker
+from mpkernel.broker.state import Worker
+from mpkernel.namespace.component import join
+
+if TYPE_CHECKING:
+    from mpkernel.broker.machine import Machine
+
+
+class Reads:
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._open: dict[int, tuple[int, int, int]] = {}  # our token: asking worker, its token, owner
+
+    def on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
+        owner = self._machine.ops.find_owner(worker, message.subshell)
+        if owner is None or owner.worker is None or not owner.worker.ready:
+            where = "no other subshell runs a cell" if message.subshell is None else "it has no process"
+            self._refuse(worker.id, message.token, f"there is no live value of {message.name!r}: {where}")
+            return
+        self._ask(owner.worker.id, messages.ReadLive(self._open_for(worker, message.token, owner.worker), message.name))
+
+    def on_ask_theirs(self, worker: Worker, message: messages.AskTheirs) -> None:
+        loser = self._machine.sharing.store.loser(message.name)
+        if loser is None:
+            text = f"there is no other value of {message.name!r}: no cell's change of it was overruled by another's"
+            self._refuse(worker.id, message.token, text)
+        else:
+            self._ask(worker.id, messages.LiveValue(message.token, None, *join([loser])))
+
+    def on_ask_call(self, worker: Worker, message: messages.AskCall) -> None:
+        owner = self._machine.workers.get(message.worker)
+        if owner is None or owner.ending:
+            self._refuse(worker.id, message.token, "the process in which the object lived has ended; make it again")
+            return
+        token = self._open_for(worker, message.token, owner)
+        self._ask(owner.id, messages.Call(token, message.key, message.method, message.components, message.blobs))
+
+    def on_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
+        asking, token, owner = self._open.get(message.token, (0, 0, 0))
+        if owner != worker.id:
+            return
+        del self._open[message.token]
+        if asking in self._machine.workers:
+            self._ask(asking, messages.LiveValue(token, message.error, message.components, message.blobs))
+
+    def on_gone(self, worker: Worker, how: str) -> None:
+        """Whoever waits for something from `worker` needn't any longer."""
+        for ours, (asking, token, owner) in list(self._open.items()):
+            if owner == worker.id:
+                del self._open[ours]
+                if asking in self._machine.workers:
+                    self._refuse(asking, token, f"the subshell that has it ended ({how})")
+
+    def _open_for(self, asking: Worker, token: int, owner: Worker) -> int:
+        ours = self._machine.number()
+        self._open[ours] = (asking.id, token, owner.id)
+        return ours
+
+    def _ask(self, worker: int, message: messages.LaneMessage) -> None:
+        self._machine.act(ToWorker(worker, message, service=True))
+
+    def _refuse(self, worker: int, token: int, text: str) -> None:
+        self._ask(worker, messages.LiveValue(token, text, [], ()))

@@ -1,0 +1,160 @@
+"""The broker's part in sharing variables: who is told what, who has to merge, who is asked in the middle of a cell.
+
+The store has the versions; here they meet subshells, workers and clocks. Two rules:
+
+1. A reply isn't out before what its cell made is in the store. If the commit before it was refused, it is held back
+   until the worker has merged.
+2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mpkernel import messages
+from mpkernel.broker.events import CancelTimer, SetTimer, SignalProcess, ToWorker
+from mpkernel.broker.state import Subshell, Worker
+from mpkernel.namespace.component import join, split
+from mpkernel.namespace.store import Clash, NamespaceStore, Telling
+
+if TYPE_CHECKING:
+    from mpkernel.broker.machine import Machine
+
+# Seconds after which a running cell that has not answered is left alone, and after which it is helped to answer.
+ANSWER_LIMIT = 0.1
+KICK_AFTER = 0.001
+# Somebody who alone has a large value needs time to copy it.
+HOLDER_LIMIT = 120.0
+
+
+@dataclass(slots=True)
+class _Acquisition:
+    worker: int
+    token: int
+    names: list[str] | None
+    waiting: set[int]
+    silent: list[list[str]]
+
+
+class Sharing:
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.store = NamespaceStore()
+        self._acquisitions: dict[int, _Acquisition] = {}
+        self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
+
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    def on_commit(self, worker: Worker, message: messages.Commit) -> None:
+        components = split(message.components, message.blobs)
+        clash = self.store.commit(worker.id, message.after, components, force=message.force, lost=message.overruled)
+        if clash is not None:
+            self._have_merged(worker, clash)
+        self._machine.release_reply(worker)
+
+    def _have_merged(self, worker: Worker, clash: Clash) -> None:
+        number = self.store.clash_told(worker.id, clash)
+        heads, blobs = join([*clash.theirs, *clash.base])
+        merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
+        self._machine.act(ToWorker(worker.id, merge))
+
+    def holds_back(self, worker: Worker) -> bool:
+        """Rule 1."""
+        return self.store.clashing(worker.id)
+
+    # --- at the start of a cell ---------------------------------------------------------------------------------------
+
+    def before_request(self, worker: Worker, subshell: Subshell) -> bool:
+        """Tell `worker` what is new; returns whether it may have to ask cells that are running for more."""
+        if subshell.mode == "isolated" or (subshell.mode == "snapshot" and worker.told):
+            return False
+        worker.told = True
+        wanted = None if subshell.mode == "snapshot" else ()
+        if (telling := self.store.news(worker.id, wanted)) is not None:
+            self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
+        return any(self._others(worker))
+
+    def _others(self, worker: Worker) -> Iterable[Worker]:
+        """Those who may change variables right now."""
+        for subshell in self._machine.subshells.values():
+            other = subshell.worker
+            if other is None or other is worker or not other.ready or other.ending or subshell.mode != "shared":
+                continue
+            running = subshell.running
+            if other.background or (running is not None and running.running and running.is_execute):
+                yield other
+
+    def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
+        machine = self._machine
+        asked = {other.id for other in self._others(worker)}
+        holders = {h for name in message.names or () if (h := self.store.holder(name)) is not None}
+        holders = {h for h in holders if h != worker.id and h in machine.workers}
+        token = machine.number()
+        waiting = (asked - self._slow) | holders
+        acquisition = _Acquisition(worker.id, message.token, message.names, waiting, [])
+        self._acquisitions[token] = acquisition
+        for other in asked & self._slow - holders:
+            self._give_up_on(acquisition, other)
+        for other in waiting:
+            machine.act(ToWorker(other, messages.Release(token, message.names), service=True))
+        if not waiting:
+            self._finish(token)
+            return
+        machine.act(SetTimer(("kick", token), KICK_AFTER))
+        machine.act(SetTimer(("acquire", token), HOLDER_LIMIT if holders else ANSWER_LIMIT))
+
+    def on_released(self, worker: Worker, message: messages.Released) -> None:
+        self._slow.discard(worker.id)
+        acquisition = self._acquisitions.get(message.token)
+        if acquisition is not None:
+            acquisition.waiting.discard(worker.id)
+            if not acquisition.waiting:
+                self._finish(message.token)
+
+    def on_kick_timer(self, token: int) -> None:
+        """The owners that have not answered: a signal has their main thread let the service thread run."""
+        if acquisition := self._acquisitions.get(token):
+            for worker in acquisition.waiting:
+                self._machine.act(SignalProcess(worker, messages.KICK_SIGNAL))
+
+    def on_acquire_timer(self, token: int) -> None:
+        """Rule 2."""
+        if acquisition := self._acquisitions.get(token):
+            for worker in acquisition.waiting:
+                self._slow.add(worker)
+                self._give_up_on(acquisition, worker)
+            self._finish(token)
+
+    def _give_up_on(self, acquisition: _Acquisition, worker: int) -> None:
+        subshell = self._machine.workers[worker].subshell if worker in self._machine.workers else None
+        if subshell is not None:
+            code = subshell.running.content().get("code") if subshell.running is not None else ""
+            acquisition.silent.append([subshell.name or subshell.label, str(code)])
+
+    def _finish(self, token: int) -> None:
+        acquisition = self._acquisitions.pop(token)
+        self._machine.act(CancelTimer(("kick", token)))
+        self._machine.act(CancelTimer(("acquire", token)))
+        if acquisition.worker not in self._machine.workers:
+            return
+        telling = self.store.news(acquisition.worker, acquisition.names) or Telling(0, [], [])
+        heads, offers, blobs = _fields(telling)
+        answer = messages.Acquired(acquisition.token, telling.number, heads, offers, acquisition.silent, blobs)
+        self._machine.act(ToWorker(acquisition.worker, answer, service=True))
+
+    def on_gone(self, worker: Worker) -> None:
+        """`worker` is gone; nobody waits for it any longer."""
+        self._slow.discard(worker.id)
+        self.store.forget(worker.id)
+        for token, acquisition in list(self._acquisitions.items()):
+            if worker.id in acquisition.waiting:
+                acquisition.waiting.discard(worker.id)
+                if not acquisition.waiting:
+                    self._finish(token)
+
+
+def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:
+    heads, blobs = join(telling.sent)
+    return heads, join(telling.offered)[0], blobs
