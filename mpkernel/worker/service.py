@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
-# The first worker imports what tracebacks and completion need after this many seconds: not while the kernel starts.
+# The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
 WARM_UP_DELAY = 0.5
 
 
@@ -44,7 +44,7 @@ class Service:
         try:
             message = self._inbox.get(timeout=WARM_UP_DELAY)
         except queue.Empty:
-            self._kernel.shell.warm_up_completions()
+            self._kernel.shell.warm_up()
             message = self._inbox.get()
         while True:
             try:
