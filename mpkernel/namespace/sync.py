@@ -114,14 +114,20 @@ class NamespaceSync:
     def apply(self, news: News | Acquired) -> None:
         """Take over what other subshells committed."""
         with self._lock:
+            fresh: dict[str, Any] = {}
             for part in component.split(news.components, news.blobs):
-                self._take_over(part)
-            for heads in news.offers:
-                names, kind, meta, _ = heads
+                self._take_over(part, fresh)
+            # All at once: of two names that shared an object and no longer do, one keeps it.
+            torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
+            old = self._tracker.values(fresh.keys() - set(torn))
+            fresh = graft(old, fresh)
+            self._namespace.update(fresh)
+            self._tracker.received(fresh)
+            for names, kind, meta, _ in news.offers:
                 self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
             self._number = max(self._number, news.number)
 
-    def _take_over(self, part: Component) -> None:
+    def _take_over(self, part: Component, fresh: dict[str, Any]) -> None:
         names = part.meta.get("take", part.names)
         for name in names:
             self._offers.pop(name, None)
@@ -132,13 +138,9 @@ class NamespaceSync:
             return
         try:
             values = self._load(part)
-            fresh = {name: values[name] for name in names}
+            fresh.update({name: values[name] for name in names})
         except Exception as error:
             self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
-            return
-        fresh = graft(self._tracker.values(names), fresh)
-        self._namespace.update(fresh)
-        self._tracker.received(fresh)
 
     def _load(self, part: Component) -> dict[str, Any]:
         values: dict[str, Any] = self._pickling.load(from_component(part))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
-# The first worker imports what tracebacks and completion need after this many seconds: not while the kernel starts.
+# The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
 WARM_UP_DELAY = 0.5
 # The main thread stands still for at most so many seconds for somebody who wants to know something.
 MAKE_WAY = 0.02
@@ -38,7 +38,7 @@ class Service:
 
     def _warm_up(self) -> None:
         if not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
-            self._kernel.shell.warm_up_completions()
+            self._kernel.shell.warm_up()
 
     def make_way(self) -> None:
         """In the main thread, in a signal handler: let this thread have the GIL until it has answered."""

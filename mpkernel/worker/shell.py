@@ -23,7 +23,6 @@ from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
 from mpkernel.worker.interrupts import users_frames
-from mpkernel.worker.side_requests import allow_provisional
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
@@ -141,19 +140,17 @@ class ZMQInteractiveShell(InteractiveShell):
         self.register_magics(KernelMagics)
         self.magics_manager.register_alias("ed", "edit")
 
-    def warm_up_tracebacks(self) -> None:
-        """Import what the first traceback would (60 ms)."""
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+    def warm_up(self) -> None:
+        """Import what the first traceback would (60 ms), once.
 
-    def warm_up_completions(self) -> None:
-        """Import and parse what the first completion would (0.3 s; 1 s and more if jedi's cache on disk is empty)."""
+        Not what the first completion would: jedi parses builtins and typing into 30 MB of objects.
+        """
         if not self.warm:
             self.warm = True
-            allow_provisional()
-            list(self.Completer.completions("prin", 4))
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
 
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""

@@ -15,7 +15,6 @@ import gc
 import json
 import os
 import pickle
-import select
 import shutil
 import signal
 import socket
@@ -27,8 +26,6 @@ from mpkernel import logs
 from mpkernel.settings import WorkerSettings
 
 LAUNCH_FAILED = -1
-# Seconds without a request after which the zygote thinks of later ones.
-QUIET = 1.0
 
 
 class Zygote:
@@ -37,9 +34,6 @@ class Zygote:
         self._sock = sock
         self._app = app
         self._guarded: set[int] = set()
-        # What workers find done. A completion may have to parse half of the standard library (jedi's cache is empty):
-        # only when nobody waits for a fork.
-        self._ahead = [] if app is None else [app.shell.warm_up_tracebacks, app.shell.warm_up_completions]
 
     def serve(self) -> None:
         """Until the broker closes the socket, or is gone."""
@@ -57,17 +51,10 @@ class Zygote:
         self._clean_up()
 
     def _receive(self) -> bytes:
-        """What the broker says next; until then, what can be done ahead for later workers."""
         try:
-            if self._ahead and not select.select([self._sock], [], [], QUIET)[0]:
-                self._work_ahead()
             return self._sock.recv(65536)
         except OSError:
             return b""
-
-    def _work_ahead(self) -> None:
-        self._ahead.pop(0)()
-        gc.freeze()
 
     def _clean_up(self) -> None:
         for pid in self._guarded:
@@ -95,8 +82,9 @@ class Zygote:
         with suppress(OSError):
             self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
         os.close(go_write)  # go
-        if len(self._ahead) == 2:
-            self._work_ahead()  # the first worker had to be there soon; the others find it done
+        if self._app is not None and not self._app.shell.warm:
+            self._app.shell.warm_up()  # the first worker had to be there soon; the others find it done
+            gc.freeze()
 
     def _be_in_between(self, worker: int, close: tuple[int, ...], pid_write: int, go_read: int) -> None:
         """In the process between zygote and worker, and in the worker itself: never returns."""
