@@ -60,6 +60,10 @@ class Killed(BaseException):
     """Raised in the running cell of a worker that was asked to terminate (SIGTERM)."""
 
 
+class TookTooLong(BaseException):
+    """Raised in code of the user's objects that is run to pickle them, if it takes too long."""
+
+
 # --- the command line and the API in a notebook -------------------------------------------------------------------
 
 

@@ -3,6 +3,9 @@
 Rebinding is an identity diff against a shallow snapshot. Mutation is found by comparing fingerprints of the values that
 the cell could reach (`reach`), or of all if that is cheap. Names whose values share objects form a group: they have one
 fingerprint, and are pickled together, so that they go on sharing elsewhere.
+
+What is dear to pickle or to copy isn't: it is *held* here until somebody wants it. And what came from elsewhere gets its
+fingerprint only when a cell is about to run that could change it (`prepare`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpkernel.namespace import weight
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 
@@ -33,19 +37,26 @@ def is_own(name: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Names whose values share objects. `shared`: ids of the objects when last looked at."""
+    """Names whose values share objects.
+
+    `shared`: ids of the objects when last looked at. `known`: there is a fingerprint. `held`: others know that there is
+    a new value, and have none.
+    """
 
     names: set[str]
-    digest: bytes | None
     shared: set[int]
-    seconds: float
+    digest: bytes | None = None
+    seconds: float = 0.0
+    known: bool = True
+    held: bool = False
 
 
 @dataclass(slots=True)
 class Changes:
-    """What `Tracker.collect` found: groups that changed, each with its pickle, and names that were deleted."""
+    """What `Tracker.collect` found: groups that changed, with their pickles; such without; names that were deleted."""
 
     changed: list[tuple[list[str], Pickled]] = field(default_factory=list)
+    held: list[list[str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
 
@@ -65,7 +76,7 @@ class Tracker:
         self._base = self._user_names()
         self._groups.clear()
         self._group_of.clear()
-        self._regroup([name for name, value in self._base.items() if type(value) not in _ATOMS])
+        self._regroup([name for name, value in self._base.items() if type(value) not in _ATOMS], Changes())
 
     def _user_names(self) -> dict[str, Any]:
         while True:
@@ -78,15 +89,33 @@ class Tracker:
         """Note that `code` was run at top level."""
         self._ran.append(code)
 
-    def received(self, values: dict[str, Any], deleted: Iterable[str] = ()) -> None:
-        """Values that came from elsewhere are no changes of ours."""
-        for name in deleted:
+    def forget(self, names: Iterable[str]) -> None:
+        """`names` are not there any more, or will count as new."""
+        for name in names:
             self._base.pop(name, None)
             self._drop(name)
+
+    def received(self, values: dict[str, Any], grouped: Iterable[Iterable[str]]) -> None:
+        """Values that came from elsewhere are no changes of ours."""
         self._base.update(values)
         for name in values:
             self._drop(name)
-        self._regroup([name for name, value in values.items() if type(value) not in _ATOMS])
+        for names in grouped:
+            changeable = {name for name in names if type(values[name]) not in _ATOMS}
+            if changeable:
+                self._add(Group(changeable, {id(values[name]) for name in changeable}, known=False))
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether there are values without a fingerprint, but those that are held anyway."""
+        return any(not group.known and not group.held for group in self._groups.values())
+
+    def prepare(self, code: types.CodeType | None) -> None:
+        """Before a cell runs: know how what it can reach looks now."""
+        unknown = {name for name, group in self._groups.items() if not group.known and not group.held}
+        if unknown:
+            names = reached([code], self._namespace) if code is not None else None
+            self._regroup(unknown if names is None else unknown & names, Changes())
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""
@@ -128,7 +157,8 @@ class Tracker:
         dirty &= now.keys()
         atoms = [name for name in rebound if type(now[name]) in _ATOMS]
         dirty -= set(atoms)
-        changes = Changes(deleted=deleted, changed=self._regroup(dirty))
+        changes = Changes(deleted=deleted)
+        self._regroup(dirty, changes, deliver=only is not None)
         changes.changed += [([name], self._pickling.dump({name: now[name]})) for name in atoms]
         if mutations and only is None:
             self._ran.clear()
@@ -145,7 +175,11 @@ class Tracker:
             wanted = reached(self._ran, now)
         found: set[str] = set()
         for group in groups.values():
-            if wanted is None or not wanted.isdisjoint(group.names):
+            if group.held and only is not None and not group.names.isdisjoint(only):
+                found |= group.names
+            elif not group.known:
+                continue
+            elif wanted is None or not wanted.isdisjoint(group.names):
                 start = time.perf_counter()
                 digest = self._pickling.digest({name: now[name] for name in sorted(group.names) if name in now})
                 group.seconds = time.perf_counter() - start
@@ -165,17 +199,26 @@ class Tracker:
             if self._group_of.get(key) is group:
                 del self._group_of[key]
 
-    def _regroup(self, names: Iterable[str]) -> list[tuple[list[str], Pickled]]:
-        """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group."""
+    def _add(self, group: Group) -> None:
+        self._groups.update(dict.fromkeys(group.names, group))
+        self._group_of.update(dict.fromkeys(group.shared, group))
+
+    def _regroup(self, names: Iterable[str], changes: Changes, *, deliver: bool = False) -> None:
+        """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group.
+
+        With `deliver`, however dear that is.
+        """
         todo = list(names)
-        dumps: dict[str, Pickled] = {}
+        dumps: dict[str, Pickled | None] = {}
         parts: list[tuple[set[str], set[int]]] = []
         while todo:
             name = todo.pop()
             if name in dumps:
                 continue
-            dumps[name] = self._pickling.dump({name: self._base[name]})
-            shared = dumps[name].shared
+            value = self._base[name]
+            heavy = not deliver and weight.in_band(value) > weight.HEAVY
+            pickled = dumps[name] = None if heavy else self._pickling.dump({name: value})
+            shared = {id(value)} if pickled is None else {id(value)} | pickled.shared
             if old := self._groups.get(name):
                 todo += old.names
             for group in {self._group_of[key] for key in shared if key in self._group_of}:
@@ -188,15 +231,28 @@ class Tracker:
                     joined |= part[0]
                     shared = shared | part[1]
             parts = [*rest, (joined, shared)]
-        return [self._group(sorted(part), shared, dumps) for part, shared in parts]
+        for part, shared in parts:
+            self._regroup_part(sorted(part), shared, dumps, changes, deliver)
 
-    def _group(self, names: list[str], shared: set[int], dumps: dict[str, Pickled]) -> tuple[list[str], Pickled]:
+    def _regroup_part(
+        self, names: list[str], shared: set[int], dumps: dict[str, Pickled | None], changes: Changes, deliver: bool
+    ) -> None:
         for name in names:
             self._drop(name)
         values = {name: self._base[name] for name in names}
+        if any(dumps[name] is None for name in names):
+            self._add(Group(set(names), shared, known=False, held=True))
+            changes.held.append(names)
+            return
         pickled = dumps[names[0]] if len(names) == 1 else self._pickling.dump(values)
-        start = time.perf_counter()
-        group = Group(set(names), self._pickling.digest(values), shared, time.perf_counter() - start)
-        self._groups.update(dict.fromkeys(names, group))
-        self._group_of.update(dict.fromkeys(shared, group))
-        return names, pickled
+        assert pickled is not None
+        held = not deliver and sum(len(buffer) for buffer in pickled.buffers) > weight.HEAVY
+        group = Group(set(names), shared, known=not held, held=held)
+        if held:
+            changes.held.append(names)
+        else:
+            start = time.perf_counter()
+            group.digest = self._pickling.digest(values)
+            group.seconds = time.perf_counter() - start
+            changes.changed.append((names, pickled))
+        self._add(group)

@@ -18,7 +18,7 @@ from typing import Any
 from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge
 from mpkernel.namespace.changes import Changes, Tracker, is_own
-from mpkernel.namespace.component import DELETED, Component
+from mpkernel.namespace.component import DELETED, HELD, Component
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.payload import from_component, to_component
 from mpkernel.namespace.pickling import Pickling
@@ -104,6 +104,7 @@ class NamespaceSync:
     def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
         """With the lock held, so that commits go out in the order in which changes were found."""
         components = [to_component(names, pickled) for names, pickled in changes.changed]
+        components += [Component(tuple(names), HELD) for names in changes.held]
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
@@ -115,43 +116,54 @@ class NamespaceSync:
         """Take over what other subshells committed."""
         with self._lock:
             fresh: dict[str, Any] = {}
+            grouped: list[list[str]] = []
             for part in component.split(news.components, news.blobs):
-                self._take_over(part, fresh)
+                grouped.append(self._take_over(part, fresh))
             # All at once: of two names that shared an object and no longer do, one keeps it.
             torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
             old = self._tracker.values(fresh.keys() - set(torn))
             fresh = graft(old, fresh)
             self._namespace.update(fresh)
-            self._tracker.received(fresh)
+            self._tracker.received(fresh, grouped)
             for names, kind, meta, _ in news.offers:
                 self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
             self._number = max(self._number, news.number)
 
-    def _take_over(self, part: Component, fresh: dict[str, Any]) -> None:
+    def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
+        """Put what `part` has into `fresh`; returns the names."""
         names = part.meta.get("take", part.names)
         for name in names:
             self._offers.pop(name, None)
         if part.kind == DELETED:
             for name in names:
                 self._namespace.pop(name, None)
-            self._tracker.received({}, names)
-            return
+            self._tracker.forget(names)
+            return []
         try:
             values = self._load(part)
             fresh.update({name: values[name] for name in names})
+            return list(names)
         except Exception as error:
             self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
+            return []
 
     def _load(self, part: Component) -> dict[str, Any]:
         values: dict[str, Any] = self._pickling.load(from_component(part))
         return values
 
-    def must_ask(self, *, crowded: bool) -> bool:
-        """Whether a cell may need more than the news that came with it."""
-        return self.mode == "shared" and (crowded or bool(self._offers))
+    def before_cell(self, code: types.CodeType | None) -> None:
+        """A cell is about to run that may change what came from elsewhere."""
+        with self._lock:
+            self._tracker.prepare(code)
+
+    def may_need(self, *, crowded: bool) -> bool:
+        """Whether it matters what a cell can reach: more than the news that came with it, or a fingerprint."""
+        return self.mode == "shared" and (crowded or bool(self._offers) or self._tracker.has_unknown)
 
     def needs(self, code: types.CodeType, *, crowded: bool) -> tuple[bool, list[str] | None]:
         """Whether the cell `code` has to ask for newer values before it starts, and of which names (None: all)."""
+        if not crowded and not self._offers:
+            return False, []
         names = reached([code], self._namespace)
         if names is None:
             return True, None
@@ -216,7 +228,7 @@ class NamespaceSync:
         self._namespace.update(values)
         for name in gone:
             self._namespace.pop(name, None)
-        self._tracker.received({}, {*values, *gone})
+        self._tracker.forget({*values, *gone})
         self._number = max(self._number, message.number)
         overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
         changes = self._tracker.collect(only=values)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -28,12 +27,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.errors import Killed
-from mpkernel.messages import KICK_SIGNAL
+from mpkernel.worker.kicker import Kicker
 
 # The loop hasn't got to an interrupt for so many seconds: some task hogs it.
 HOGGED_AFTER = 0.5
-# Seconds until the second kick, doubled from one to the next. C code that runs on after the last lets no handler run.
-FIRST_KICK_DELAY, LAST_KICK_DELAY = 0.002, 2.0
 
 
 class Interrupts:
@@ -151,52 +148,6 @@ class Interrupts:
             while self._task is not None and self._delivered is not None and self._task.cancelling():
                 self._task.uncancel()  # the cell's task goes on: it has a reply to make
             self._task = None
-
-
-class Kicker:
-    """Sees to it that Python's handler of a signal runs soon.
-
-    A signal's C handler only takes a note; Python's runs at the next bytecode. If the main thread was on its way into
-    a system call that waits (`time.sleep`, the loop's epoll), it gets there after the call: measured, 1 to 3 of 100
-    interrupts in the first milliseconds of a cell were stuck like that. The C handler also writes a byte that wakes
-    the IO thread (`signal.set_wakeup_fd`), which ends the main thread's call by another signal, until that one's
-    Python handler has run - and with it, in the same pass, the first one's.
-    """
-
-    def __init__(self, wakeup_fd: int) -> None:
-        self.due: float | None = None  # when the IO thread is to call `kick`
-        self._wakeup_fd = wakeup_fd
-        self._main = threading.main_thread().ident or 0
-        self._pid = os.getpid()
-        self._sent = self._handled = 0
-        self._delay = 0.0
-        self.make_way: Callable[[], None] = lambda: None  # called in the main thread, when the broker kicks
-
-    def install(self) -> None:
-        """In the main thread. A wakeup fd of the user's (`loop.add_signal_handler`) stays."""
-        signal.signal(KICK_SIGNAL, self._on_kick)
-        theirs = signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
-        if theirs not in (-1, self._wakeup_fd):
-            signal.set_wakeup_fd(theirs)
-
-    def _on_kick(self, _signum: int, _frame: types.FrameType | None) -> None:
-        if self._handled == self._sent:  # not ours, so the broker's
-            self.make_way()
-        self._handled = self._sent
-
-    def noticed(self) -> None:
-        """In the IO thread: some signal's C handler has run."""
-        self.due, self._delay = time.monotonic(), FIRST_KICK_DELAY
-
-    def kick(self) -> None:
-        """In the IO thread, when `due`."""
-        if (self._delay > FIRST_KICK_DELAY and self._handled == self._sent) or self._delay > LAST_KICK_DELAY:
-            self.due = None
-            return
-        self._sent += 1
-        signal.pthread_kill(self._main, KICK_SIGNAL)
-        self._delay *= 2
-        self.due = time.monotonic() + self._delay
 
 
 class _Window:

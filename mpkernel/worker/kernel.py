@@ -31,7 +31,8 @@ from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.inputs import Inputs
-from mpkernel.worker.interrupts import Interrupts, Kicker
+from mpkernel.worker.interrupts import Interrupts
+from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
@@ -289,16 +290,19 @@ class WorkerKernel:
 
     def _acquire(self, transformed: str, crowded: bool) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
-        if not self.sync.must_ask(crowded=crowded) or (code := compiled(transformed)) is None:
+        if not self.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:
             return
         asks, names = self.sync.needs(code, crowded=crowded)
+        silent = []
         if asks:
             answer = self.service.acquire(names)
             self.sync.apply(answer)
-            for where, running in answer.silent:
-                their_code = compiled(self.shell.transform_cell(running))
-                if their_code and (stale := self.sync.touched_by_both(code, their_code)):
-                    self._warn(f"subshell {where} is in C code and can't be asked: {stale} as of its last commit")
+            silent = answer.silent
+        self.sync.before_cell(code)
+        for where, running in silent:
+            their_code = compiled(self.shell.transform_cell(running))
+            if their_code and (stale := self.sync.touched_by_both(code, their_code)):
+                self._warn(f"subshell {where} is in C code and can't be asked: {stale} as of its last commit")
 
     def _user_expressions(self, expressions: Any) -> Json:
         if not isinstance(expressions, dict) or not expressions:
@@ -325,6 +329,7 @@ class WorkerKernel:
     async def _comm(self, _request: messages.Request, message: Message) -> None:
         with self.interrupts.window():
             try:
+                self.sync.before_cell(None)
                 self.comms.handle(message.msg_type, self._parent_message)
             except (Exception, KeyboardInterrupt):
                 traceback.print_exc()

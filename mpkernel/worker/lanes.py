@@ -25,7 +25,7 @@ from mpkernel import messages
 from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
-from mpkernel.worker.interrupts import Kicker
+from mpkernel.worker.kicker import Kicker
 
 log = logging.getLogger("mpkernel.worker")
 
@@ -62,7 +62,7 @@ class WorkerLanes(threading.Thread):
         self._signer = settings.lane_signer()
         self._on_message = on_message
         self._lifeline_fd = lifeline_fd
-        self._outbox: deque[Text | tuple[list[bytes], bool]] = deque()
+        self._outbox: deque[Text | tuple[list[bytes], bool] | tuple[Callable[[], None]]] = deque()
         self._tokens = itertools.count(1)
         self._flushed = 0.0  # when `flush` was called last
         self._flushing: dict[int, threading.Event] = {}
@@ -81,6 +81,12 @@ class WorkerLanes(threading.Thread):
     def send(self, message: messages.LaneMessage, *, service: bool = False) -> None:
         """Queue a message for the broker."""
         self._outbox.append((messages.pack(message, self._signer), service))
+        self._urgent = True
+        self._wake()
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the IO thread when all that was queued before has been handed to the socket."""
+        self._outbox.append((callback,))
         self._urgent = True
         self._wake()
 
@@ -142,7 +148,7 @@ class WorkerLanes(threading.Thread):
         next_flush = 0.0
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
-            kick_at = self.kicker.due if self.kicker is not None else None
+            kick_at = self.kicker.next_due() if self.kicker is not None else None
             wake_at = min(
                 [*waiting.values(), *([next_flush] if self._text_noticed else []), *([kick_at] if kick_at else [])],
                 default=None,
@@ -164,8 +170,8 @@ class WorkerLanes(threading.Thread):
                     woken_by = os.read(self._wake_read, 4096)
                     if self.kicker is not None and not WAKES_FOR_NOTHING.issuperset(woken_by):
                         self.kicker.noticed()
-            if self.kicker is not None and self.kicker.due is not None and self.kicker.due <= time.monotonic():
-                self.kicker.kick()
+            if self.kicker is not None:
+                self.kicker.act()
             for socket in (ordered, service):
                 if socket in ready:
                     self._receive(socket)
@@ -219,8 +225,11 @@ class WorkerLanes(threading.Thread):
             else:
                 self._send_text(ordered, name, parent, pieces)
                 parent, pieces, chars = None, [], 0
-                frames, to_service = item
-                (service if to_service else ordered).send_multipart(frames, copy=False)
+                if len(item) == 1:
+                    item[0]()
+                else:
+                    frames, to_service = item
+                    (service if to_service else ordered).send_multipart(frames, copy=False)
         self._send_text(ordered, name, parent, pieces)
 
     def _send_text(self, socket: zmq.Socket[bytes], name: str, parent: Json | None, pieces: list[str]) -> None:

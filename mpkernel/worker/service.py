@@ -41,7 +41,7 @@ class Service:
             self._kernel.shell.warm_up()
 
     def make_way(self) -> None:
-        """In the main thread, in a signal handler: let this thread have the GIL until it has answered."""
+        """In the main thread, in a signal handler: let the other threads have the GIL until the answer is out."""
         self._answered.clear()
         self._answered.wait(MAKE_WAY)
 
@@ -68,7 +68,7 @@ class Service:
                     self._call(message)
             except BaseException:
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
-            self._answered.set()
+            self._kernel.lanes.when_sent(self._answered.set)
 
     def _answer(self, request: messages.SideRequest) -> None:
         from mpkernel.worker.kernel import message_of

@@ -130,6 +130,8 @@ class Notebook(Space):
         """Begin a cell: the news, and its code runs."""
         self.hear()
         code = compile(cell, "cell", "exec")
+        with self.as_main():
+            self.sync.before_cell(code)
         self.sync.ran(code)
         with suppress(Exception):  # as in a notebook
             self.execute(code)

@@ -1,0 +1,53 @@
+"""How dear a value is to pickle: a guess from its outside, in no time."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from typing import Any
+
+# Values above are not pickled before the reply of the cell that made them, but when somebody wants them (bytes).
+HEAVY = 8 << 20
+
+_FLAT = (int, float, bool, str, bytes, type(None), complex)
+_CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict)
+# What an element costs (bytes): an atom, and anything else.
+_ATOM_COST, _OBJECT_COST = 8, 200
+# So many elements of a container are looked at.
+_SAMPLE = 20
+
+
+def in_band(value: Any, depth: int = 2) -> int:
+    """About how many bytes `value` has that pickle must walk; memory of arrays doesn't count."""
+    kind = type(value)
+    if kind in (str, bytes, bytearray):
+        return len(value)
+    if kind in _CONTAINERS:
+        return _of_container(value, depth)
+    if depth and kind.__module__ == "__main__" and isinstance(getattr(value, "__dict__", None), dict):
+        return _of_container(value.__dict__, depth)
+    if kind.__module__.startswith("pandas.") and hasattr(value, "memory_usage"):
+        return _of_frame(value)
+    return 0
+
+
+def _of_container(value: Any, depth: int) -> int:
+    count = len(value)
+    try:
+        sample = list(itertools.islice(value.values() if isinstance(value, dict) else value, _SAMPLE))
+    except RuntimeError:  # a thread changes it
+        return 0
+    if not sample:
+        return 0
+    flat = all(type(item) in _FLAT for item in sample)
+    inner = sum(in_band(item, depth - 1) for item in sample) / len(sample) if depth else 0
+    return int(count * max(_ATOM_COST if flat else _OBJECT_COST, inner))
+
+
+def _of_frame(value: Any) -> int:
+    """Only columns of objects are walked."""
+    try:
+        kinds = value.dtypes if hasattr(value, "columns") else [value.dtype]
+        return len(value) * _OBJECT_COST * sum(kind == object for kind in kinds)
+    except Exception:
+        return 0
