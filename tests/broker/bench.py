@@ -165,8 +165,10 @@ class FakeWorker:
         self.say(messages.Started(self.running.seq))
         return self
 
-    def reply(self, status: str = "ok", *, abort: bool = False, last: bool = False, **content: Any) -> None:
-        """Be done with what it runs; with `last`, its process will end by itself."""
+    def reply(
+        self, status: str = "ok", *, abort: bool = False, last: bool = False, background: bool = False, **content: Any
+    ) -> None:
+        """Be done with what it runs; with `last`, its process will end by itself; with `background`, threads go on."""
         assert self.running is not None, "it has nothing to reply to"
         if not self.started:
             self.start()
@@ -177,7 +179,7 @@ class FakeWorker:
             self.executions += message.msg_type == "execute_request"
             content = {"status": status, "execution_count": self.executions, **content}
             blobs = self._pack_reply(message, content)
-        self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last))
+        self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last, background))
 
     def reply_aside(self, **content: Any) -> None:
         """Answer the oldest request on the service lane."""

@@ -1,0 +1,186 @@
+"""Sharing variables: replies wait for merges, cells that start ask those that run, subshells may share less."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpkernel import messages
+from mpkernel.broker.events import SignalProcess
+from mpkernel.broker.sharing import ANSWER_LIMIT, KICK_AFTER
+
+from .bench import FakeWorker, Kernel
+
+
+@pytest.fixture
+def two(kernel: Kernel) -> tuple[FakeWorker, FakeWorker, str]:
+    """The workers of main and of a subshell, and the subshell's id."""
+    child = kernel.create()
+    return kernel.ready(), kernel.ready(child), child
+
+
+Two = tuple[FakeWorker, FakeWorker, str]
+
+
+def merges(worker: FakeWorker) -> list[messages.Merge]:
+    return worker.got(messages.Merge)
+
+
+def acquired(worker: FakeWorker) -> list[messages.Acquired]:
+    return worker.got(messages.Acquired)
+
+
+def clash(kernel: Kernel, main: FakeWorker, other: FakeWorker, child: str) -> None:
+    """Both run a cell that changes x; main's ends first."""
+    kernel.running("x = 1")
+    kernel.running("x = 2", child)
+    main.commit("x")
+    main.reply()
+    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+
+
+def test_a_commit_that_comes_too_late_must_be_merged(kernel: Kernel, two: Two) -> None:
+    clash(kernel, *two)
+    [merge] = merges(two[1])
+    assert (merge.names, merge.n_theirs, merge.blobs) == (["x"], 1, (b"x",))
+
+
+def test_the_reply_waits_until_the_worker_has_merged(kernel: Kernel, two: Two) -> None:
+    _, other, child = two
+    clash(kernel, *two)
+    other.reply()
+    later = kernel.execute("later", child)
+    assert "busy" in kernel.ps()[child]["state"]
+    assert kernel.story(later) == []
+    other.commit("x")
+    assert kernel.ps()[child]["cell"] == "later"
+    assert kernel.worker(child).cell == "later"
+
+
+def test_who_dies_before_it_has_merged_is_answered_for(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("x = 1")
+    cell = kernel.running("x = 2", child)
+    main.commit("x")
+    main.reply()
+    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    other.reply()
+    assert kernel.status(cell) is None
+    other.die()
+    assert kernel.reply(cell)["ename"] == "WorkerDied"
+
+
+def test_a_cell_that_starts_alone_need_not_ask(kernel: Kernel, two: Two) -> None:
+    main, _, _ = two
+    kernel.execute("x")
+    assert main.running is not None
+    assert not main.running.crowded
+
+
+def test_a_cell_that_starts_beside_another_may_ask_that(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("while True: xs.append(1)")
+    kernel.running("len(xs)", child)
+    assert other.running is not None
+    assert other.running.crowded
+    other.say(messages.Acquire(7, ["xs"]))
+    [release] = main.got(messages.Release)
+    assert release.names == ["xs"]
+    assert acquired(other) == []
+    main.commit("xs")
+    main.say(messages.Released(release.token))
+    [answer] = acquired(other)
+    assert (answer.token, answer.components[0][0], answer.silent) == (7, ["xs"], [])
+
+
+def test_who_does_not_answer_at_once_is_kicked(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("while True: pass")
+    kernel.running("x", child)
+    other.say(messages.Acquire(1, None))
+    assert kernel.done(SignalProcess) == []
+    kernel.pass_time(KICK_AFTER)
+    assert [(signal.worker, signal.signum) for signal in kernel.done(SignalProcess)] == [
+        (main.id, messages.KICK_SIGNAL)
+    ]
+
+
+def test_who_does_not_answer_in_time_is_left_alone_and_named(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("sorted(xs)")
+    kernel.running("x", child)
+    other.say(messages.Acquire(1, ["x"]))
+    kernel.pass_time(ANSWER_LIMIT)
+    assert [answer.silent for answer in acquired(other)] == [[["main", "sorted(xs)"]]]
+    other.reply()
+    kernel.running("x", child)
+    other.say(messages.Acquire(2, ["x"]))
+    assert acquired(other)[-1].token == 2  # nobody waits for it a second time
+    main.say(messages.Released(main.got(messages.Release)[0].token))
+    other.reply()
+    kernel.running("x", child)
+    other.say(messages.Acquire(3, ["x"]))
+    assert acquired(other)[-1].token == 2  # but now that it has answered
+
+
+def test_nobody_waits_for_who_is_gone(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("while True: pass")
+    kernel.running("x", child)
+    other.say(messages.Acquire(1, ["x"]))
+    main.die()
+    assert [answer.token for answer in acquired(other)] == [1]
+
+
+def test_who_has_threads_that_go_on_is_asked_too(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.execute("Thread(...).start()")
+    main.start()
+    assert main.running is not None
+    main.reply(background=True)
+    kernel.running("x", child)
+    assert other.running is not None
+    assert other.running.crowded
+
+
+def test_a_subshell_with_a_snapshot_hears_the_news_once(kernel: Kernel) -> None:
+    main = kernel.ready()
+    kernel.execute("x = 1")
+    main.commit("x")
+    main.reply()
+    snap = kernel.reply(kernel.control("create_subshell_request", {"mode": "snapshot"}))["subshell_id"]
+    worker = kernel.ready(snap)
+    kernel.execute("x", snap)
+    worker.reply()
+    kernel.execute("x = 2")
+    main.commit("x")
+    main.reply()
+    kernel.execute("x", snap)
+    assert len(worker.got(messages.News)) == 1
+    assert worker.got(messages.Assign)[0].mode == "snapshot"
+
+
+def test_an_isolated_subshell_hears_none(kernel: Kernel) -> None:
+    main = kernel.ready()
+    kernel.execute("x = 1")
+    main.commit("x")
+    main.reply()
+    alone = kernel.reply(kernel.control("create_subshell_request", {"mode": "isolated"}))["subshell_id"]
+    worker = kernel.ready(alone)
+    kernel.execute("x", alone)
+    assert worker.got(messages.News) == []
+
+
+def test_an_unknown_mode_is_an_error(kernel: Kernel) -> None:
+    reply = kernel.reply(kernel.control("create_subshell_request", {"mode": "shard"}))
+    assert reply["status"] == "error"
+    assert "shared, snapshot, isolated" in reply["evalue"]
+
+
+def test_what_runs_everywhere_runs_first_in_new_processes(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running()
+    main.op("everywhere", code="import os")
+    assert other.cell == "import os"
+    third = kernel.create()
+    assert kernel.ready(third).got(messages.Assign)[0].everywhere == ["import os"]
+    assert kernel.ps()[child]["state"] == "busy"
