@@ -74,6 +74,17 @@ class Interrupts:
         """User code runs in here."""
         return _Window(self)
 
+    @contextmanager
+    def shelter(self) -> Iterator[None]:
+        """In the midst of user code: an import, say, that would stay half done for good. Raises at the end."""
+        windows, self._windows = self._windows, 0
+        try:
+            yield
+        finally:
+            self._windows = windows
+        if windows and self._pending is not None:
+            self._raise()
+
     def _raise(self) -> None:
         error, self._pending = self._pending or KeyboardInterrupt, None
         raise error

@@ -313,6 +313,8 @@ class WorkerKernel:
     # --- the other requests -----------------------------------------------------------------------------------------
 
     async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        if message.msg_type == "complete_request":
+            side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:
             with self.interrupts.window():
                 return self.answer_side_request(message)

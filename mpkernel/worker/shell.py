@@ -157,9 +157,26 @@ class ZMQInteractiveShell(InteractiveShell):
         self.kernel = kernel
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
+        self._shelter_lazy_magics()
         if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
             self.user_ns["__session__"] = session_name
             self.user_ns_hidden["__session__"] = session_name
+
+    def _shelter_lazy_magics(self) -> None:
+        """IPython imports some magics when they are first used. An interrupt then would lose them for good."""
+        manager: Any = self.magics_manager
+        load = getattr(manager, "load_lazy", None)  # since IPython 9.18
+        if load is None:
+            return
+
+        def load_sheltered(*args: Any) -> None:
+            if threading.current_thread() is threading.main_thread():
+                with self.kernel.interrupts.shelter():
+                    load(*args)
+            else:
+                load(*args)
+
+        manager.load_lazy = load_sheltered
 
     def skip_prompts(self, count: int) -> None:
         """The subshell has used so many prompts before this process: `In` goes on where they end."""

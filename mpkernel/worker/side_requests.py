@@ -5,8 +5,11 @@ An idle worker answers them in its main thread, as user code expects it; while a
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.completer import ProvisionalCompleterWarning, rectify_completions
@@ -31,6 +34,13 @@ def allow_provisional() -> None:
     ours = ("ignore", None, ProvisionalCompleterWarning, None, 0)
     if warnings.filters[:1] != [ours]:
         warnings.filterwarnings("ignore", category=ProvisionalCompleterWarning)
+
+
+def import_jedi(shell: InteractiveShell) -> None:
+    """What the first completion would import."""
+    if getattr(shell.Completer, "use_jedi", False) and "jedi.api.classes" not in sys.modules:
+        with suppress(Exception):
+            importlib.import_module("jedi.api.classes")
 
 
 def complete(shell: InteractiveShell, content: Json) -> Json:
