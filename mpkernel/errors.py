@@ -77,3 +77,7 @@ class KernelUnreachable(MPKernelError):
 
 class RequestFailed(MPKernelError):
     """The kernel answered a request of the command line or of the API with an error."""
+
+
+class LivesElsewhere(MPKernelError, RuntimeError):
+    """A value was used that can't leave the process of another subshell; here is only a stub of it."""

@@ -217,8 +217,9 @@ class Tracker:
                 continue
             value = self._base[name]
             heavy = not deliver and weight.in_band(value) > weight.HEAVY
-            pickled = dumps[name] = None if heavy else self._pickling.dump({name: value})
-            shared = {id(value)} if pickled is None else {id(value)} | pickled.shared
+            values = {name: value}
+            pickled = dumps[name] = None if heavy else self._pickling.dump(values)
+            shared = {id(value)} | (pickled.shared - {id(values)} if pickled is not None else set())
             if old := self._groups.get(name):
                 todo += old.names
             for group in {self._group_of[key] for key in shared if key in self._group_of}:

@@ -10,8 +10,9 @@ from mpkernel.namespace.pickling import Pickled
 
 def to_component(names: Iterable[str], pickled: Pickled) -> Component:
     """For a commit. Buffers ride in the message."""
-    definitions = [[key, version] for key, (version, _) in pickled.definitions.items()]
-    bodies = [body for _, body in pickled.definitions.values()]
+    needed = pickled.definitions or {}
+    definitions = [[key, version] for key, (version, _) in needed.items()]
+    bodies = [body for _, body in needed.values()]
     buffers = [bytes(buffer) for buffer in pickled.buffers]
     meta = {"defs": definitions, "buffers": len(buffers)}
     return Component(tuple(names), meta=meta, blobs=(pickled.data, *bodies, *buffers))

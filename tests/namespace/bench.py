@@ -7,10 +7,11 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpkernel import messages
-from mpkernel.namespace.changes import Changes, Tracker, is_own
+from mpkernel.namespace.changes import Tracker, is_own
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.store import NamespaceStore
@@ -51,6 +52,15 @@ class Space:
         return {name: value for name, value in self.names.items() if isinstance(name, str) and not is_own(name)}
 
 
+@dataclass
+class Found:
+    """What a tracker found, by names."""
+
+    changed: list[str]
+    deleted: list[str]
+    held: list[str]
+
+
 class Watched(Space):
     """A namespace with a tracker."""
 
@@ -64,19 +74,23 @@ class Watched(Space):
     def run(self, cell: str) -> None:
         """Run a cell as the shell does: statement by statement isn't needed, the tracker hears of the code."""
         code = compile(cell, "cell", "exec")
+        with self.as_main():
+            self.tracker.prepare(code)
         self.tracker.ran(code)
         self.execute(code)
 
-    def collect(self, *, mutations: bool = True) -> Changes:
+    def collect(self, *, mutations: bool = True) -> Found:
         with self.as_main():
-            return self.tracker.collect(mutations=mutations)
+            changes = self.tracker.collect(mutations=mutations)
+        held = [name for names in changes.held for name in names]
+        return Found(sorted(name for names, _ in changes.changed for name in names), changes.deleted, held)
 
     def changed(self, cell: str) -> list[str]:
         """Run a cell; returns the names that it changed, of which none may be deleted."""
         self.run(cell)
         changes = self.collect()
         assert changes.deleted == []
-        return sorted(name for names, _ in changes.changed for name in names)
+        return changes.changed
 
 
 class Notebook(Space):

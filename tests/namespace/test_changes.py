@@ -180,21 +180,21 @@ def test_what_is_changed_after_it_was_released_is_changed_again() -> None:
 def test_what_came_from_elsewhere_is_not_changed_here(value: object) -> None:
     space = Watched("x = 'old'")
     space.names["x"] = value
-    space.tracker.received("x", value)
+    space.tracker.received({"x": value}, [["x"]])
     assert space.changed("x") == []
 
 
 def test_what_came_from_elsewhere_and_is_changed_here_is_found() -> None:
     space = Watched()
     space.names["x"] = value = [1]
-    space.tracker.received("x", value)
+    space.tracker.received({"x": value}, [["x"]])
     assert space.changed("x.append(2)") == ["x"]
 
 
 def test_what_was_deleted_elsewhere_is_not_deleted_here() -> None:
     space = Watched("x = [1]")
     del space.names["x"]
-    space.tracker.received("x", None, deleted=True)
+    space.tracker.forget(["x"])
     assert space.collect().deleted == []
     assert space.changed("x = [1]") == ["x"]
 
