@@ -671,6 +671,8 @@ class Machine:
                 self.ops.on_killed(worker_id)
             case ("spare",) if self.spare is None and not self.stopping:
                 self.spare = self._start_worker(None)
+            case ("exit",):
+                self.stop("exit was called in a cell")
             case ("kick", int(token)):
                 self.sharing.on_kick_timer(token)
             case ("acquire", int(token)):

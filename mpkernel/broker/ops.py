@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
 
 DEFAULT_GRACE = 3.0
+# After `exit` in a cell front ends have so many seconds to read its reply: jupyter console doesn't look for it any more
+# when the process is gone.
+EXIT_DELAY = 0.5
 Reply = dict[str, Any]
 
 
@@ -189,7 +192,7 @@ class Ops:
         """``exit`` in a cell."""
         if "from" not in content:
             raise BadMessage("a front end ends a kernel by shutdown_request")
-        self._machine.stop("exit was called in a cell")
+        self._machine.act(SetTimer(("exit",), EXIT_DELAY))
         return None
 
     # --- kill ---------------------------------------------------------------------------------------------------------

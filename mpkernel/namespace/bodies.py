@@ -1,7 +1,7 @@
 """What a definition consists of, and how to make it, or bring an existing one up to date, from that.
 
-A body is the pickle of a list. Its *head* is what the object needs to come into being; the *rest*, which may refer to the
-object itself, is filled in afterwards, in a new object and in an old one alike.
+The *head* of a body is what the object needs to come into being; the *rest*, which may refer to the object itself, is
+filled in afterwards, in a new object and in an old one alike.
 """
 
 from __future__ import annotations
@@ -13,11 +13,21 @@ import importlib
 import linecache
 import marshal
 import os
+import sys
 import types
 from contextlib import suppress
 from typing import Any
 
-from mpkernel.namespace.definitions import DISPATCHER, DISPATCHER_OWN, UNTOLD, Definitions, LruCache, registered
+from mpkernel.namespace.definitions import (
+    DISPATCHER,
+    DISPATCHER_OWN,
+    UNTOLD,
+    Definition,
+    Definitions,
+    LruCache,
+    abc_init,
+    registered,
+)
 
 _FUNCTION_PARTS = (
     "__name__",
@@ -29,8 +39,10 @@ _FUNCTION_PARTS = (
     "__annotations__",
 )
 _ENUM_OWN = frozenset(
-    ("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_")
-    + ("_unhashable_values_", "_hashable_values_", "_unhashable_values_map_", "_new_member_", "__new__")
+    (
+        *("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"),
+        *("_unhashable_values_", "_hashable_values_", "_unhashable_values_map_", "_new_member_", "__new__"),
+    )
 )
 _HEAD = ("__module__", "__qualname__", "__slots__", "__orig_bases__", "__doc__")
 
@@ -50,7 +62,11 @@ def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions) -> B
     if obj.__code__ is DISPATCHER:
         own = {name: value for name, value in vars(obj).items() if name not in DISPATCHER_OWN}
         return "dispatcher", obj.registry[object], (_parts(obj), own, dict(obj.registry))
-    head = (_code(obj.__code__), obj.__code__.co_freevars != (), _globals(obj, namespace, definitions))
+    head = (
+        _code(definitions.of(obj), obj.__code__),
+        obj.__code__.co_freevars != (),
+        _globals(obj, namespace, definitions),
+    )
     return "function", head, (_parts(obj), dict(vars(obj)), _source(obj.__code__.co_filename))
 
 
@@ -58,29 +74,27 @@ def _parts(function: Any) -> dict[str, Any]:
     return {name: getattr(function, name) for name in _FUNCTION_PARTS}
 
 
-def _code(code: types.CodeType) -> Any:
-    try:
-        return marshal.dumps(code)
-    except ValueError:  # something put other objects among its constants
-        return code
+def _code(definition: Definition, code: types.CodeType) -> Any:
+    """The bytes of `code`, made once: they depend on who else has its constants."""
+    if definition.code is None or definition.code[0] is not code:
+        try:
+            definition.code = (code, marshal.dumps(code))
+        except ValueError:  # something put other objects among its constants
+            definition.code = (code, code)
+    return definition.code[1]
 
 
 def _globals(function: types.FunctionType, namespace: dict[Any, Any], definitions: Definitions) -> Any:
     """The receiver's namespace (None), a module's, or a private dict of which the function uses these names."""
     names = function.__globals__
-    import sys
-
     if names is namespace or names is vars(sys.modules["__main__"]):
         return None
     module = names.get("__name__")
     if isinstance(module, str) and module != "__main__" and getattr(sys.modules.get(module), "__dict__", None) is names:
         return module
-    used = {name: names[name] for name in _names(function.__code__) if name in names}
-    used.update(
-        {name: names[name] for name in ("__name__", "__builtins__") if isinstance(names.get(name), (str, dict))}
-    )
-    if used.get("__builtins__"):
-        del used["__builtins__"]
+    used = {name: names[name] for name in (*sorted(_names(function.__code__)), "__name__") if name in names}
+    if names.get("__builtins__", True) == {}:  # as namedtuple wants it
+        used["__builtins__"] = {}
     return definitions.globals_id(names), used
 
 
@@ -103,6 +117,7 @@ def _source(filename: str) -> Any:
 def _describe_class(cls: Any) -> Body:
     named = vars(cls)
     own = {name: named[name] for name in _HEAD if name in named}
+    own["__qualname__"] = cls.__qualname__
     slots = own.get("__slots__", ())
     left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
     if "__slots__" in own and not isinstance(slots, (str, tuple)):
@@ -125,7 +140,8 @@ def _describe_enum(cls: Any) -> Body:
     states = {name: _member_state(member) for name, member in cls._member_map_.items()}
     left_out = UNTOLD | _ENUM_OWN | set(members) | set(_HEAD)
     rest = {name: value for name, value in vars(cls).items() if name not in left_out}
-    own = {name: vars(cls)[name] for name in ("__module__", "__qualname__", "__doc__") if name in vars(cls)}
+    own = {name: vars(cls)[name] for name in ("__module__", "__doc__") if name in vars(cls)}
+    own["__qualname__"] = cls.__qualname__
     return "enum", (type(cls), cls.__name__, cls.__bases__, own, members), (rest, states)
 
 
@@ -134,7 +150,7 @@ def _member_state(member: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(member).items() if name not in made}
 
 
-# --- the other way ------------------------------------------------------------------------------------------------------
+# --- the other way ---------------------------------------------------------------------------------------------------
 
 
 def make(kind: str, head: Any, cells: Any, namespace: dict[Any, Any], definitions: Definitions) -> Any:
@@ -180,17 +196,11 @@ class _Quiet:
 def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:
     """A class without the side effects of a class statement: no ``__init_subclass__``, no code of a metaclass."""
     quiet = any(isinstance(vars(base).get("__init_subclass__"), classmethod) for kind in bases for base in kind.__mro__)
-    own = dict(own)
-    if "__slots__" not in own and quiet:
-        own["__slots__"] = ("__dict__", "__weakref__")[: 2 if bases == (object,) else 0] or ()
-        del own["__slots__"]
-    cls: type = type.__new__(meta, name, (_Quiet, *bases) if quiet else bases, own)
+    cls: type = type.__new__(meta, name, (_Quiet, *bases) if quiet else bases, dict(own))
     if quiet:
         cls.__bases__ = bases
     if isinstance(cls, abc.ABCMeta):
-        import _abc
-
-        _abc._abc_init(cls)
+        abc_init(cls)
     return cls
 
 
@@ -229,6 +239,13 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
             linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 
 
+def finish(obj: Any) -> None:
+    """What can be done only when all definitions are there: pydantic compiles its validators."""
+    if isinstance(obj, type) and "__pydantic_fields__" in vars(obj):
+        with suppress(Exception):  # pydantic tries again, and tells, when the class is used
+            obj.model_rebuild(force=True, raise_errors=False)  # type: ignore[attr-defined]
+
+
 def _kept(obj: Any, names: Any) -> dict[str, Any]:
     return {name: vars(obj)[name] for name in names if name in vars(obj)}
 
@@ -254,5 +271,8 @@ def _fill_class(cls: Any, rest: dict[str, Any], *, keep: set[str], own: dict[str
     for name, value in sorted(rest.items(), key=lambda item: item[0] == "__firstlineno__"):
         if vars(cls).get(name, cls) is not value:
             type.__setattr__(cls, name, value)
+    if "__pydantic_fields__" in rest:
+        type.__setattr__(cls, "__pydantic_setattr_handlers__", {})
+        type.__setattr__(cls, "__pydantic_parent_namespace__", None)
     if own.get("__doc__") is not None and cls.__doc__ != own["__doc__"]:
         type.__setattr__(cls, "__doc__", own["__doc__"])

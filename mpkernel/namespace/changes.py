@@ -22,7 +22,7 @@ from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 
 # Check every value if that is expected to take no longer than this (seconds).
-CHECK_ALL_BUDGET = 0.01
+CHECK_ALL_BUDGET = 0.002
 
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
@@ -67,23 +67,23 @@ class Tracker:
         self._namespace = namespace  # user code may put in keys that are no names
         self._pickling = pickling
         self._base: dict[str, Any] = {}  # what each name was bound to when last looked at; holds the objects alive
+        self._own: set[Any] = set()  # keys that aren't the user's
         self._groups: dict[str, Group] = {}  # names of atoms have none
         self._group_of: dict[int, Group] = {}  # by object
+        self._seconds = 0.0  # what it takes to check all groups
+        self._unknown: set[Group] = set()  # groups without a fingerprint that need one before a cell changes them
+        self._unchecked: set[Group] = set()  # code has run since they were checked
         self._ran: list[types.CodeType] = []
+
+    # --- what is known ------------------------------------------------------------------------------------------------
 
     def rebase(self) -> None:
         """Take the namespace as it is for unchanged."""
-        self._base = self._user_names()
-        self._groups.clear()
-        self._group_of.clear()
-        self._regroup([name for name, value in self._base.items() if type(value) not in _ATOMS], Changes())
-
-    def _user_names(self) -> dict[str, Any]:
-        while True:
-            try:
-                return {k: v for k, v in self._namespace.items() if isinstance(k, str) and not is_own(k)}
-            except RuntimeError:  # a thread added a name meanwhile
-                continue
+        self.forget(list(self._base))
+        _, changed, _ = self._diff()
+        self._base.update(changed)
+        self._regroup([name for name, value in changed.items() if type(value) not in _ATOMS], Changes())
+        self._unchecked.clear()
 
     def ran(self, code: types.CodeType) -> None:
         """Note that `code` was run at top level."""
@@ -97,9 +97,8 @@ class Tracker:
 
     def received(self, values: dict[str, Any], grouped: Iterable[Iterable[str]]) -> None:
         """Values that came from elsewhere are no changes of ours."""
+        self.forget(values)
         self._base.update(values)
-        for name in values:
-            self._drop(name)
         for names in grouped:
             changeable = {name for name in names if type(values[name]) not in _ATOMS}
             if changeable:
@@ -107,13 +106,13 @@ class Tracker:
 
     @property
     def has_unknown(self) -> bool:
-        """Whether there are values without a fingerprint, but those that are held anyway."""
-        return any(not group.known and not group.held for group in self._groups.values())
+        """Whether `prepare` may have something to do."""
+        return bool(self._unknown)
 
     def prepare(self, code: types.CodeType | None) -> None:
         """Before a cell runs: know how what it can reach looks now."""
-        unknown = {name for name, group in self._groups.items() if not group.known and not group.held}
-        if unknown:
+        if self._unknown:
+            unknown = {name for group in self._unknown for name in group.names}
             names = reached([code], self._namespace) if code is not None else None
             self._regroup(unknown if names is None else unknown & names, Changes())
 
@@ -134,67 +133,118 @@ class Tracker:
         """What has changed since the last call, taken for known.
 
         Without `mutations`: rebound and deleted names. With `only`: of these names, whether code could reach them or
-        not. Those in `force` count as changed.
+        not, with their values however dear. Those in `force` count as changed.
         """
-        for name in force:
-            self._base.pop(name, None)
-        now, base = self._user_names(), self._base
+        self.forget(force)
+        deleted, changed, _ = self._diff()
         if only is not None:
-            now = {**base, **{name: now[name] for name in only if name in now}}
-            for name in only:
-                if name in base and name not in self._namespace:
-                    del now[name]
-        deleted = [name for name in base if name not in now]
-        rebound = [name for name, value in now.items() if base.get(name, self) is not value]
-        dirty = {name for name in rebound if type(now[name]) not in _ATOMS}
-        for name in (*rebound, *deleted):
+            deleted = [name for name in deleted if name in only]
+            changed = {name: value for name, value in changed.items() if name in only}
+        dirty: set[str] = set()
+        for name in (*deleted, *changed):
             if group := self._groups.get(name):
                 dirty |= group.names
-                self._drop(name)
+        self.forget(deleted)
+        for name in changed:
+            self._drop(name)
+        self._base.update(changed)
         if mutations or only is not None:
-            dirty |= self._mutated(now, only)
-        self._base = now
-        dirty &= now.keys()
-        atoms = [name for name in rebound if type(now[name]) in _ATOMS]
-        dirty -= set(atoms)
+            dirty |= self._mutated(self._to_check(only))
+        atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
+        dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
         changes = Changes(deleted=deleted)
         self._regroup(dirty, changes, deliver=only is not None)
-        changes.changed += [([name], self._pickling.dump({name: now[name]})) for name in atoms]
+        changes.changed += [([name], self._pickling.dump({name: changed[name]})) for name in atoms]
         if mutations and only is None:
             self._ran.clear()
         return changes
 
-    def _mutated(self, now: dict[str, Any], only: Collection[str] | None) -> set[str]:
-        """Names in groups whose fingerprint has changed."""
-        groups = {id(group): group for group in self._groups.values()}
-        if only is not None:
-            wanted: set[str] | None = set(only)
-        elif sum(group.seconds for group in groups.values()) <= CHECK_ALL_BUDGET:
-            wanted = None
-        else:
-            wanted = reached(self._ran, now)
-        found: set[str] = set()
-        for group in groups.values():
-            if group.held and only is not None and not group.names.isdisjoint(only):
-                found |= group.names
-            elif not group.known:
+    def sweep(self, seconds: float) -> Changes:
+        """Check some of the groups that `collect` left out, for about so long. See `swept`."""
+        end, dirty = time.perf_counter() + seconds, set()
+        while self._unchecked and time.perf_counter() < end:
+            dirty |= self._mutated([next(iter(self._unchecked))])
+        changes = Changes()
+        self._regroup(dirty, changes)
+        return changes
+
+    @property
+    def swept(self) -> bool:
+        """Whether all groups have been checked since code ran."""
+        return not self._unchecked
+
+    def _diff(self) -> tuple[list[str], dict[str, Any], int]:
+        """Names that were deleted; names that were bound, with their values."""
+        namespace, own, missing = self._namespace, self._own, object()
+        before = self._base.get
+        while True:
+            try:
+                found = {key: value for key, value in namespace.items() if before(key, missing) is not value}
+                break
+            except RuntimeError:  # a thread added a name meanwhile
                 continue
-            elif wanted is None or not wanted.isdisjoint(group.names):
-                start = time.perf_counter()
-                digest = self._pickling.digest({name: now[name] for name in sorted(group.names) if name in now})
-                group.seconds = time.perf_counter() - start
-                if digest != group.digest:
+        changed: dict[str, Any] = {}
+        added = n_own = 0
+        for key, value in found.items():
+            if key in own:
+                n_own += 1
+            elif not isinstance(key, str) or is_own(key):
+                own.add(key)
+                n_own += 1
+            else:
+                changed[key] = value
+                added += key not in self._base
+        if len(namespace) - n_own == len(self._base) + added:
+            return [], changed, added
+        return [name for name in self._base if name not in namespace], changed, added
+
+    def _to_check(self, only: Collection[str] | None) -> Collection[Group]:
+        """The groups that may have changed, as far as is known and affordable."""
+        if only is not None:
+            return {group for name in only if (group := self._groups.get(name))}
+        if self._seconds <= CHECK_ALL_BUDGET:
+            return {group for group in self._groups.values() if group.known}
+        names = reached(self._ran, self._namespace)
+        self._unchecked.update(group for group in self._groups.values() if group.known)
+        if names is None:
+            return list(self._unchecked)
+        return {group for name in names if (group := self._groups.get(name)) and group.known}
+
+    def _mutated(self, groups: Iterable[Group]) -> set[str]:
+        """Names in those of `groups` whose fingerprint has changed, and in those that are held."""
+        found: set[str] = set()
+        with self._pickling.sweep():
+            for group in groups:
+                self._unchecked.discard(group)
+                if group.held:
                     found |= group.names
+                elif group.known:
+                    before = group.seconds
+                    if self._fingerprint(group) != group.digest:
+                        found |= group.names
+                    self._seconds += group.seconds - before
         return found
+
+    def _fingerprint(self, group: Group) -> bytes | None:
+        start = time.perf_counter()
+        try:
+            return self._pickling.digest({name: self._base[name] for name in sorted(group.names)})
+        finally:
+            group.seconds = time.perf_counter() - start
+
+    # --- groups -------------------------------------------------------------------------------------------------------
 
     def _drop(self, name: str) -> None:
         """`name` isn't in its group any more."""
         if group := self._groups.pop(name, None):
             group.names.discard(name)
             if not group.names:
-                self._forget(group)
+                self._remove(group)
 
-    def _forget(self, group: Group) -> None:
+    def _remove(self, group: Group) -> None:
+        self._seconds -= group.seconds
+        self._unknown.discard(group)
+        self._unchecked.discard(group)
         for key in group.shared:
             if self._group_of.get(key) is group:
                 del self._group_of[key]
@@ -202,6 +252,9 @@ class Tracker:
     def _add(self, group: Group) -> None:
         self._groups.update(dict.fromkeys(group.names, group))
         self._group_of.update(dict.fromkeys(group.shared, group))
+        self._seconds += group.seconds
+        if not group.known and not group.held:
+            self._unknown.add(group)
 
     def _regroup(self, names: Iterable[str], changes: Changes, *, deliver: bool = False) -> None:
         """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group.
@@ -210,50 +263,56 @@ class Tracker:
         """
         todo = list(names)
         dumps: dict[str, Pickled | None] = {}
-        parts: list[tuple[set[str], set[int]]] = []
+        part_of: dict[int, _Part] = {}  # by object
         while todo:
             name = todo.pop()
             if name in dumps:
                 continue
-            value = self._base[name]
-            heavy = not deliver and weight.in_band(value) > weight.HEAVY
-            values = {name: value}
+            values = {name: self._base[name]}
+            heavy = not deliver and weight.in_band(values[name]) > weight.HEAVY
             pickled = dumps[name] = None if heavy else self._pickling.dump(values)
-            shared = {id(value)} | (pickled.shared - {id(values)} if pickled is not None else set())
+            shared = {id(values[name])} | (pickled.shared - {id(values)} if pickled is not None else set())
             if old := self._groups.get(name):
                 todo += old.names
-            for group in {self._group_of[key] for key in shared if key in self._group_of}:
-                todo += group.names
-            joined, rest = {name}, []
-            for part in parts:
-                if part[1].isdisjoint(shared):
-                    rest.append(part)
-                else:
-                    joined |= part[0]
-                    shared = shared | part[1]
-            parts = [*rest, (joined, shared)]
-        for part, shared in parts:
-            self._regroup_part(sorted(part), shared, dumps, changes, deliver)
+            part = _Part({name}, shared)
+            for key in shared:
+                if group := self._group_of.get(key):
+                    todo += group.names
+                if (other := part_of.get(key)) and other is not part:
+                    part.join(other, part_of)
+            part_of.update(dict.fromkeys(shared, part))
+        for part in {id(part): part for part in part_of.values()}.values():
+            self._make_group(part, dumps, changes, deliver)
 
-    def _regroup_part(
-        self, names: list[str], shared: set[int], dumps: dict[str, Pickled | None], changes: Changes, deliver: bool
-    ) -> None:
+    def _make_group(self, part: _Part, dumps: dict[str, Pickled | None], changes: Changes, deliver: bool) -> None:
+        names = sorted(part.names)
         for name in names:
             self._drop(name)
-        values = {name: self._base[name] for name in names}
+        group = Group(part.names, part.shared)
         if any(dumps[name] is None for name in names):
-            self._add(Group(set(names), shared, known=False, held=True))
-            changes.held.append(names)
-            return
-        pickled = dumps[names[0]] if len(names) == 1 else self._pickling.dump(values)
-        assert pickled is not None
-        held = not deliver and sum(len(buffer) for buffer in pickled.buffers) > weight.HEAVY
-        group = Group(set(names), shared, known=not held, held=held)
-        if held:
+            pickled = None
+        else:
+            pickled = dumps[names[0]] if len(names) == 1 else self._pickling.dump({n: self._base[n] for n in names})
+            if not deliver and sum(len(buffer) for buffer in pickled.buffers) > weight.HEAVY:
+                pickled = None
+        if pickled is None:
+            group.known, group.held = False, True
             changes.held.append(names)
         else:
-            start = time.perf_counter()
-            group.digest = self._pickling.digest(values)
-            group.seconds = time.perf_counter() - start
+            group.digest = self._fingerprint(group)
             changes.changed.append((names, pickled))
         self._add(group)
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """Names of which it turned out that they share objects."""
+
+    names: set[str]
+    shared: set[int]
+
+    def join(self, other: _Part, part_of: dict[int, _Part]) -> None:
+        """Take over all of `other`."""
+        self.names |= other.names
+        self.shared = self.shared | other.shared
+        part_of.update(dict.fromkeys(other.shared, self))

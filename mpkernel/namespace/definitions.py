@@ -2,13 +2,14 @@
 
 A definition travels by reference. Its id is given by the process that first pickles it, and is the same everywhere. Its
 version is a Lamport clock and the worker that made the change: the greater one is the newer one, in any process. To
-see cheaply whether a definition changed, its *surface* is compared: the objects of which it consists, by identity. Where
-one of these can be changed in place (a list as class attribute), only its pickle tells.
+see cheaply whether a definition changed, its *surface* is compared: the objects of which it consists, by identity.
+Where one of these can be changed in place (a list as class attribute), only its pickle tells.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import operator
 import sys
@@ -18,28 +19,41 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+_abc: Any = importlib.import_module("_abc")  # CPython's own part of abc
+
 Version = tuple[int, int]
 NEVER: Version = (0, 0)
 
 LruCache = type(functools.lru_cache(lambda: None))
-DISPATCHER = functools.singledispatch(lambda: None).__code__
+_dispatcher: Any = functools.singledispatch(lambda _: None)
+DISPATCHER: types.CodeType = _dispatcher.__code__
 DISPATCHER_OWN = frozenset(("register", "dispatch", "registry", "_clear_cache", "__wrapped__"))
 
 _ATOMS = frozenset(
-    (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, types.ModuleType)
-    + (types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.CodeType)
+    (
+        *(int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range),
+        *(types.ModuleType, types.BuiltinFunctionType, types.CodeType),
+        *(types.WrapperDescriptorType, types.MethodDescriptorType),
+    )
 )
 # Python makes these by itself, or what they say is said elsewhere.
 _NO_STATE = (types.MemberDescriptorType, types.GetSetDescriptorType)
 UNTOLD = frozenset(
-    ("__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__pydantic_serializer__", "__pydantic_validator__")
+    (
+        *("__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__slotnames__"),
+        # pydantic makes these anew; they hold the class and much else.
+        *("__pydantic_serializer__", "__pydantic_validator__", "__pydantic_core_schema__", "__pydantic_complete__"),
+        *("__pydantic_parent_namespace__", "__pydantic_setattr_handlers__", "__signature__"),
+    )
 )
 # Made with the class, and changed by nobody.
 _MADE_ONCE = frozenset(
-    ("__annotations__", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__parameters__")
-    + ("__match_args__", "__static_attributes__", "__signature__", "__annotations_cache__", "__annotate_func__")
-    + ("_member_map_", "_value2member_map_", "_member_names_", "_unhashable_values_", "_hashable_values_")
-    + ("_unhashable_values_map_", "_abc_registry", "__protocol_attrs__", "__non_callable_proto_members__")
+    (
+        *("__annotations__", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__parameters__"),
+        *("__match_args__", "__static_attributes__", "__signature__", "__annotations_cache__", "__annotate_func__"),
+        *("_member_map_", "_value2member_map_", "_member_names_", "_unhashable_values_", "_hashable_values_"),
+        *("_unhashable_values_map_", "__protocol_attrs__", "__non_callable_proto_members__"),
+    )
 )
 
 
@@ -56,6 +70,7 @@ class Definition:
     needs: tuple[str, ...] = ()  # ids of the definitions that the body names
     shared: frozenset[int] = frozenset()  # ids of the mutable objects in the body
     cells: tuple[str, ...] = ()
+    code: tuple[types.CodeType, Any] | None = None  # and its bytes
     checked: int = 0  # the sweep in which it was last looked at
 
 
@@ -152,10 +167,12 @@ class Definitions:
     def _forget_cells(self, definition: Definition) -> None:
         for cell_id in definition.cells:
             address = self._cell_addresses.get(cell_id)
-            known = self._cells.get(address) if address is not None else None
-            if known is not None and known.owners.pop(definition.id, None) and not known.owners:
-                self._cells.pop(address or 0, None)
-                self._cell_addresses.pop(cell_id, None)
+            if address is None:
+                continue
+            owners = self._cells[address].owners
+            owners.pop(definition.id, None)
+            if not owners:
+                del self._cells[address], self._cell_addresses[cell_id]
 
     # --- private globals ----------------------------------------------------------------------------------------------
 
@@ -202,6 +219,8 @@ class Definitions:
             told = self._part(obj.__defaults__, parts)
             if obj.__kwdefaults__:
                 told = told and all(self._part(item, parts) for item in obj.__kwdefaults__.items())
+        elif type(obj) is object:
+            return True
         else:
             told = True
         return told and all(self._part(item, parts) for item in tuple(vars(obj).items()))
@@ -238,9 +257,13 @@ def same(one: list[Any] | None, other: list[Any] | None) -> bool:
 
 def registered(cls: Any) -> list[type]:
     """The classes that were registered with an abstract base class."""
-    import _abc
 
     return [kind for ref in _abc._get_dump(cls)[0] if (kind := ref()) is not None]
+
+
+def abc_init(cls: type) -> None:
+    """What `abc.ABCMeta.__new__` does with a class that it has made."""
+    _abc._abc_init(cls)
 
 
 def importable(obj: Any) -> bool:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import copyreg
+import datetime
+import decimal
+import enum
+import fractions
 import io
+import pathlib
 import pickle
+import re
 import sys
+import types
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +23,7 @@ import cloudpickle
 from mpkernel.namespace import words
 from mpkernel.namespace.definitions import Definition, Definitions
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
-from mpkernel.namespace.stubs import Held, Note
+from mpkernel.namespace.stubs import Held, Note, Stub
 
 PROTOCOL = 5
 # A dict or list may change its size while another thread walks it; so many tries before that is an error.
@@ -97,7 +105,7 @@ class Dumper(pickle.Pickler):
         self._restart()
         self.failed.clear()
 
-    def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
+    def _buffer(self, buffer: Any) -> bool:
         """Whether a buffer that pickle meets is to be put into the pickle itself."""
         view = buffer.raw()
         if view.nbytes < OUT_OF_BAND or (address := address_of(view)) is None:
@@ -148,7 +156,9 @@ class Dumper(pickle.Pickler):
         return reduced if self._deferred is None else self._defer(obj, reduced)
 
     def _defer(self, obj: Any, reduced: Reduced) -> Reduced:
-        if type(reduced) is not tuple or len(reduced) != 3 or reduced[2] is None or self._deferred is None:
+        if self._deferred is None or type(reduced) is not tuple or len(reduced) < 3 or reduced[2] is None:
+            return reduced
+        if any(part is not None for part in reduced[3:]):
             return reduced
         self._deferred.append((obj, reduced[2]))
         return reduced[:2]
@@ -207,6 +217,7 @@ class Context:
         self.reducers = _Reducers()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self._handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
+        self._mutable: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
     def handler(self, obj: Any) -> Handler:
@@ -220,6 +231,17 @@ class Context:
                 self._handlers[kind] = handler
             return handler
 
+    def is_mutable(self, kind: type) -> bool:
+        """Whether instances of `kind` may change: names that share one belong together."""
+        known = self._mutable.get(kind)
+        if known is None:
+            numpy = sys.modules.get("numpy")
+            constant = (*_UNCHANGING, numpy.dtype, numpy.generic) if numpy is not None else _UNCHANGING
+            known = not issubclass(kind, constant) or kind.__module__ == "__main__"
+            if kind.__module__ != "__main__":  # the notebook's own classes may go away
+                self._mutable[kind] = known
+        return known
+
     @contextmanager
     def dumper(self) -> Iterator[Dumper]:
         """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
@@ -230,6 +252,15 @@ class Context:
             dumper.clear()
             if not self._free:
                 self._free.append(dumper)
+
+
+# They share nothing that could be changed; what a tuple holds is in the memo by itself.
+_UNCHANGING: tuple[type, ...] = (
+    *(int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, tuple, frozenset, type, Stub),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
+    *(enum.Enum, re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
+    *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
+)
 
 
 class _Reducers:

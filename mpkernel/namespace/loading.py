@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpkernel.namespace import bodies
@@ -39,6 +40,8 @@ class Loading:
         self.fill_cells = fill_cells
         self.loaded: list[Definition] = []
         self._waiting = dict(bodies)
+        self._heads = 0  # that are being loaded, one within the other
+        self._unfilled: list[Callable[[], None]] = []
 
     def value(self, data: bytes | memoryview, regions: Regions | None = None) -> Any:
         """What a pickle is of."""
@@ -67,8 +70,11 @@ class Loading:
         from mpkernel.namespace.pickling import unpack_body
 
         kind, needs, head_data, rest_data, regions = unpack_body(body)
-        loader = _Loader(io.BytesIO(head_data), self, regions, None)
-        head = loader.load()
+        self._heads += 1
+        try:
+            head = _Loader(io.BytesIO(head_data), self, regions, None).load()
+        finally:
+            self._heads -= 1
         old = obj is not None
         if obj is None:
             # Loading the head may have loaded this very definition.
@@ -80,9 +86,16 @@ class Loading:
         known.version = version
         known.body, known.needs = body, needs
         self.definitions.saw(version)
-        rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
-        bodies.fill(obj, kind, head, rest, old=old)
         self.loaded.append(known)
+
+        def fill() -> None:
+            rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
+            bodies.fill(obj, kind, head, rest, old=old)
+
+        # Within a head, the rest has to wait: it may refer to what that head is of.
+        self._unfilled.append(fill)
+        while self._unfilled and not self._heads:
+            self._unfilled.pop()()
         return obj
 
     def function(self, def_id: str, cells: tuple[types.CellType, ...], ids: list[str | None]) -> Any:
@@ -151,7 +164,7 @@ class _Loader(pickle.Unpickler):
         return array
 
     def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:
-        import torch
+        torch = importlib.import_module("torch")
 
         assert self._regions is not None
         shape, strides, requires_grad, *state = rest
@@ -184,7 +197,7 @@ class _Loader(pickle.Unpickler):
     def _word_shell(self) -> Any:
         from IPython.core.getipython import get_ipython
 
-        return get_ipython()  # type: ignore[no-untyped-call]
+        return get_ipython()
 
     def _word_deferred(self, value: Any) -> Any:
         return _Deep(value)

@@ -1,8 +1,8 @@
 """The memory that arrays look at: which parts of it overlap, so that views are views in the other process as well.
 
-While a value is pickled each array notes the extent of memory that it covers. Afterwards extents that overlap become one
-*region*; each view is then a place in a region. Only that is put down, never an address, so that the same value gives
-the same bytes each time although some types make fresh arrays whenever they are pickled.
+While a value is pickled each array notes the extent of memory that it covers. Afterwards extents that overlap become
+one *region*; each view is then a place in a region. Only that is put down, never an address, so that the same value
+gives the same bytes each time although some types make fresh arrays whenever they are pickled.
 """
 
 from __future__ import annotations
@@ -49,12 +49,8 @@ class _Holder:
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        self.__array_interface__ = {
-            "data": (region.low, False),
-            "shape": (region.size,),
-            "typestr": "|u1",
-            "version": 3,
-        }
+        place = {"data": (region.low, False), "shape": (region.size,)}
+        self.__array_interface__ = {**place, "typestr": "|u1", "version": 3}
 
 
 class Views:
@@ -157,7 +153,7 @@ class Regions:
     def alone(self, view: int) -> bool:
         """Whether nothing else looks at the region, and it is small enough to be copied."""
         region, _ = self._places[view]
-        return self._views[region] == 1 and self._regions[region].nbytes < OUT_OF_BAND
+        return bool(self._views[region] == 1) and self._regions[region].nbytes < OUT_OF_BAND
 
     def storage(self, view: int, size: int, torch: Any) -> Any:
         """A view's place as storage of a tensor, the same one for the same place."""

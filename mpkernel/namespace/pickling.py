@@ -27,8 +27,6 @@ __all__ = ["TRIES", "Pickled", "Pickling", "dumps", "dumps_while_changing", "loa
 MAX_NODES = 50_000
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
-# They share nothing that could be changed; what a tuple holds is in the memo by itself.
-_UNSHARED = frozenset((*_ATOMS, tuple, frozenset, type(sys), type(handler_for), type, type(len)))
 _VIEWS = b"V"
 _LENGTH = struct.Struct("<I")
 
@@ -67,8 +65,11 @@ class Pickling:
         finally:
             self._sweep = 0
 
-    def dump(self, values: Any) -> Pickled:
-        """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised."""
+    def dump(self, values: Any, *, outer: bool = True) -> Pickled:
+        """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
+
+        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`.
+        """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
         with self._context.dumper() as dumper:
@@ -77,9 +78,10 @@ class Pickling:
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
             shared, big = _shared(dumper, values, data)
+        if not outer:
+            shared.discard(id(values))
         needed = {}
         if used:
-            shared = set(shared)
             for definition in self._fresh(used):
                 if definition.body is not None:
                     needed[definition.id] = (definition.version, definition.body)
@@ -102,7 +104,7 @@ class Pickling:
             for buffer in buffers:
                 result.update(buffer)
         for definition in self._fresh(used):
-            result.update(repr((definition.id, definition.version)))
+            result.update(repr((definition.id, definition.version)).encode())
         return result.digest()
 
     def load(self, pickled: Pickled, *, fill_cells: bool = True) -> Any:
@@ -114,6 +116,8 @@ class Pickling:
         data, regions = _split(pickled.data, pickled.buffers)
         value = loading.value(data, regions)
         loading.all_definitions()
+        for definition in loading.loaded:
+            bodies.finish(definition.ref())
         for definition in loading.loaded:
             self._take_for_known(definition)
         return value
@@ -217,7 +221,7 @@ def _shared(dumper: Dumper, values: Any, data: bytes) -> tuple[set[int], bool]:
     if len(data) > MAX_NODES * 2 and data.count(pickle.MEMOIZE) > MAX_NODES:
         return {id(values)} | dumper.memory, True
     memo = dumper.memo.copy()
-    nodes = sorted((place, obj) for place, obj in memo.values() if type(obj) not in _UNSHARED)
+    nodes = sorted(item for item in memo.values() if dumper.context.is_mutable(type(item[1])))
     memo.clear()
     dumper.clear_memo()
     nodes.reverse()

@@ -156,7 +156,7 @@ def reduce_stub(dumper: Dumper, stub: Stub) -> Reduced:
     return words.stub, note.words
 
 
-# --- small things that would lose something otherwise ------------------------------------------------------------------
+# --- small things that would lose something otherwise ----------------------------------------------------------------
 
 
 def reduce_member(dumper: Dumper, member: enum.Enum) -> Reduced:
@@ -186,6 +186,11 @@ def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
     """Without the lock that Python 3.11 gives it."""
     state = {name: value for name, value in vars(prop).items() if name not in ("lock", "func")}
     return functools.cached_property, (prop.func,), state
+
+
+def reduce_dispatching_method(_: Dumper, method: Any) -> Reduced:
+    """Without the cache that Python 3.13 gives it."""
+    return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
 
 
 def reduce_sentinel(dumper: Dumper, obj: Any) -> Reduced:
@@ -291,6 +296,7 @@ _EXACT: dict[type, Handler] = {
     LruCache: reduce_definition,
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_dispatching_method,
     type(dataclasses.MISSING): reduce_sentinel,
     type(dataclasses.KW_ONLY): reduce_sentinel,
     type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", dataclasses.MISSING)): reduce_sentinel,
