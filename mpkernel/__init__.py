@@ -103,28 +103,42 @@ def everywhere(code: str) -> None:
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
-    `stub` is what stands for the object here. If that subshell runs a cell, the method runs beside it in a thread.
-    Arguments and results are copied. Raises MPKernelError if `stub` isn't one.
+    `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs beside
+    it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with what
+    the method raised.
     """
-    owner = getattr(type(stub), "owner_of", None)
-    if owner is None:
-        raise MPKernelError(f"a {type(stub).__name__} that lives here needs no mpkernel.remote: use it as it is")
-    return Remote(*owner(stub))
+    from mpkernel.namespace.stubs import Stub, note_of
+
+    value = _service().names[stub] if isinstance(stub, str) and stub in _service().names else stub
+    if type(value) is not Stub:
+        raise MPKernelError(f"{stub!r} doesn't stand for something in another subshell: use it as it is")
+    note = note_of(value)
+    return Remote(note.owner, note.token)
 
 
 class Remote:
     """Methods of an object in another process; see `remote`."""
 
-    def __init__(self, worker: int, key: str) -> None:
-        self._worker, self._key = worker, key
+    def __init__(self, worker: int, token: int) -> None:
+        self._worker, self._token = worker, token
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
-        return lambda *args, **kwargs: _service().call(self._worker, self._key, method, args, kwargs)
+        return lambda *args, **kwargs: _service().call(self._worker, self._token, method, args, kwargs)
+
+    def __iter__(self) -> Remote:
+        return self
 
     def __next__(self) -> Any:
-        return _service().call(self._worker, self._key, "__next__", (), {})
+        """The next item of a generator or iterator. Raises StopIteration."""
+        more, item = _service().call(self._worker, self._token, "__next__", (), {})
+        if not more:
+            raise StopIteration
+        return item
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _service().call(self._worker, self._token, "__call__", args, kwargs)
 
 
 def run(code: str, subshell: str) -> str:

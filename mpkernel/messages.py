@@ -177,7 +177,7 @@ class Call(LaneMessage):
 
     sign_blobs: ClassVar[bool] = True
     token: int
-    key: str
+    held: int
     method: str
     components: list[Any]
     blobs: Blobs
@@ -250,6 +250,11 @@ class Released(LaneMessage):
     """The answer to `Release`: what was to be committed has been."""
 
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(LaneMessage):
+    """All that the last cells have changed is committed now, and nothing goes on in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +339,12 @@ class AskTheirs(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class AskCall(LaneMessage):
-    """Call `method` of an object that lives in `worker`, where it is known by `key`; the arguments are a component."""
+    """Call `method` of an object that lives in `worker`, where it is known by `held`; the arguments are a component."""
 
     sign_blobs: ClassVar[bool] = True
     token: int
     worker: int
-    key: str
+    held: int
     method: str
     components: list[Any]
     blobs: Blobs
@@ -350,7 +355,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Started, IOPub, Commit, Acquire, Released, InputRequest, InputCancelled, Reply, Flush, Op),
+        *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }

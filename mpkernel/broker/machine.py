@@ -149,6 +149,7 @@ class Machine:
             messages.Commit: self.sharing.on_commit,
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
+            messages.Settled: self.sharing.on_settled,
             messages.Hello: self._on_hello,
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),

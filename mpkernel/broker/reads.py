@@ -40,7 +40,7 @@ class Reads:
             self._refuse(worker.id, message.token, "the process in which the object lived has ended; make it again")
             return
         token = self._open_for(worker, message.token, owner)
-        self._ask(owner.id, messages.Call(token, message.key, message.method, message.components, message.blobs))
+        self._ask(owner.id, messages.Call(token, message.held, message.method, message.components, message.blobs))
 
     def on_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
         asking, token, owner = self._open.get(message.token, (0, 0, 0))

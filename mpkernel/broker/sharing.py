@@ -113,6 +113,10 @@ class Sharing:
             if not acquisition.waiting:
                 self._finish(message.token)
 
+    def on_settled(self, worker: Worker, message: messages.Settled) -> None:
+        """Nobody needs to ask `worker` any more."""
+        worker.background = False
+
     def on_kick_timer(self, token: int) -> None:
         """The owners that have not answered: a signal has their main thread let the service thread run."""
         if acquisition := self._acquisitions.get(token):

@@ -67,7 +67,7 @@ class Worker:
     seqs: set[int] = field(default_factory=set)  # side requests on its service lane
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
     told: bool = False  # it was given what others had committed
-    background: bool = False  # threads or tasks of the user's run on in it
+    background: bool = False  # it may have changed variables, or change them, though it runs no cell
 
 
 @dataclass(slots=True, eq=False)

@@ -22,7 +22,7 @@ from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 
 # Check every value if that is expected to take no longer than this (seconds).
-CHECK_ALL_BUDGET = 0.002
+CHECK_ALL_BUDGET = 0.0002
 
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
@@ -114,7 +114,7 @@ class Tracker:
         if self._unknown:
             unknown = {name for group in self._unknown for name in group.names}
             names = reached([code], self._namespace) if code is not None else None
-            self._regroup(unknown if names is None else unknown & names, Changes())
+            self._regroup(unknown if names is None else unknown & names, Changes(), deliver=True)
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""
@@ -149,7 +149,10 @@ class Tracker:
             self._drop(name)
         self._base.update(changed)
         if mutations or only is not None:
-            dirty |= self._mutated(self._to_check(only))
+            groups = self._to_check(only)
+            dirty |= self._mutated(groups)
+            if only is not None:
+                dirty |= {name for group in groups if group.held for name in group.names}
         atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
         dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
         changes = Changes(deleted=deleted)
@@ -211,14 +214,12 @@ class Tracker:
         return {group for name in names if (group := self._groups.get(name)) and group.known}
 
     def _mutated(self, groups: Iterable[Group]) -> set[str]:
-        """Names in those of `groups` whose fingerprint has changed, and in those that are held."""
+        """Names in those of `groups` whose fingerprint has changed."""
         found: set[str] = set()
         with self._pickling.sweep():
             for group in groups:
                 self._unchecked.discard(group)
-                if group.held:
-                    found |= group.names
-                elif group.known:
+                if group.known:
                     before = group.seconds
                     if self._fingerprint(group) != group.digest:
                         found |= group.names

@@ -8,6 +8,7 @@ Where one of these can be changed in place (a list as class attribute), only its
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -35,6 +36,11 @@ _ATOMS = frozenset(
         *(types.ModuleType, types.BuiltinFunctionType, types.CodeType),
         *(types.WrapperDescriptorType, types.MethodDescriptorType),
     )
+)
+_SENTINELS = (
+    type(dataclasses.MISSING),
+    type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", None)),
+    types.MappingProxyType,
 )
 # Python makes these by itself, or what they say is said elsewhere.
 _NO_STATE = (types.MemberDescriptorType, types.GetSetDescriptorType)
@@ -225,13 +231,30 @@ class Definitions:
             told = True
         return told and all(self._part(item, parts) for item in tuple(vars(obj).items()))
 
+    def _closed(self, function: types.FunctionType, parts: list[Any]) -> bool:
+        """Whether the contents of a closure can't change in place (the class, or what `dataclasses` put there)."""
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # it is empty
+                content = None
+            if isinstance(content, type) or (type(content) is types.FunctionType and content.__closure__ is None):
+                parts.append(self.of(content))
+            elif name == "repr_running":  # of `reprlib.recursive_repr`: empty but while it runs
+                continue
+            elif type(content) in _ATOMS or type(content) in _SENTINELS:
+                parts.append(content)
+            else:
+                return False
+        return True
+
     def _part(self, value: Any, parts: list[Any]) -> bool:
         kind = type(value)
         if kind in _ATOMS:
             parts.append(value)
         elif kind is types.FunctionType:
             parts.append(self.of(value))
-            return value.__closure__ is None or value.__code__.co_freevars == ("__class__",)
+            return value.__closure__ is None or self._closed(value, parts)
         elif isinstance(value, type) or kind is LruCache:
             parts.append(self.of(value))
         elif kind is property:
@@ -242,6 +265,8 @@ class Definitions:
             return self._part(value.__func__, parts)
         elif kind is functools.cached_property:
             return self._part(value.func, parts)
+        elif kind in _SENTINELS:
+            parts.append(value)
         elif kind is tuple:
             parts.append(len(value))
             return all(self._part(item, parts) for item in value)

@@ -28,6 +28,8 @@ from mpkernel.namespace.stubs import Held, Note, Stub
 PROTOCOL = 5
 # A dict or list may change its size while another thread walks it; so many tries before that is an error.
 TRIES = 8
+# After a larger pickle (bytes) the pickler isn't used again.
+MAX_REUSED = 20_000
 # So many values of one dump can turn out to be unpicklable before it is given up as a whole.
 MAX_FAILED = 100
 
@@ -54,6 +56,10 @@ class Dumper(pickle.Pickler):
         self.filled: set[int] = set()
         self.failed: dict[int, tuple[Any, str]] = {}
         self.last: Any = None
+        self._used = False
+        self.size = 0  # of the last pickle
+        self._handlers: dict[type, Handler] = {}  # of this dump
+        self._common = context.handlers
         self._deferred: list[Any] | None = None
 
     def pickle(self, value: Any) -> bytes:
@@ -63,10 +69,14 @@ class Dumper(pickle.Pickler):
         """
         restless = 0
         while True:
-            self._restart()
+            if self._used:
+                self._restart()
+            self._used = True
             try:
                 self.dump(value)
-                return self._file.getvalue()
+                data = self._file.getvalue()
+                self.size = max(self.size, len(data))
+                return data
             except RecursionError:
                 if self._deferred is not None:
                     raise
@@ -96,14 +106,17 @@ class Dumper(pickle.Pickler):
         self.memory.clear()
         self.cells.clear()
         self.filled.clear()
+        self._handlers.clear()
         self.last = None
         if self._deferred:
             self._deferred.clear()
 
     def clear(self) -> None:
         """Let go of everything that the last value consists of."""
-        self._restart()
-        self.failed.clear()
+        if self._used:
+            self._restart()
+            self.failed.clear()
+            self._used = False
 
     def _buffer(self, buffer: Any) -> bool:
         """Whether a buffer that pickle meets is to be put into the pickle itself."""
@@ -117,7 +130,11 @@ class Dumper(pickle.Pickler):
         """Asked for everything that isn't a plain container or atom."""
         if self.failed and (failed := self.failed.get(id(obj))) is not None:
             return self.stub(obj, failed[1])
-        return self.context.handler(obj)(self, obj)
+        kind = type(obj)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            handler = self._handlers[kind] = self._common.get(kind) or self.context.handler(kind)
+        return handler(self, obj)
 
     # --- what handlers use --------------------------------------------------------------------------------------------
 
@@ -140,7 +157,7 @@ class Dumper(pickle.Pickler):
         reducer = self.context.reducers.get(kind)
         try:
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
-            wrong = _wrong(obj, reduced)
+            wrong = None if type(reduced) is tuple and reduced[0] is _NEWOBJ else _wrong(obj, reduced)
         except RecursionError:
             if self._deferred is None:
                 raise
@@ -151,7 +168,7 @@ class Dumper(pickle.Pickler):
             if _changed_size(error):
                 raise
             return self.stub(obj, _reason(error))
-        if wrong:
+        if wrong is not None:
             return self.stub(obj, wrong)
         return reduced if self._deferred is None else self._defer(obj, reduced)
 
@@ -216,20 +233,16 @@ class Context:
         self.held = held
         self.reducers = _Reducers()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
-        self._handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
+        self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
         self._mutable: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
-    def handler(self, obj: Any) -> Handler:
-        """What turns objects of this type into bytes."""
-        kind = type(obj)
-        try:
-            return self._handlers[kind]
-        except KeyError:
-            handler, keep = self._handler_for(kind)
-            if keep:  # the notebook's own classes may go away
-                self._handlers[kind] = handler
-            return handler
+    def handler(self, kind: type) -> Handler:
+        """What turns objects of a type not met before into bytes."""
+        handler, keep = self._handler_for(kind)
+        if keep:  # the notebook's own classes may go away
+            self.handlers[kind] = handler
+        return handler
 
     def is_mutable(self, kind: type) -> bool:
         """Whether instances of `kind` may change: names that share one belong together."""
@@ -237,7 +250,8 @@ class Context:
         if known is None:
             numpy = sys.modules.get("numpy")
             constant = (*_UNCHANGING, numpy.dtype, numpy.generic) if numpy is not None else _UNCHANGING
-            known = not issubclass(kind, constant) or kind.__module__ == "__main__"
+            known = not issubclass(kind, constant) and not (hasattr(kind, "__get__") and "__call__" in dir(kind))
+            known = known or kind.__module__ == "__main__"
             if kind.__module__ != "__main__":  # the notebook's own classes may go away
                 self._mutable[kind] = known
         return known
@@ -249,8 +263,9 @@ class Context:
         try:
             yield dumper
         finally:
-            dumper.clear()
-            if not self._free:
+            # The memo never shrinks, and it takes long to clear a large one.
+            if dumper.size <= MAX_REUSED and not self._free:
+                dumper.clear()
                 self._free.append(dumper)
 
 
@@ -271,6 +286,9 @@ class _Reducers:
 
     def get(self, kind: type) -> Callable[[Any], Any] | None:
         return self._extra.get(kind) or copyreg.dispatch_table.get(kind)
+
+
+_NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
 
 
 def _changed_size(error: BaseException) -> bool:

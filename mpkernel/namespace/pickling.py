@@ -122,6 +122,10 @@ class Pickling:
             self._take_for_known(definition)
         return value
 
+    def held(self, token: int) -> Any:
+        """The object for which other processes have a stub. Raises LookupError if it is gone."""
+        return self._held.real(token)
+
     # --- values -----------------------------------------------------------------------------------------------------
 
     def _pickle(self, dumper: Dumper, values: Any) -> tuple[bytes, bool]:
@@ -186,8 +190,9 @@ class Pickling:
             dumper.clear()
             rest_data = self._pickle(dumper, rest)[0]
             needs.update(dict.fromkeys(dumper.used))
-            shared, _ = _shared(dumper, rest, rest_data)
+            head = rest = None  # made for the pickle, like much of what is in them
             rest_data, _ = _with_views(dumper, rest_data, inline=True)
+            shared, _ = _shared(dumper, None, rest_data)
         body = pickle.dumps((kind, tuple(needs), head_data, rest_data), PROTOCOL)
         return body, xxhash.xxh3_128_digest(body), tuple(needs), frozenset(shared)
 
@@ -220,6 +225,7 @@ def _shared(dumper: Dumper, values: Any, data: bytes) -> tuple[set[int], bool]:
     """Ids of the mutable objects that were met, but not of those that were made for the pickle only."""
     if len(data) > MAX_NODES * 2 and data.count(pickle.MEMOIZE) > MAX_NODES:
         return {id(values)} | dumper.memory, True
+    dumper.views.clear()
     memo = dumper.memo.copy()
     nodes = sorted(item for item in memo.values() if dumper.context.is_mutable(type(item[1])))
     memo.clear()

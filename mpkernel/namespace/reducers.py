@@ -239,11 +239,10 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
     low, high = extent(address, array.shape, array.strides, array.itemsize)
     if low == high:
         return dumper.by_itself(array)
-    owner = array
+    owner = array.base
     while owner is not None:
         dumper.memory.add(id(owner))
-        base = getattr(owner, "base", None) if not isinstance(owner, memoryview) else owner.obj
-        owner = base
+        owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
     view = dumper.views.add(low, high, array)
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
 

@@ -114,6 +114,13 @@ class Held:
         except TypeError:
             return lambda: value
 
+    def real(self, token: int) -> Any:
+        """The value behind a token. Raises LookupError."""
+        value = self._values[token]() if token in self._values else None
+        if value is None:
+            raise LookupError("the object does not exist any more")
+        return value
+
     def value(self, note: Note) -> Any:
         """What a stub that came home stands for; the stub itself, if that is another process's, or gone."""
         real = self._values.get(note.token) if note.owner == self._worker else None

@@ -94,6 +94,19 @@ class NamespaceSync:
             changes = self._tracker.collect(only=names, force=names) if names else self._tracker.collect()
             self._publish(changes)
 
+    def sweep(self, seconds: float) -> bool:
+        """Between cells, for about so long: look at what the end of the last one left out; whether that was all."""
+        if self.mode != "shared":
+            return True
+        with self._lock:
+            self._publish(self._tracker.sweep(seconds))
+            return self._tracker.swept
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that cells have changed is committed."""
+        return self.mode != "shared" or self._tracker.swept
+
     def _commit(self, *, mutations: bool = True, only: Collection[str] | None = None) -> None:
         if self.mode != "shared":
             return
@@ -194,10 +207,15 @@ class NamespaceSync:
         (part,) = component.split(heads, blobs)
         return self._load(part)
 
-    def call(self, key: str, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
-        """Call a method of an object for which another process has a stub, and pack what it returns."""
+    def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
+        """Call a method of an object for which another process has a stub, and pack what it returns.
+
+        ``__next__`` returns whether there was an item, and the item. Raises what the method raises.
+        """
         given = self.unpack_values(heads, blobs)
-        target = self._pickling.real(key)
+        target = self._pickling.held(held)
+        if method == "__next__":
+            return self.pack_values({"result": _next(target)})
         return self.pack_values({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
 
     # --- merging ------------------------------------------------------------------------------------------------------
@@ -254,6 +272,13 @@ class NamespaceSync:
         """`values` as another worker would see them."""
         loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values))
         return loaded
+
+
+def _next(iterator: Any) -> tuple[bool, Any]:
+    try:
+        return True, next(iterator)
+    except StopIteration:
+        return False, None
 
 
 def _listed(names: Collection[str]) -> str:

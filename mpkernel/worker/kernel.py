@@ -41,6 +41,9 @@ from mpkernel.worker.streams import Parents, Streams
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
 
+# Between cells, variables that might have changed are looked at for so long, with such pauses (seconds).
+SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
+
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 
@@ -85,6 +88,7 @@ class WorkerKernel:
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False
+        self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
         self._context = contextvars.copy_context()
         self._parent_message: Json = {}
@@ -193,7 +197,29 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, self._has_background()))
+        background = self._has_background() or not self.sync.settled
+        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
+        if background:
+            self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(SWEEP_PAUSE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Between cells: find what they changed by ways that their end did not look at, or change in the background."""
+        self._sweeping = None
+        if self.running:
+            return  # its end will see to it
+        try:
+            settled = self.sync.sweep(SWEEP_SLICE)
+        except Exception:
+            self.log.exception("looking for changed variables failed")
+            return
+        if not settled:
+            self._sweep_soon()
+        elif not self._has_background():
+            self.lanes.send(messages.Settled())
 
     def _commit(self) -> None:
         try:

@@ -109,7 +109,7 @@ class Service:
         error: str | None = None
         fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
         try:
-            fields = self._kernel.sync.call(message.key, message.method, message.components, message.blobs)
+            fields = self._kernel.sync.call(message.held, message.method, message.components, message.blobs)
         except BaseException as reason:
             error = f"{type(reason).__name__}: {reason}"
         self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
@@ -140,10 +140,16 @@ class Service:
         """The value of `name` that lost the last conflict. Raises MPKernelError if there is none."""
         return self._value(lambda token: messages.AskTheirs(token, name))
 
-    def call(self, worker: int, key: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, worker: int, held: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object in another process. Raises MPKernelError with what it raised."""
         fields = self._kernel.sync.pack_values({"args": args, "kwargs": kwargs})
-        return self._value(lambda token: messages.AskCall(token, worker, key, method, *fields))
+        return self._value(lambda token: messages.AskCall(token, worker, held, method, *fields))
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The namespace."""
+        namespace: dict[str, Any] = self._kernel.shell.user_ns
+        return namespace
 
     def pull(self, names: list[str] | None) -> None:
         """Take over the newest values of `names` (None: all), though a cell is running here."""
