@@ -96,7 +96,7 @@ def everywhere(code: str) -> None:
     import IPython
 
     service = _service()
-    IPython.get_ipython().run_cell(code, store_history=False)  # type: ignore[no-untyped-call]
+    IPython.get_ipython().run_cell(code, store_history=False)
     service.op("everywhere", code=code, parent=service.parent())
 
 

@@ -391,6 +391,7 @@ class Machine:
                 worker.held_back = message
                 return
             worker.background = message.background
+            self.sharing.on_reply(worker)
             request, subshell.running = subshell.running, None
             subshell.execution_count = message.execution_count
             subshell.idle_since = self.now

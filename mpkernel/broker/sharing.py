@@ -64,6 +64,10 @@ class Sharing:
         """Rule 1."""
         return self.store.clashing(worker.id)
 
+    def on_reply(self, worker: Worker) -> None:
+        """What `worker` was told before the request, it has applied by now."""
+        self.store.heard(worker.id, worker.last_told)
+
     # --- at the start of a cell ---------------------------------------------------------------------------------------
 
     def before_request(self, worker: Worker, subshell: Subshell) -> bool:
@@ -73,6 +77,7 @@ class Sharing:
         worker.told = True
         wanted = None if subshell.mode == "snapshot" else ()
         if (telling := self.store.news(worker.id, wanted)) is not None:
+            worker.last_told = telling.number
             self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
         return any(self._others(worker))
 

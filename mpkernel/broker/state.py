@@ -67,6 +67,7 @@ class Worker:
     seqs: set[int] = field(default_factory=set)  # side requests on its service lane
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
     told: bool = False  # it was given what others had committed
+    last_told: int = 0  # number of the last news that were sent before a request
     background: bool = False  # it may have changed variables, or change them, though it runs no cell
 
 

@@ -198,7 +198,9 @@ def _bases() -> dict[type, Kind]:
         random.Random: patch(State(random.Random.getstate, random.Random.setstate), _dict_of(random.Random)),
         random.SystemRandom: ATOM,
         tuple: Kind(Way.REBUILD, frozen=TupleItems(), make=_made_tuple),
-        frozenset: Kind(Way.REBUILD, frozen=Elements(frozenset), make=lambda like, items: _made(frozenset, like, items)),
+        frozenset: Kind(
+            Way.REBUILD, frozen=Elements(frozenset), make=lambda like, items: _made(frozenset, like, items)
+        ),
         types.MethodType: Kind(Way.REBUILD, frozen=_MethodItems(), make=lambda _, items: types.MethodType(*items)),
     }
     return kinds | dict.fromkeys(_exceptions(), _exception_kind())

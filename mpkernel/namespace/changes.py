@@ -4,7 +4,7 @@ Rebinding is an identity diff against a shallow snapshot. Mutation is found by c
 the cell could reach (`reach`), or of all if that is cheap. Names whose values share objects form a group: they have one
 fingerprint, and are pickled together, so that they go on sharing elsewhere.
 
-What is dear to pickle or to copy isn't: it is *held* here until somebody wants it. And what came from elsewhere gets its
+What is dear to pickle or to copy isn't: it is *held* here until somebody wants it. What came from elsewhere gets its
 fingerprint only when a cell is about to run that could change it (`prepare`).
 """
 
@@ -290,12 +290,13 @@ class Tracker:
         for name in names:
             self._drop(name)
         group = Group(part.names, part.shared)
+        pickled = dumps[names[0]]
         if any(dumps[name] is None for name in names):
             pickled = None
-        else:
-            pickled = dumps[names[0]] if len(names) == 1 else self._pickling.dump({n: self._base[n] for n in names})
-            if not deliver and sum(len(buffer) for buffer in pickled.buffers) > weight.HEAVY:
-                pickled = None
+        elif len(names) > 1:
+            pickled = self._pickling.dump({name: self._base[name] for name in names})
+        if pickled is not None and not deliver and sum(map(len, pickled.buffers)) > weight.HEAVY:
+            pickled = None
         if pickled is None:
             group.known, group.held = False, True
             changes.held.append(names)

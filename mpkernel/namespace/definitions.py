@@ -74,7 +74,6 @@ class Definition:
     surface: list[Any] | None = None  # when last looked at; None: only the pickle tells
     baseline: bytes = b""  # what pickling it here gave
     needs: tuple[str, ...] = ()  # ids of the definitions that the body names
-    shared: frozenset[int] = frozenset()  # ids of the mutable objects in the body
     cells: tuple[str, ...] = ()
     code: tuple[types.CodeType, Any] | None = None  # and its bytes
     checked: int = 0  # the sweep in which it was last looked at

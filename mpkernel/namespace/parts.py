@@ -51,6 +51,10 @@ class Part:
         """`content` with objects replaced; itself, if there is nothing to replace."""
         return content
 
+    def undo(self, content: Any) -> Any:
+        """What `write` needs to bring `content` back; None: it can't fail, and a copy would be dear."""
+        return content
+
     def hashed(self, content: Any) -> bool:
         """Whether writing the content needs the hashes of objects that aren't atoms."""
         return False

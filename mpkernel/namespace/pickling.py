@@ -85,7 +85,6 @@ class Pickling:
             for definition in self._fresh(used):
                 if definition.body is not None:
                     needed[definition.id] = (definition.version, definition.body)
-                    shared |= definition.shared
         return Pickled(data, buffers, needed, frozenset(shared), big, notes)
 
     def digest(self, values: Any) -> bytes | None:
@@ -153,35 +152,35 @@ class Pickling:
 
     def _fresh(self, roots: list[str]) -> list[Definition]:
         """Definitions with all that they need, each with a body that is up to date."""
-        fresh = []
-        for definition in walk(self._definitions, roots, self._refresh):
-            fresh.append(definition)
-        return fresh
+        return list(walk(self._definitions, roots, self._refresh))
 
     def _refresh(self, definition: Definition) -> None:
         if self._sweep and definition.checked == self._sweep:
             return
-        definition.checked = self._sweep
         obj = definition.ref()
         if obj is None:
             return
         surface = self._definitions.surface(obj)
         if definition.body is not None and same(surface, definition.surface):
+            definition.checked = self._sweep
             return
-        body, digest, needs, shared = self._body(obj)
+        body, digest, needs = self._body(obj)
         if definition.body is None or digest != definition.baseline:
-            definition.body, definition.baseline, definition.needs = body, digest, needs
+            # In this order: whoever is interrupted here only takes the definition for changed once more.
             definition.version = self._definitions.next_version()
-        definition.surface, definition.shared = surface, shared
+            definition.body, definition.needs = body, needs
+            definition.baseline = digest
+        definition.surface = surface
+        definition.checked = self._sweep
 
     def _take_for_known(self, definition: Definition) -> None:
         """A definition came from elsewhere: it counts as changed only if it is changed from now on."""
         obj = definition.ref()
         if obj is not None and definition.version != NEVER:
             definition.surface = self._definitions.surface(obj)
-            _, definition.baseline, _, definition.shared = self._body(obj)
+            definition.baseline = self._body(obj)[1] if definition.surface is None else b""
 
-    def _body(self, obj: Any) -> tuple[bytes, bytes, tuple[str, ...], frozenset[int]]:
+    def _body(self, obj: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
         kind, head, rest = bodies.describe(obj, self._namespace, self._definitions)
         with self._context.dumper() as dumper:
             head_data = self._pickle(dumper, head)[0]
@@ -190,11 +189,9 @@ class Pickling:
             dumper.clear()
             rest_data = self._pickle(dumper, rest)[0]
             needs.update(dict.fromkeys(dumper.used))
-            head = rest = None  # made for the pickle, like much of what is in them
             rest_data, _ = _with_views(dumper, rest_data, inline=True)
-            shared, _ = _shared(dumper, None, rest_data)
         body = pickle.dumps((kind, tuple(needs), head_data, rest_data), PROTOCOL)
-        return body, xxhash.xxh3_128_digest(body), tuple(needs), frozenset(shared)
+        return body, xxhash.xxh3_128_digest(body), tuple(needs)
 
 
 def unpack_body(body: bytes) -> tuple[str, tuple[str, ...], bytes, bytes | memoryview, Regions | None]:

@@ -59,7 +59,9 @@ def _of_numpy() -> list[Base]:
     if made is None or generator is None or legacy is None:
         return found
     found.append(Base(generator, (), _always, links=lambda obj: (obj.bit_generator,)))
-    found.append(Base(legacy, (State(_legacy_state, legacy.set_state),), _always, links=lambda obj: (obj._bit_generator,)))
+    found.append(
+        Base(legacy, (State(_legacy_state, legacy.set_state),), _always, links=lambda obj: (obj._bit_generator,))
+    )
     for name in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
         cls = getattr(made, name, None)
         if cls is not None:
@@ -116,6 +118,13 @@ def bits(obj: Any) -> Any:
     return base.view(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
 
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same form and the same bits."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(sys.modules["numpy"].array_equal(bits(a), bits(b)))
+
+
 class Elementwise(Part):
     """The elements of an array. Content: an array; of objects: their list."""
 
@@ -149,7 +158,6 @@ class Elementwise(Part):
         return replaced(content, results) if isinstance(content, list) else content
 
     def undo(self, content: Any) -> Any:
-        """What `write` needs to bring `content` back; None: it can't fail, and a copy would be dear."""
         return content if isinstance(content, list) else None
 
 
@@ -183,14 +191,17 @@ class Frame(Named):
 
     def write(self, obj: Any, content: dict[Any, Any]) -> None:
         names = object.__getattribute__(obj, "__dict__")
-        flags = names.get("_flags")
-        for name in [name for name in names if name not in content and name != "_flags"]:
+        own = {name: names[name] for name in self._OWN if name in names}
+        for name in [name for name in names if name not in content]:
             del names[name]
         names.update({name: value for name, value in content.items() if name != "_flags"})
-        if flags is not None:
-            flags._allows_duplicate_labels = content.get("_flags", True)
-        if hasattr(type(obj), "_item_cache") and not isinstance(getattr(type(obj), "_item_cache"), property):
+        if "_flags" in own:
+            own["_flags"]._allows_duplicate_labels = content.get("_flags", True)
+            names["_flags"] = own["_flags"]
+        if "_item_cache" in own:
             names["_item_cache"] = {}
+        if "_is_copy" in own:
+            names["_is_copy"] = None
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------
@@ -203,7 +214,8 @@ def _of_torch() -> list[Base]:
         return []
     parameter = getattr(getattr(torch, "nn", None), "Parameter", tensor)
     return [
-        Base(cls, (Tensor(), Gradient()), _same_tensor, memory=_extent_of_tensor) for cls in dict.fromkeys((tensor, parameter))
+        Base(cls, (Tensor(), Gradient()), _same_tensor, memory=_extent_of_tensor)
+        for cls in dict.fromkeys((tensor, parameter))
     ]
 
 
@@ -234,7 +246,6 @@ class Tensor(Part):
                 obj.copy_(content)
 
     def undo(self, content: Any) -> Any:
-        """As for arrays."""
         return None
 
 

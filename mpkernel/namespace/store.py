@@ -20,7 +20,7 @@ from mpkernel.namespace.component import DELETED, HELD, VALUE, Component
 MAX_SENT_UNASKED = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Entry:
     """An accepted component."""
 
@@ -78,8 +78,7 @@ class NamespaceStore:
         With `force`, it has merged often enough and wins. `lost` are names whose values elsewhere it overruled.
         """
         view = self._view(worker)
-        while view.told and view.told[0][0] <= after:
-            view.has.update(view.told.popleft()[1])
+        self.heard(worker, after)
         for name in lost:
             if name in self._heads:
                 self._losers[name] = self._heads[name].component
@@ -98,6 +97,12 @@ class NamespaceStore:
                 self._heads[name] = view.has[name] = entry
                 view.offered.pop(name, None)
         return clash if clash.names else None
+
+    def heard(self, worker: int, number: int) -> None:
+        """`worker` has applied what it was sent up to message `number`."""
+        view = self._view(worker)
+        while view.told and view.told[0][0] <= number:
+            view.has.update(view.told.popleft()[1])
 
     def _overtaken(self, view: _View, name: str, component: Component) -> bool:
         head = self._heads.get(name)

@@ -82,7 +82,7 @@ class NamespaceSync:
     def release_names(self, names: Collection[str] | None) -> None:
         """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
         if names is None:
-            names = [name for name in list(self._namespace) if isinstance(name, str)]
+            names = list(self._namespace)
         self._commit(only=names)
 
     def publish(self, names: list[str] | None) -> None:
@@ -249,14 +249,14 @@ class NamespaceSync:
         self._tracker.forget({*values, *gone})
         self._number = max(self._number, message.number)
         overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
+        if merged.conflicts:
+            self._warn(
+                f"{_listed(merged.conflicts)} was changed in another subshell at the same time; this cell's value "
+                f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
+            )
         changes = self._tracker.collect(only=values)
         changes.deleted += gone
         self._publish(changes, overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
-        if merged.conflicts:
-            self._warn(
-                f"{_listed(merged.conflicts)} was changed in another subshell at the same time; this cell's value counts. "
-                f'The other one: mpkernel.theirs("{overruled[0]}")'
-            )
 
     def _values_of(self, parts: list[Component]) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -48,6 +48,6 @@ def _of_frame(value: Any) -> int:
     """Only columns of objects are walked."""
     try:
         kinds = value.dtypes if hasattr(value, "columns") else [value.dtype]
-        return len(value) * _OBJECT_COST * sum(kind == object for kind in kinds)
+        return len(value) * _OBJECT_COST * sum(str(kind) == "object" for kind in kinds)
     except Exception:
         return 0

@@ -82,8 +82,7 @@ class WorkerKernel:
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
-        where = lambda: self.subshell_name or self.subshell_id or "main"  # noqa: E731
-        pickling = Pickling(shell.user_ns, worker, where)
+        pickling = Pickling(shell.user_ns, worker, self.where)
         self.sync = NamespaceSync(shell.user_ns, pickling, self.lanes.send, self._warn)
         self.last_error: Json | None = None
         self.told_to_end = False
@@ -110,6 +109,10 @@ class WorkerKernel:
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
         shell.attach(self)
+
+    def where(self) -> str:
+        """How people call this subshell."""
+        return self.subshell_name or self.subshell_id or "main"
 
     # --- messages from the broker -----------------------------------------------------------------------------------
 
@@ -412,7 +415,8 @@ def message_of(request: messages.Request | messages.SideRequest) -> Message:
 def compiled(cell: str) -> types.CodeType | None:
     """The code of a cell that IPython has transformed; None if it has a syntax error."""
     try:
-        return compile(cell, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        code: types.CodeType = compile(cell, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        return code
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

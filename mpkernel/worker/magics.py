@@ -37,7 +37,7 @@ class KernelMagics(Magics):
         words = line.split()
         try:
             if cell is None and words[:1] == ["new"]:
-                options, rest = self.parse_options(" ".join(words[1:]), "", "mode=")  # type: ignore[no-untyped-call]
+                options, rest = self.parse_options(" ".join(words[1:]), "", "mode=")
                 name = {"name": rest.strip()} if rest.strip() else {}
                 made = self.shell.kernel.service.op("new", mode=options.get("mode", "shared"), **name)
                 print(f"subshell {made['name'] or made['subshell']}, {made['mode']}")
@@ -70,7 +70,7 @@ class KernelMagics(Magics):
 
     @line_cell_magic
     def everywhere(self, line: str, cell: str | None = None) -> None:
-        """Run code in the process of every subshell, also of later ones: ``%everywhere STATEMENT`` or ``%%everywhere``."""
+        """Run code in the process of every subshell, also of later ones: ``%everywhere CODE`` or ``%%everywhere``."""
         mpkernel.everywhere(line if cell is None else cell)
 
     @line_magic

@@ -87,7 +87,7 @@ class Service:
             self._kernel.lanes.send(messages.Released(message.token))
 
     def _read(self, message: messages.ReadLive) -> None:
-        sync, label = self._kernel.sync, self._kernel.subshell_name or self._kernel.subshell_id or "main"
+        sync, label = self._kernel.sync, self._kernel.where()
         error: str | None = None
         fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
         try:

@@ -265,3 +265,21 @@ def test_a_value_that_can_be_pickled_again_is_kept_again(store: NamespaceStore) 
 def test_names_are_told_in_order(store: NamespaceStore) -> None:
     commit(store, A, stubs=["z", "y"], b="1", a="2")
     assert (store.lost_names(A), store.kept_names()) == (["y", "z"], ["a", "b"])
+
+
+def test_old_versions_are_let_go_when_nobody_has_them_any_more(store: NamespaceStore) -> None:
+    import gc
+    import weakref
+
+    commit(store, A, x="old")
+    telling = store.news(B)
+    assert telling is not None
+    old = weakref.ref(store._heads["x"])
+    commit(store, A, x="new")
+    telling = store.news(B)
+    assert telling is not None
+    gc.collect()
+    assert old() is not None  # it may be what B's next commit started from
+    store.heard(B, telling.number)
+    gc.collect()
+    assert old() is None
