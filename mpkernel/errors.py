@@ -60,6 +60,13 @@ class Killed(BaseException):
     """Raised in the running cell of a worker that was asked to terminate (SIGTERM)."""
 
 
+# --- the shared namespace ---------------------------------------------------------------------------------------
+
+
+class LivesElsewhere(MPKernelError, RuntimeError):
+    """A value was used that can't leave the process of another subshell; here is only a stub of it."""
+
+
 # --- the command line and the API in a notebook -------------------------------------------------------------------
 
 

@@ -1,79 +1,238 @@
-"""Values of the namespace as bytes: cloudpickle, with what a shared namespace needs.
-
-A function of the notebook travels without its globals: where it arrives, it uses the namespace of that process. An open
-file counts as unpicklable (cloudpickle would send a copy of what was read, silently).
-"""
+"""Values of the shared namespace as bytes, and back: one worker's way of doing it."""
 
 from __future__ import annotations
 
-import builtins
-import io
 import pickle
+import struct
 import sys
-import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
+import xxhash
 
-PROTOCOL = 5
-# A dict or list may change its size while another thread walks it; so many tries before that is an error.
-TRIES = 8
+from mpkernel.namespace import bodies
+from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version, same, walk
+from mpkernel.namespace.dumping import PROTOCOL, TRIES, Context, Dumper, Local
+from mpkernel.namespace.loading import Loading
+from mpkernel.namespace.memory import Regions, table
+from mpkernel.namespace.plain import dumps, dumps_while_changing, loads
+from mpkernel.namespace.reducers import handler_for
+from mpkernel.namespace.stubs import Held, Note
+
+__all__ = ["TRIES", "Pickled", "Pickling", "dumps", "dumps_while_changing", "loads"]
+
+# A value of more objects than this is a component of its own: who shares what isn't looked at.
+MAX_NODES = 50_000
+
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
+_VIEWS = b"V"
+_LENGTH = struct.Struct("<I")
 
 
-class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles values of `namespace`."""
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """Values as bytes."""
 
-    def __init__(self, file: Any, namespace: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(file, protocol=PROTOCOL, **kwargs)
+    data: bytes
+    buffers: tuple[Any, ...] = ()  # what is large, and travels by itself: bytes-like
+    definitions: dict[str, tuple[Version, bytes]] | None = None  # functions and classes that the values need
+    shared: frozenset[int] = frozenset()  # ids of the mutable objects that the values consist of
+    big: bool = False  # there are too many of them: `shared` has only the outermost
+    stubs: tuple[Note, ...] = ()  # what couldn't be pickled
+
+
+class Pickling:
+    """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
+    `where` tells how the subshell is called."""
+
+    def __init__(self, namespace: dict[Any, Any], worker: int, where: Callable[[], str]) -> None:
         self._namespace = namespace
+        self._definitions = Definitions(worker)
+        self._held = Held(worker, where)
+        self._context = Context(namespace, self._definitions, self._held, handler_for)
+        self._sweep = 0  # 0: definitions are looked at each time
+        self._sweeps = 0
 
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType) and obj.__globals__ is self._namespace:
-            return self._function_of_namespace(obj)
-        if isinstance(obj, (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)):
-            raise pickle.PicklingError(
-                f"an open file ({getattr(obj, 'name', '?')}) lives in the process that opened it"
-            )
-        return super().reducer_override(obj)
-
-    def _function_of_namespace(self, function: types.FunctionType) -> Any:
-        reduced = super().reducer_override(function)
-        if reduced is NotImplemented:
-            return reduced  # importable: by reference
-        _, (code, _globals, *_rest, closure), (state, slots), *_ = reduced
-        return (_function, (code, closure), (state, {**slots, "__globals__": {}}), None, None, _fill)
-
-
-def _function(code: types.CodeType, closure: Any) -> types.FunctionType:
-    """Rebuild a function on the namespace of this process."""
-    return types.FunctionType(code, vars(sys.modules["__main__"]), None, None, closure)
-
-
-def _fill(function: types.FunctionType, state: Any) -> None:
-    """The rest of a function, by cloudpickle; which also rebinds ``__builtins__``, but this namespace has its own."""
-    before = function.__globals__.get("__builtins__", builtins)
-    cloudpickle.cloudpickle._function_setstate(function, state)
-    function.__globals__["__builtins__"] = before
-
-
-def dumps(value: Any, namespace: dict[str, Any], buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
-    """`value` as bytes; large buffers go into `buffers`, if given. Raises whatever pickling raises."""
-    file = io.BytesIO()
-    callback = buffers.append if buffers is not None else None
-    NamespacePickler(file, namespace, buffer_callback=callback).dump(value)
-    return file.getvalue()
-
-
-def dumps_while_changing(value: Any, namespace: dict[str, Any]) -> bytes:
-    """As `dumps`, for a value that another thread changes at the same time."""
-    for _ in range(TRIES - 1):
+    @contextmanager
+    def sweep(self) -> Iterator[None]:
+        """While many values are looked at, and no user code runs: look at each definition only once."""
+        self._sweeps += 1
+        self._sweep = self._sweeps
         try:
-            return dumps(value, namespace)
-        except RuntimeError:  # "dictionary changed size during iteration"
-            continue
-    return dumps(value, namespace)
+            yield
+        finally:
+            self._sweep = 0
+
+    def dump(self, values: Any, *, outer: bool = True) -> Pickled:
+        """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
+
+        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`.
+        """
+        if type(values) in _ATOMS:
+            return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
+        with self._context.dumper() as dumper:
+            data = self._pickle(dumper, values)[0]
+            notes = tuple(dumper.notes.values())
+            used = list(dumper.used)
+            data, buffers = _with_views(dumper, data)
+            shared, big = _shared(dumper, values, data)
+        if not outer:
+            shared.discard(id(values))
+        needed = {}
+        if used:
+            for definition in self._fresh(used):
+                if definition.body is not None:
+                    needed[definition.id] = (definition.version, definition.body)
+        return Pickled(data, buffers, needed, frozenset(shared), big, notes)
+
+    def digest(self, values: Any) -> bytes | None:
+        """A fingerprint: the same as long as nothing was changed in place. None if there is no way to know."""
+        if type(values) in _ATOMS:
+            return xxhash.xxh3_128_digest(pickle.dumps(values, PROTOCOL))
+        with self._context.dumper() as dumper:
+            data, whole = self._pickle(dumper, values)
+            if not whole:
+                return None
+            if not dumper.used and not dumper.views:
+                return xxhash.xxh3_128_digest(data)
+            used = list(dumper.used)
+            data, buffers = _with_views(dumper, data)
+            result = xxhash.xxh3_128(data)
+            for buffer in buffers:
+                result.update(buffer)
+        for definition in self._fresh(used):
+            result.update(repr((definition.id, definition.version)).encode())
+        return result.digest()
+
+    def load(self, pickled: Pickled, *, fill_cells: bool = True) -> Any:
+        """What `dump` was given. Functions and classes are brought up to date in place, never back; closures that this
+        process has get the state that travelled, unless told not to (`fill_cells`)."""
+        loading = Loading(
+            self._namespace, self._definitions, self._held, pickled.definitions or {}, fill_cells=fill_cells
+        )
+        data, regions = _split(pickled.data, pickled.buffers)
+        value = loading.value(data, regions)
+        loading.all_definitions()
+        for definition in loading.loaded:
+            bodies.finish(definition.ref())
+        for definition in loading.loaded:
+            self._take_for_known(definition)
+        return value
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def _pickle(self, dumper: Dumper, values: Any) -> tuple[bytes, bool]:
+        """The pickle, and whether it is of all: what fails as a whole is in it as a stub."""
+        try:
+            return dumper.pickle(values), True
+        except Exception as error:
+            return dumper.pickle(self._without_failing(dumper, values, error)), False
+
+    def _without_failing(self, dumper: Dumper, values: Any, error: Exception) -> Any:
+        if type(values) is dict:
+            return {name: self._or_stub(dumper, value) for name, value in list(values.items())}
+        if type(values) in (list, tuple):
+            return type(values)([self._or_stub(dumper, value) for value in list(values)])
+        return Local(values, _why(error))
+
+    def _or_stub(self, dumper: Dumper, value: Any) -> Any:
+        try:
+            dumper.pickle(value)
+            return value
+        except Exception as error:
+            return Local(value, _why(error))
+
+    # --- definitions --------------------------------------------------------------------------------------------------
+
+    def _fresh(self, roots: list[str]) -> list[Definition]:
+        """Definitions with all that they need, each with a body that is up to date."""
+        fresh = []
+        for definition in walk(self._definitions, roots, self._refresh):
+            fresh.append(definition)
+        return fresh
+
+    def _refresh(self, definition: Definition) -> None:
+        if self._sweep and definition.checked == self._sweep:
+            return
+        definition.checked = self._sweep
+        obj = definition.ref()
+        if obj is None:
+            return
+        surface = self._definitions.surface(obj)
+        if definition.body is not None and same(surface, definition.surface):
+            return
+        body, digest, needs = self._body(obj)
+        if definition.body is None or digest != definition.baseline:
+            definition.body, definition.baseline, definition.needs = body, digest, needs
+            definition.version = self._definitions.next_version()
+        definition.surface = surface
+
+    def _take_for_known(self, definition: Definition) -> None:
+        """A definition came from elsewhere: it counts as changed only if it is changed from now on."""
+        obj = definition.ref()
+        if obj is not None and definition.version != NEVER:
+            definition.surface = self._definitions.surface(obj)
+            definition.baseline = self._body(obj)[1]
+
+    def _body(self, obj: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
+        kind, head, rest = bodies.describe(obj, self._namespace, self._definitions)
+        with self._context.dumper() as dumper:
+            head_data = self._pickle(dumper, head)[0]
+            assert not dumper.views, "arrays belong into the rest"
+            needs = dict.fromkeys(dumper.used)
+            dumper.clear()
+            rest_data = self._pickle(dumper, rest)[0]
+            needs.update(dict.fromkeys(dumper.used))
+            rest_data, _ = _with_views(dumper, rest_data, inline=True)
+        body = pickle.dumps((kind, tuple(needs), head_data, rest_data), PROTOCOL)
+        return body, xxhash.xxh3_128_digest(body), tuple(needs)
 
 
-def loads(data: bytes) -> Any:
-    """The inverse of `dumps`, in a worker."""
-    return pickle.loads(data)
+def unpack_body(body: bytes) -> tuple[str, tuple[str, ...], bytes, bytes | memoryview, Regions | None]:
+    """The parts of a definition's body."""
+    kind, needs, head, rest = pickle.loads(body)
+    rest, regions = _split(rest, ())
+    return kind, needs, head, rest, regions
+
+
+def _with_views(dumper: Dumper, data: bytes, *, inline: bool = False) -> tuple[bytes, tuple[Any, ...]]:
+    if not dumper.views:
+        return data, ()
+    regions, places = dumper.views.regions()
+    told, apart = table(places, regions, dumper.views.buffers, inline=inline)
+    return b"".join((_VIEWS, _LENGTH.pack(len(told)), told, data)), tuple(apart)
+
+
+def _split(data: bytes, buffers: tuple[Any, ...]) -> tuple[bytes | memoryview, Regions | None]:
+    if data[:1] != _VIEWS:
+        return data, None
+    start = 1 + _LENGTH.size
+    (length,) = _LENGTH.unpack_from(data, 1)
+    view = memoryview(data)
+    return view[start + length :], Regions(bytes(view[start : start + length]), buffers)
+
+
+def _shared(dumper: Dumper, values: Any, data: bytes) -> tuple[set[int], bool]:
+    """Ids of the mutable objects that were met, but not of those that were made for the pickle only."""
+    if len(data) > MAX_NODES * 2 and data.count(pickle.MEMOIZE) > MAX_NODES:
+        return {id(values)} | dumper.memory, True
+    dumper.views.clear()
+    memo = dumper.memo.copy()
+    nodes = sorted(item for item in memo.values() if dumper.context.is_mutable(type(item[1])))
+    memo.clear()
+    dumper.clear_memo()
+    nodes.reverse()
+    shared = set(dumper.memory)
+    while nodes:
+        _, obj = nodes.pop()
+        if sys.getrefcount(obj) > 2:  # else only this function has it, and now its parts are let go too
+            shared.add(id(obj))
+    return shared, False
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return f"{type(error).__name__}: {error}"[:200]

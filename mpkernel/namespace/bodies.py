@@ -1,0 +1,278 @@
+"""What a definition consists of, and how to make it, or bring an existing one up to date, from that.
+
+The *head* of a body is what the object needs to come into being; the *rest*, which may refer to the object itself, is
+filled in afterwards, in a new object and in an old one alike.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import functools
+import importlib
+import linecache
+import marshal
+import os
+import sys
+import types
+from contextlib import suppress
+from typing import Any
+
+from mpkernel.namespace.definitions import (
+    DISPATCHER,
+    DISPATCHER_OWN,
+    UNTOLD,
+    Definition,
+    Definitions,
+    LruCache,
+    abc_init,
+    registered,
+)
+
+_FUNCTION_PARTS = (
+    "__name__",
+    "__qualname__",
+    "__module__",
+    "__doc__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__annotations__",
+)
+_ENUM_OWN = frozenset(
+    (
+        *("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"),
+        *("_unhashable_values_", "_hashable_values_", "_unhashable_values_map_", "_new_member_", "__new__"),
+    )
+)
+_HEAD = ("__module__", "__qualname__", "__slots__", "__orig_bases__", "__doc__")
+
+Body = tuple[str, Any, Any]  # the kind, the head, the rest
+
+
+def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions) -> Body:
+    """The body of a definition."""
+    if isinstance(obj, type):
+        return _describe_enum(obj) if isinstance(obj, enum.EnumMeta) else _describe_class(obj)
+    if isinstance(obj, LruCache):
+        parameters = obj.cache_parameters()
+        own = {name: value for name, value in vars(obj).items() if name not in ("__wrapped__", "cache_parameters")}
+        return "cache", (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), own
+    if type(obj) is object:
+        return "object", None, None
+    if obj.__code__ is DISPATCHER:
+        own = {name: value for name, value in vars(obj).items() if name not in DISPATCHER_OWN}
+        return "dispatcher", obj.registry[object], (_parts(obj), own, dict(obj.registry))
+    head = (
+        _code(definitions.of(obj), obj.__code__),
+        obj.__code__.co_freevars != (),
+        _globals(obj, namespace, definitions),
+    )
+    return "function", head, (_parts(obj), dict(vars(obj)), _source(obj.__code__.co_filename))
+
+
+def _parts(function: Any) -> dict[str, Any]:
+    return {name: getattr(function, name) for name in _FUNCTION_PARTS}
+
+
+def _code(definition: Definition, code: types.CodeType) -> Any:
+    """The bytes of `code`, made once: they depend on who else has its constants."""
+    if definition.code is None or definition.code[0] is not code:
+        try:
+            definition.code = (code, marshal.dumps(code))
+        except ValueError:  # something put other objects among its constants
+            definition.code = (code, code)
+    return definition.code[1]
+
+
+def _globals(function: types.FunctionType, namespace: dict[Any, Any], definitions: Definitions) -> Any:
+    """The receiver's namespace (None), a module's, or a private dict of which the function uses these names."""
+    names = function.__globals__
+    if names is namespace or names is vars(sys.modules["__main__"]):
+        return None
+    module = names.get("__name__")
+    if isinstance(module, str) and module != "__main__" and getattr(sys.modules.get(module), "__dict__", None) is names:
+        return module
+    used = {name: names[name] for name in (*sorted(_names(function.__code__)), "__name__") if name in names}
+    if names.get("__builtins__", True) == {}:  # as namedtuple wants it
+        used["__builtins__"] = {}
+    return definitions.globals_id(names), used
+
+
+def _names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names |= _names(const)
+    return names
+
+
+def _source(filename: str) -> Any:
+    """The text of the cell, for tracebacks and `inspect`; None for a real file."""
+    entry = linecache.cache.get(filename)
+    if entry is None or len(entry) != 4 or (entry[1] is not None and os.path.exists(filename)):
+        return None
+    return filename, entry[2]
+
+
+def _describe_class(cls: Any) -> Body:
+    named = vars(cls)
+    own = {name: named[name] for name in _HEAD if name in named}
+    own["__qualname__"] = cls.__qualname__
+    slots = own.get("__slots__", ())
+    left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
+    if "__slots__" in own and not isinstance(slots, (str, tuple)):
+        own["__slots__"] = tuple(slots)
+    rest = {name: value for name, value in named.items() if name not in left_out and name not in _HEAD}
+    if "__abstractmethods__" in named:
+        rest["__abstractmethods__"] = named["__abstractmethods__"]
+    registry = registered(cls) if isinstance(cls, abc.ABCMeta) else []
+    return "class", (type(cls), cls.__name__, cls.__bases__, own), (rest, registry)
+
+
+def _mangled(cls: type, name: str) -> str:
+    if name.startswith("__") and not name.endswith("__"):
+        return f"_{cls.__name__.lstrip('_')}{name}"
+    return name
+
+
+def _describe_enum(cls: Any) -> Body:
+    members = {name: member._value_ for name, member in cls._member_map_.items()}
+    states = {name: _member_state(member) for name, member in cls._member_map_.items()}
+    left_out = UNTOLD | _ENUM_OWN | set(members) | set(_HEAD)
+    rest = {name: value for name, value in vars(cls).items() if name not in left_out}
+    own = {name: vars(cls)[name] for name in ("__module__", "__doc__") if name in vars(cls)}
+    own["__qualname__"] = cls.__qualname__
+    return "enum", (type(cls), cls.__name__, cls.__bases__, own, members), (rest, states)
+
+
+def _member_state(member: Any) -> dict[str, Any]:
+    made = ("_value_", "_name_", "__objclass__", "_sort_order_")
+    return {name: value for name, value in vars(member).items() if name not in made}
+
+
+# --- the other way ---------------------------------------------------------------------------------------------------
+
+
+def make(kind: str, head: Any, cells: Any, namespace: dict[Any, Any], definitions: Definitions) -> Any:
+    """A new object that has but its head."""
+    if kind == "class":
+        return _make_class(*head)
+    if kind == "enum":
+        return _make_enum(*head)
+    if kind == "cache":
+        function, maxsize, typed = head
+        return functools.lru_cache(maxsize, typed)(function)
+    if kind == "object":
+        return object()
+    if kind == "dispatcher":
+        return functools.singledispatch(head)
+    code, has_cells, names = head
+    code = marshal.loads(code) if isinstance(code, bytes) else code
+    closure = tuple(cells or (types.CellType() for _ in code.co_freevars)) if has_cells else None
+    return types.FunctionType(code, _globals_here(names, namespace, definitions), None, None, closure)
+
+
+def _globals_here(names: Any, namespace: dict[Any, Any], definitions: Definitions) -> dict[str, Any]:
+    if names is None:
+        return namespace
+    if isinstance(names, str):
+        return vars(importlib.import_module(names))
+    here = definitions.private_globals(names[0])
+    for name, value in names[1].items():
+        here.setdefault(name, value)
+    return here
+
+
+class _Quiet:
+    """As first base it keeps ``__init_subclass__`` of the others from being called: that was done where the class was
+    defined."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:
+    """A class without the side effects of a class statement: no ``__init_subclass__``, no code of a metaclass."""
+    quiet = any(isinstance(vars(base).get("__init_subclass__"), classmethod) for kind in bases for base in kind.__mro__)
+    cls: type = type.__new__(meta, name, (_Quiet, *bases) if quiet else bases, dict(own))
+    if quiet:
+        cls.__bases__ = bases
+    if isinstance(cls, abc.ABCMeta):
+        abc_init(cls)
+    return cls
+
+
+def _make_enum(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any], members: dict[str, Any]) -> type:
+    fields = meta.__prepare__(name, bases)
+    for key, value in (*own.items(), *members.items()):
+        fields[key] = value
+    return meta.__new__(meta, name, bases, fields)  # type: ignore[no-any-return]
+
+
+def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
+    """Give an object, if `old` one that has been in use, all that its body says."""
+    if kind == "class":
+        _fill_class(obj, rest[0], keep=set(head[3]) if old else set(), own=head[3])
+        for registered_class in rest[1]:
+            obj.register(registered_class)
+    elif kind == "enum":
+        _fill_class(obj, rest[0], keep=set(vars(obj)) & (_ENUM_OWN | set(head[4]) | set(head[3])), own={})
+        for name, state in rest[1].items():
+            vars(obj._member_map_[name]).update(state)
+    elif kind == "cache":
+        _replace(vars(obj), {"__wrapped__": head[0], **_kept(obj, ("cache_parameters",)), **rest})
+    elif kind == "dispatcher":
+        _set_parts(obj, rest[0])
+        _replace(vars(obj), {**_kept(obj, DISPATCHER_OWN), **rest[1]})
+        for registered_class, function in rest[2].items():
+            obj.register(registered_class, function)
+    elif kind == "function":
+        if old:
+            obj.__code__ = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
+        _set_parts(obj, rest[0])
+        _replace(vars(obj), rest[1])
+        if rest[2] is not None and rest[2][0] not in linecache.cache:
+            filename, lines = rest[2]
+            # As IPython does it: no time of change, so `checkcache` keeps it.
+            linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+
+
+def finish(obj: Any) -> None:
+    """What can be done only when all definitions are there: pydantic compiles its validators."""
+    if isinstance(obj, type) and "__pydantic_fields__" in vars(obj):
+        with suppress(Exception):  # pydantic tries again, and tells, when the class is used
+            obj.model_rebuild(force=True, raise_errors=False)  # type: ignore[attr-defined]
+
+
+def _kept(obj: Any, names: Any) -> dict[str, Any]:
+    return {name: vars(obj)[name] for name in names if name in vars(obj)}
+
+
+def _set_parts(function: Any, parts: dict[str, Any]) -> None:
+    for name, value in parts.items():
+        setattr(function, name, value)
+
+
+def _replace(names: dict[str, Any], new: dict[str, Any]) -> None:
+    for name in [name for name in names if name not in new]:
+        del names[name]
+    names.update(new)
+
+
+def _fill_class(cls: Any, rest: dict[str, Any], *, keep: set[str], own: dict[str, Any]) -> None:
+    made = (types.MemberDescriptorType, types.GetSetDescriptorType)
+    for name, value in list(vars(cls).items()):
+        if name not in rest and name not in own and name not in keep and name not in UNTOLD and type(value) not in made:
+            with suppress(Exception):
+                type.__delattr__(cls, name)
+    # On Python 3.13, setting anything deletes the line number.
+    for name, value in sorted(rest.items(), key=lambda item: item[0] == "__firstlineno__"):
+        if vars(cls).get(name, cls) is not value:
+            type.__setattr__(cls, name, value)
+    if "__pydantic_fields__" in rest:
+        type.__setattr__(cls, "__pydantic_setattr_handlers__", {})
+        type.__setattr__(cls, "__pydantic_parent_namespace__", None)
+    if own.get("__doc__") is not None and cls.__doc__ != own["__doc__"]:
+        type.__setattr__(cls, "__doc__", own["__doc__"])

@@ -1,0 +1,317 @@
+"""From values to bytes: one pickler, which is asked about everything but plain containers and atoms."""
+
+from __future__ import annotations
+
+import copyreg
+import datetime
+import decimal
+import enum
+import fractions
+import io
+import pathlib
+import pickle
+import re
+import sys
+import types
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+
+from mpkernel.namespace import words
+from mpkernel.namespace.definitions import Definition, Definitions
+from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
+from mpkernel.namespace.stubs import Held, Note, Stub
+
+PROTOCOL = 5
+# A dict or list may change its size while another thread walks it; so many tries before that is an error.
+TRIES = 8
+# After a larger pickle (bytes) the pickler isn't used again.
+MAX_REUSED = 20_000
+# So many values of one dump can turn out to be unpicklable before it is given up as a whole.
+MAX_FAILED = 100
+
+Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
+Handler = Callable[["Dumper", Any], Reduced]
+
+
+class Restless(RuntimeError):
+    """A container changed its size while it was walked."""
+
+
+class Dumper(pickle.Pickler):
+    """Pickles values of one namespace; may be used again and again."""
+
+    def __init__(self, context: Context) -> None:
+        self._file = io.BytesIO()
+        super().__init__(self._file, protocol=PROTOCOL, buffer_callback=self._buffer)
+        self.context = context
+        self.views = Views()
+        self.used: dict[str, Definition] = {}
+        self.notes: dict[tuple[int, int], Note] = {}
+        self.memory: set[int] = set()  # ids and addresses that arrays share, beside their own
+        self.cells: dict[int, str] = {}  # of functions: contents travel with the function
+        self.filled: set[int] = set()
+        self.failed: dict[int, tuple[Any, str]] = {}
+        self.last: Any = None
+        self._used = False
+        self.size = 0  # of the last pickle
+        self._handlers: dict[type, Handler] = {}  # of this dump
+        self._common = context.handlers
+        self._deferred: list[Any] | None = None
+
+    def pickle(self, value: Any) -> bytes:
+        """The bytes of `value`; what was met on the way is in the attributes until `clear`.
+
+        Raises RecursionError, PicklingError, or whatever comes from outside (BaseException).
+        """
+        restless = 0
+        while True:
+            if self._used:
+                self._restart()
+            self._used = True
+            try:
+                self.dump(value)
+                data = self._file.getvalue()
+                self.size = max(self.size, len(data))
+                return data
+            except RecursionError:
+                if self._deferred is not None:
+                    raise
+                return self._pickle_deep(value)
+            except Exception as error:
+                if _changed_size(error) and (restless := restless + 1) < TRIES:
+                    continue
+                if self.last is None or id(self.last) in self.failed or len(self.failed) >= MAX_FAILED:
+                    raise
+                self.failed[id(self.last)] = (self.last, _reason(error))
+
+    def _pickle_deep(self, value: Any) -> bytes:
+        """As `pickle`, where objects are nested so deep that their states must be put down one after the other."""
+        self._deferred = []
+        try:
+            return self.pickle(_Deep(value))
+        finally:
+            self._deferred = None
+
+    def _restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.clear_memo()
+        self.views.clear()
+        self.used.clear()
+        self.notes.clear()
+        self.memory.clear()
+        self.cells.clear()
+        self.filled.clear()
+        self._handlers.clear()
+        self.last = None
+        if self._deferred:
+            self._deferred.clear()
+
+    def clear(self) -> None:
+        """Let go of everything that the last value consists of."""
+        if self._used:
+            self._restart()
+            self.failed.clear()
+            self._used = False
+
+    def _buffer(self, buffer: Any) -> bool:
+        """Whether a buffer that pickle meets is to be put into the pickle itself."""
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND or (address := address_of(view)) is None:
+            return True
+        self.views.buffers.append((self.views.add(address, address + view.nbytes, buffer), view.nbytes))
+        return False
+
+    def reducer_override(self, obj: Any) -> Reduced:
+        """Asked for everything that isn't a plain container or atom."""
+        if self.failed and (failed := self.failed.get(id(obj))) is not None:
+            return self.stub(obj, failed[1])
+        kind = type(obj)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            handler = self._handlers[kind] = self._common.get(kind) or self.context.handler(kind)
+        return handler(self, obj)
+
+    # --- what handlers use --------------------------------------------------------------------------------------------
+
+    def stub(self, obj: Any, reason: str) -> Reduced:
+        """Others get a stub of `obj`."""
+        note = self.context.held.note(obj, reason)
+        self.notes[note.owner, note.token] = note
+        return words.stub, note.words
+
+    def use(self, obj: Any) -> Definition:
+        """Note that the pickle refers to a function or class."""
+        definition = self.context.definitions.of(obj)
+        self.used[definition.id] = definition
+        return definition
+
+    def by_itself(self, obj: Any) -> Reduced:
+        """As the object, its class or `copyreg` says; if that raises, a stub of it."""
+        self.last = obj
+        kind = type(obj)
+        reducer = self.context.reducers.get(kind)
+        try:
+            reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
+            wrong = None if type(reduced) is tuple and reduced[0] is _NEWOBJ else _wrong(obj, reduced)
+        except RecursionError:
+            if self._deferred is None:
+                raise
+            return self.stub(obj, "its __reduce__ recurses without end")
+        except (SystemExit, GeneratorExit) as error:
+            return self.stub(obj, _reason(error))
+        except Exception as error:
+            if _changed_size(error):
+                raise
+            return self.stub(obj, _reason(error))
+        if wrong is not None:
+            return self.stub(obj, wrong)
+        return reduced if self._deferred is None else self._defer(obj, reduced)
+
+    def _defer(self, obj: Any, reduced: Reduced) -> Reduced:
+        if self._deferred is None or type(reduced) is not tuple or len(reduced) < 3 or reduced[2] is None:
+            return reduced
+        if any(part is not None for part in reduced[3:]):
+            return reduced
+        self._deferred.append((obj, reduced[2]))
+        return reduced[:2]
+
+    def deferred(self) -> Iterator[Any]:
+        """The states that were put off, as long as there are any; each may put off others.
+
+        The pickler asks for two items before it saves the first of a batch, so every other one is a blank.
+        """
+        while self._deferred:
+            yield _State(*self._deferred.pop())
+            yield None
+
+
+class _Deep:
+    """Asks the loader for a value whose parts get their states later."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _State:
+    def __init__(self, obj: Any, state: Any) -> None:
+        self.obj, self.state = obj, state
+
+
+class Local:
+    """Marks a value of which it is known that it can't be pickled as a whole."""
+
+    def __init__(self, value: Any, reason: str) -> None:
+        self.value, self.reason = value, reason
+
+
+def reduce_local(dumper: Dumper, local: Local) -> Reduced:
+    """A stub of the value."""
+    return dumper.stub(local.value, local.reason)
+
+
+def reduce_deep(dumper: Dumper, deep: _Deep) -> Reduced:
+    """The value first, then the states, which the loader applies and forgets."""
+    return words.deferred, (deep.value,), None, dumper.deferred()
+
+
+def reduce_state(_: Dumper, state: _State) -> Reduced:
+    """One state."""
+    return words.state, (state.obj, state.state)
+
+
+class Context:
+    """What all dumps of a process have in common."""
+
+    def __init__(self, namespace: dict[Any, Any], definitions: Definitions, held: Held, kinds: Any) -> None:
+        self.namespace = namespace
+        self.definitions = definitions
+        self.held = held
+        self.reducers = _Reducers()
+        self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
+        self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
+        self._mutable: dict[type, bool] = {}
+        self._free: list[Dumper] = []
+
+    def handler(self, kind: type) -> Handler:
+        """What turns objects of a type not met before into bytes."""
+        handler, keep = self._handler_for(kind)
+        if keep:  # the notebook's own classes may go away
+            self.handlers[kind] = handler
+        return handler
+
+    def is_mutable(self, kind: type) -> bool:
+        """Whether instances of `kind` may change: names that share one belong together."""
+        known = self._mutable.get(kind)
+        if known is None:
+            numpy = sys.modules.get("numpy")
+            constant = (*_UNCHANGING, numpy.dtype, numpy.generic) if numpy is not None else _UNCHANGING
+            known = not issubclass(kind, constant) and not (hasattr(kind, "__get__") and "__call__" in dir(kind))
+            known = known or kind.__module__ == "__main__"
+            if kind.__module__ != "__main__":  # the notebook's own classes may go away
+                self._mutable[kind] = known
+        return known
+
+    @contextmanager
+    def dumper(self) -> Iterator[Dumper]:
+        """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
+        dumper = self._free.pop() if self._free else Dumper(self)
+        try:
+            yield dumper
+        finally:
+            # The memo never shrinks, and it takes long to clear a large one.
+            if dumper.size <= MAX_REUSED and not self._free:
+                dumper.clear()
+                self._free.append(dumper)
+
+
+# They share nothing that could be changed; what a tuple holds is in the memo by itself.
+_UNCHANGING: tuple[type, ...] = (
+    *(int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, tuple, frozenset, type, Stub),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
+    *(enum.Enum, re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
+    *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
+)
+
+
+class _Reducers:
+    """`copyreg`'s table, and cloudpickle's for what Python leaves out."""
+
+    def __init__(self) -> None:
+        self._extra = dict(getattr(cloudpickle.Pickler, "_dispatch_table", {}))
+
+    def get(self, kind: type) -> Callable[[Any], Any] | None:
+        return self._extra.get(kind) or copyreg.dispatch_table.get(kind)
+
+
+_NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
+
+
+def _changed_size(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "during iteration" in str(error)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+
+
+def _wrong(obj: Any, reduced: Any) -> str | None:
+    """Why the answer of a ``__reduce__`` is of no use."""
+    if isinstance(reduced, str):
+        module = sys.modules.get(getattr(obj, "__module__", None) or "")
+        if module is None:
+            return None  # pickle searches all modules
+        found: Any = module
+        for part in reduced.split("."):
+            found = getattr(found, part, None)
+        return None if found is obj else f"it isn't found as {reduced}"
+    if type(reduced) is not tuple or not 2 <= len(reduced) <= 6:
+        return "its __reduce__ returned nonsense"
+    if not callable(reduced[0]) or type(reduced[1]) is not tuple:
+        return "its __reduce__ returned nonsense"
+    return None

@@ -1,0 +1,228 @@
+"""From bytes to values, in the process that loads."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mpkernel.namespace import bodies
+from mpkernel.namespace.definitions import Definition, Definitions, Version
+from mpkernel.namespace.memory import Regions
+from mpkernel.namespace.stubs import Held, Note
+
+WORDS = "mpkernel.namespace.words"
+
+
+class MissingDefinition(pickle.UnpicklingError):
+    """A payload refers to a function or class that neither came with it nor is here."""
+
+
+class Loading:
+    """One payload being loaded, with the definitions that came along."""
+
+    def __init__(
+        self,
+        namespace: dict[Any, Any],
+        definitions: Definitions,
+        held: Held,
+        bodies: Mapping[str, tuple[Version, bytes]],
+        *,
+        fill_cells: bool,
+    ) -> None:
+        self.namespace = namespace
+        self.definitions = definitions
+        self.held = held
+        self.fill_cells = fill_cells
+        self.loaded: list[Definition] = []
+        self._waiting = dict(bodies)
+        self._heads = 0  # that are being loaded, one within the other
+        self._unfilled: list[Callable[[], None]] = []
+
+    def value(self, data: bytes | memoryview, regions: Regions | None = None) -> Any:
+        """What a pickle is of."""
+        buffers = regions.out_of_band() if regions is not None else None
+        return _Loader(io.BytesIO(data), self, regions, buffers).load()
+
+    def all_definitions(self) -> None:
+        """Load definitions that the value didn't ask for, as this process has them already."""
+        for def_id in list(self._waiting):
+            known = self.definitions.get(def_id)
+            if known is not None:
+                self.definition(def_id)
+
+    def definition(self, def_id: str, cells: Any = None) -> Any:
+        """The function or class of that id, in the newest version that is known here."""
+        known = self.definitions.get(def_id)
+        obj = known.ref() if known is not None else None
+        came = self._waiting.pop(def_id, None)
+        if came is None or (known is not None and obj is not None and came[0] <= known.version):
+            if obj is None:
+                raise MissingDefinition(f"the definition {def_id} did not come with the value")
+            return obj
+        return self._load(def_id, *came, obj, cells)
+
+    def _load(self, def_id: str, version: Version, body: bytes, obj: Any, cells: Any) -> Any:
+        from mpkernel.namespace.pickling import unpack_body
+
+        kind, needs, head_data, rest_data, regions = unpack_body(body)
+        self._heads += 1
+        try:
+            head = _Loader(io.BytesIO(head_data), self, regions, None).load()
+        finally:
+            self._heads -= 1
+        old = obj is not None
+        if obj is None:
+            # Loading the head may have loaded this very definition.
+            again = self.definitions.get(def_id)
+            obj = again.ref() if again is not None else None
+        if obj is None:
+            obj = bodies.make(kind, head, cells, self.namespace, self.definitions)
+        known = self.definitions.get(def_id) or self.definitions.add(obj, def_id)
+        known.version = version
+        known.body, known.needs = body, needs
+        self.definitions.saw(version)
+        self.loaded.append(known)
+
+        def fill() -> None:
+            rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
+            bodies.fill(obj, kind, head, rest, old=old)
+
+        # Within a head, the rest has to wait: it may refer to what that head is of.
+        self._unfilled.append(fill)
+        while self._unfilled and not self._heads:
+            self._unfilled.pop()()
+        return obj
+
+    def function(self, def_id: str, cells: tuple[types.CellType, ...], ids: list[str | None]) -> Any:
+        """A function with a closure; one that is here already keeps its cells."""
+        function = self.definition(def_id, cells)
+        known = self.definitions.get(def_id)
+        if known is not None and not known.cells and function.__closure__ is not None:
+            self.definitions.adopt_cells(known, function, tuple(cell_id or "" for cell_id in ids))
+        return function
+
+
+class _Loader(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, loading: Loading, regions: Regions | None, buffers: Any) -> None:
+        super().__init__(file, buffers=buffers)
+        self._loading = loading
+        self._regions = regions
+        self._cell_ids: dict[int, tuple[types.CellType, str | None]] = {}
+        self._old_cells: set[int] = set()
+
+    def load(self) -> Any:
+        value = super().load()
+        return value.value if type(value) is _Deep else value
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Words mean a method here; everything else is what it says."""
+        if module == WORDS:
+            return getattr(self, f"_word_{name}")
+        return super().find_class(module, name)
+
+    def _word_definition(self, def_id: str) -> Any:
+        return self._loading.definition(def_id)
+
+    def _word_cell(self, cell_id: str | None) -> types.CellType:
+        known = self._loading.definitions.cell(cell_id) if cell_id is not None else None
+        if known is not None:
+            self._old_cells.add(id(known))
+        cell = types.CellType() if known is None else known
+        self._cell_ids[id(cell)] = (cell, cell_id)
+        return cell
+
+    def _word_function(self, def_id: str, cells: tuple[types.CellType, ...]) -> Any:
+        ids = [self._cell_ids[id(cell)][1] if id(cell) in self._cell_ids else None for cell in cells]
+        return self._loading.function(def_id, cells, ids)
+
+    def _word_fill(self, made: Any, contents: list[tuple[types.CellType, Any]]) -> None:
+        for cell, content in contents:
+            if self._loading.fill_cells or id(cell) not in self._old_cells:
+                cell.cell_contents = content
+
+    def _word_stub(self, *words: Any) -> Any:
+        return self._loading.held.value(Note(*words))
+
+    def _word_array(
+        self, view: int, shape: Any, strides: Any, dtype: Any, offset: int, writeable: bool, kind: Any
+    ) -> Any:
+        import numpy
+
+        assert self._regions is not None
+        region, start = self._regions.place(view)
+        array = numpy.ndarray(shape, dtype, region, start + offset, strides)
+        if self._regions.alone(view):
+            array = array.copy("K")  # owns its memory, as it did
+        array = array.view(kind) if kind is not numpy.ndarray else array
+        if not writeable:
+            array.flags.writeable = False
+        return array
+
+    def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:
+        torch = importlib.import_module("torch")
+
+        assert self._regions is not None
+        shape, strides, requires_grad, *state = rest
+        storage = self._regions.storage(view, size, torch)
+        tensor = torch.empty(0, dtype=dtype).set_(storage, offset, shape, strides)
+        if kind is not torch.Tensor:
+            tensor = kind(tensor, requires_grad)
+        elif requires_grad:
+            tensor.requires_grad_(True)
+        if state:
+            tensor.grad = state[0][0]
+            vars(tensor).update(state[0][1])
+        return tensor
+
+    def _word_member(self, kind: Any, name: str) -> Any:
+        return kind._member_map_[name]
+
+    def _word_exception(self, kind: Any, args: Any) -> Any:
+        error = kind.__new__(kind, *args)
+        for base in kind.__mro__:
+            init = vars(base).get("__init__")
+            if init is not None and not isinstance(init, types.FunctionType):
+                init(error, *args)
+                break
+        return error
+
+    def _word_main(self) -> Any:
+        return sys.modules["__main__"]
+
+    def _word_shell(self) -> Any:
+        from IPython.core.getipython import get_ipython
+
+        return get_ipython()
+
+    def _word_deferred(self, value: Any) -> Any:
+        return _Deep(value)
+
+    def _word_state(self, obj: Any, state: Any) -> None:
+        setter = getattr(obj, "__setstate__", None)
+        if setter is not None:
+            setter(state)
+            return
+        named, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
+        if named:
+            vars(obj).update(named)
+        for name, value in (slots or {}).items():
+            setattr(obj, name, value)
+
+
+class _Deep(list[Any]):
+    """Takes the states of what is nested deep, which are of no use once they are applied."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def append(self, _: Any) -> None:
+        """Forget it."""
+
+    def extend(self, _: Any) -> None:
+        """Forget them."""

@@ -1,0 +1,319 @@
+"""How objects are taken apart: a handler for each kind of type, found once per type.
+
+A handler gets the pickler and the object, and answers as ``__reduce__`` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import io
+import sys
+import types
+import weakref
+from typing import Any
+
+import cloudpickle
+
+from mpkernel.namespace import words
+from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
+from mpkernel.namespace.dumping import Dumper, Handler, Reduced
+from mpkernel.namespace.kinds import has_open_comm, why_local
+from mpkernel.namespace.memory import extent
+from mpkernel.namespace.stubs import Stub, note_of
+
+_PLAIN_DTYPES = "biufcmMSUV"
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+
+
+def handler_for(kind: type) -> tuple[Handler, bool]:
+    """The handler for instances of `kind`, and whether that is worth remembering."""
+    if kind in _EXACT:
+        return _EXACT[kind], True
+    if issubclass(kind, type):
+        return reduce_class, True
+    keep = importable(kind)
+    if issubclass(kind, io.TextIOBase) and not keep:
+        return reduce_stream, False
+    if (reason := why_local(kind)) is not None:
+        return _local(reason), keep
+    for module, name, handler in _IF_LOADED:
+        loaded = getattr(sys.modules.get(module), name, None)
+        if loaded is not None and kind is loaded:
+            return handler, keep
+    for module, name, handler in _BASE_IF_LOADED:
+        loaded = getattr(sys.modules.get(module), name, None)
+        if isinstance(loaded, type) and issubclass(kind, loaded):
+            return handler, keep
+    for base, handler in _BASES:
+        if issubclass(kind, base):
+            return handler, keep
+    return (Dumper.by_itself if not keep else reduce_library), keep
+
+
+def _local(reason: str) -> Handler:
+    def handler(dumper: Dumper, obj: Any) -> Reduced:
+        for name in _STREAMS:
+            if obj is getattr(sys, name, None):
+                return getattr, (sys, name)
+        return dumper.stub(obj, reason)
+
+    return handler
+
+
+def reduce_stream(dumper: Dumper, obj: Any) -> Reduced:
+    """Standard output is each process's own."""
+    for name in _STREAMS:
+        if obj is getattr(sys, name, None):
+            return getattr, (sys, name)
+    return dumper.by_itself(obj)
+
+
+def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
+    """An instance of an installed class. If it holds a lock or the like, all of it stays: half of it is of no use."""
+    reduced = dumper.by_itself(obj)
+    if type(reduced) is tuple and reduced[0] is not words.stub:
+        parts = list(reduced[1])
+        if len(reduced) > 2:
+            states = reduced[2] if type(reduced[2]) is tuple else (reduced[2],)
+            parts += [part for state in states if type(state) is dict for part in state.values()]
+        for part in parts:
+            if type(part) is Stub or _stays(part):
+                return dumper.stub(obj, f"it holds a {type(part).__name__}")
+    return reduced
+
+
+def _stays(part: Any) -> bool:
+    kind = type(part)
+    return kind.__module__ != "__main__" and why_local(kind) is not None
+
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+def reduce_class(dumper: Dumper, cls: Any) -> Reduced:
+    """A class: by import, or as a definition."""
+    if importable(cls):
+        return NotImplemented
+    builtin = getattr(cloudpickle.cloudpickle, "_BUILTIN_TYPE_NAMES", {}).get(cls) if type(cls) is type else None
+    if builtin is not None:
+        return getattr, (types, builtin)
+    if cls.__module__ == "builtins" or cls in (type(None), type(Ellipsis), type(NotImplemented)):
+        return NotImplemented
+    return words.definition, (dumper.use(cls).id,)
+
+
+def reduce_function(dumper: Dumper, function: types.FunctionType) -> Reduced:
+    """A function: by import, or as a definition; what its closure holds goes with the value."""
+    if importable(function):
+        return NotImplemented
+    definition = dumper.use(function)
+    cells = function.__closure__
+    if cells is None or function.__code__ is DISPATCHER:
+        return words.definition, (definition.id,)
+    contents: list[tuple[types.CellType, Any]] = []
+    for cell, cell_id in zip(cells, dumper.context.definitions.cells_of(definition, function), strict=True):
+        dumper.cells[id(cell)] = cell_id
+        if id(cell) not in dumper.filled:
+            dumper.filled.add(id(cell))
+            try:
+                contents.append((cell, cell.cell_contents))
+            except ValueError:  # it is empty
+                continue
+    made = (words.function, (definition.id, cells))
+    return (*made, contents, None, None, words.fill) if contents else made
+
+
+def reduce_cell(dumper: Dumper, cell: types.CellType) -> Reduced:
+    """A cell: of a function, which takes care of its content, or by itself."""
+    if (cell_id := dumper.cells.get(id(cell))) is not None:
+        return words.cell, (cell_id,)
+    try:
+        return words.cell, (None,), [(cell, cell.cell_contents)], None, None, words.fill
+    except ValueError:  # it is empty
+        return words.cell, (None,)
+
+
+def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
+    """A cached function, or a bare object, whose only meaning is its identity."""
+    if importable(obj):
+        return dumper.by_itself(obj)
+    return words.definition, (dumper.use(obj).id,)
+
+
+def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
+    """``__main__`` is another one in each process."""
+    if module is sys.modules.get("__main__"):
+        return words.main, ()
+    return dumper.by_itself(module)
+
+
+def reduce_stub(dumper: Dumper, stub: Stub) -> Reduced:
+    """Passed on as it is."""
+    note = note_of(stub)
+    dumper.notes[note.owner, note.token] = note
+    return words.stub, note.words
+
+
+# --- small things that would lose something otherwise ----------------------------------------------------------------
+
+
+def reduce_member(dumper: Dumper, member: enum.Enum) -> Reduced:
+    """A member of an enum, which there is only one of; composite flags as they like."""
+    name = member.__dict__.get("_name_")
+    if isinstance(name, str) and type(member)._member_map_.get(name) is member:
+        return words.member, (type(member), name)
+    return dumper.by_itself(member)
+
+
+def reduce_exception(dumper: Dumper, error: BaseException) -> Reduced:
+    """An exception with its cause and notes, even if its ``__init__`` wants other arguments than it passed on."""
+    kind = type(error)
+    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
+        return dumper.by_itself(error)
+    state = dict(error.__dict__)
+    for name in ("__cause__", "__context__"):
+        if (other := getattr(error, name)) is not None:
+            state[name] = other
+    if error.__suppress_context__:
+        state["__suppress_context__"] = True
+    made = (words.exception, (kind, error.args))
+    return (*made, state) if state else made
+
+
+def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
+    """Without the lock that Python 3.11 gives it."""
+    state = {name: value for name, value in vars(prop).items() if name not in ("lock", "func")}
+    return functools.cached_property, (prop.func,), state
+
+
+def reduce_dispatching_method(_: Dumper, method: Any) -> Reduced:
+    """Without the cache that Python 3.13 gives it."""
+    return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
+
+
+def reduce_sentinel(dumper: Dumper, obj: Any) -> Reduced:
+    """The constants of `dataclasses` are compared by identity."""
+    for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY"):
+        if obj is getattr(dataclasses, name, None):
+            return getattr, (dataclasses, name)
+    return dumper.by_itself(obj)
+
+
+def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
+    """A figure; where it arrives pyplot doesn't hear of it."""
+    reduced = dumper.by_itself(figure)
+    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
+        reduced[2].pop("_restore_to_pylab", None)
+    return reduced
+
+
+def reduce_widget(dumper: Dumper, obj: Any) -> Reduced:
+    """Widgets talk to the front end from the process that made them."""
+    if has_open_comm(obj):
+        return dumper.stub(obj, "it is on show, and talks to the page from there")
+    return reduce_library(dumper, obj)
+
+
+def reduce_shell(_: Dumper, __: Any) -> Reduced:
+    """IPython's shell is another one in each process."""
+    return words.shell, ()
+
+
+def reduce_weak_set(dumper: Dumper, obj: Any) -> Reduced:
+    """A set of weak references would be empty on arrival."""
+    return dumper.stub(obj, "a weak reference can't leave its process")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def reduce_array(dumper: Dumper, array: Any) -> Reduced:
+    """A numpy array, as a view of memory."""
+    dtype = array.dtype
+    if dtype.kind not in _PLAIN_DTYPES or dtype.hasobject or array.size == 0:
+        return dumper.by_itself(array)
+    interface = array.__array_interface__
+    address = interface["data"][0]
+    low, high = extent(address, array.shape, array.strides, array.itemsize)
+    if low == high:
+        return dumper.by_itself(array)
+    owner = array.base
+    while owner is not None:
+        dumper.memory.add(id(owner))
+        owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
+    view = dumper.views.add(low, high, array)
+    return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
+
+
+def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
+    """A torch tensor in main memory, as a view of its storage."""
+    torch = sys.modules["torch"]
+    if tensor.device.type != "cpu":
+        return dumper.stub(tensor, f"it is in the memory of {tensor.device}")
+    plain = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+    if not plain or not tensor.is_leaf or tensor.untyped_storage().nbytes() == 0:
+        return dumper.by_itself(tensor)
+    storage = tensor.untyped_storage()
+    low = storage.data_ptr()
+    dumper.memory.add(low)
+    view = dumper.views.add(low, low + storage.nbytes(), storage)
+    made = (tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), tensor.requires_grad)
+    state = (tensor.grad, dict(vars(tensor)))
+    rest = (state,) if tensor.grad is not None or state[1] else ()
+    return words.tensor, (view, storage.nbytes(), type(tensor), *made, *rest)
+
+
+def reduce_block(dumper: Dumper, block: Any) -> Reduced:
+    """A block of a DataFrame. pandas 3 copies shared memory when it is written to; the loader must not undo that."""
+    reduced = dumper.by_itself(block)
+    refs = getattr(block, "refs", None)
+    if type(reduced) is tuple and refs is not None and refs.has_reference() and _copies_on_write():
+        args = tuple(_copied(arg) if arg is block.values else arg for arg in reduced[1])
+        return (reduced[0], args, *reduced[2:])
+    return reduced
+
+
+def _copies_on_write() -> bool:
+    version = getattr(sys.modules.get("pandas"), "__version__", "0")
+    return int(version.split(".")[0]) >= 3
+
+
+def _copied(values: Any) -> Any:
+    try:
+        return values.copy()
+    except Exception:
+        return values
+
+
+_EXACT: dict[type, Handler] = {
+    types.FunctionType: reduce_function,
+    types.CellType: reduce_cell,
+    types.ModuleType: reduce_module,
+    object: reduce_definition,
+    LruCache: reduce_definition,
+    Stub: reduce_stub,
+    functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_dispatching_method,
+    type(dataclasses.MISSING): reduce_sentinel,
+    type(dataclasses.KW_ONLY): reduce_sentinel,
+    type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", dataclasses.MISSING)): reduce_sentinel,
+    weakref.WeakSet: reduce_weak_set,
+}
+_BASES: tuple[tuple[type, Handler], ...] = ((enum.Enum, reduce_member), (BaseException, reduce_exception))
+# Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
+_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
+    ("numpy", "ndarray", reduce_array),
+    ("numpy", "matrix", reduce_array),
+    ("numpy", "recarray", reduce_array),
+    ("torch", "Tensor", reduce_tensor),
+    ("torch.nn", "Parameter", reduce_tensor),
+)
+_BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
+    ("matplotlib.figure", "Figure", reduce_figure),
+    ("ipywidgets", "Widget", reduce_widget),
+    ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
+    ("traitlets", "HasTraits", reduce_widget),
+    ("pandas.core.internals.blocks", "Block", reduce_block),
+)

@@ -1,0 +1,144 @@
+"""Stubs: what stands, in other processes, for a value that can't leave its own."""
+
+from __future__ import annotations
+
+import itertools
+import types
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from mpkernel.errors import LivesElsewhere
+
+MAX_REPR = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is known everywhere about a value that lives in one process."""
+
+    owner: int  # the worker
+    token: int  # the owner's name for the value
+    type: str
+    repr: str  # as it was when first seen, at most `MAX_REPR` characters
+    reason: str
+    where: str  # the subshell
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        """The fields, in order."""
+        return (self.owner, self.token, self.type, self.repr, self.reason, self.where)
+
+
+class Stub:
+    """Stands for a value that lives in another process. It can be passed on; any use raises `LivesElsewhere`."""
+
+    __slots__ = ("__weakref__", "_note")
+    _note: Note
+
+    def __init__(self, note: Note) -> None:
+        object.__setattr__(self, "_note", note)
+
+    def __repr__(self) -> str:
+        note = self._note
+        return f"<{note.type} {note.repr} in subshell {note.where}: can't be pickled ({note.reason})>"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Display, pickling, copying and inspection probe for these, and take "no" for an answer.
+        if (name.startswith("__") and name.endswith("__")) or name.startswith(("_repr_", "_ipython_")):
+            raise AttributeError(name)
+        _refuse(self)
+
+
+def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
+    note = self._note
+    raise LivesElsewhere(
+        f"this {note.type} ({note.repr}) lives in subshell {note.where!r} and can't leave it ({note.reason}). "
+        f"Run the cell in subshell {note.where!r}, or use mpkernel.remote('its name')"
+    )
+
+
+_BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
+_USES = (
+    "call iter next reversed len contains getitem setitem delitem setattr delattr enter exit aenter aexit await aiter "
+    "anext neg pos abs invert int float complex index round lt le gt ge "
+    + " ".join(f"{name} r{name} i{name}" for name in _BINARY.split() if name != "divmod")
+    + " divmod rdivmod"
+).split()
+for _use in _USES:
+    setattr(Stub, f"__{_use}__", _refuse)
+
+
+def note_of(stub: Stub) -> Note:
+    """What is known about the value behind a stub."""
+    return stub._note
+
+
+class Held:
+    """The values of this process that others know by a stub.
+
+    They are held weakly if their type allows: ``del file`` closes a file although others have a stub of it.
+    """
+
+    def __init__(self, worker: int, where: Callable[[], str]) -> None:
+        self._worker = worker
+        self._where = where
+        self._tokens = itertools.count(1)
+        self._notes: dict[int, Note] = {}  # by id of the value
+        self._values: dict[int, Callable[[], Any]] = {}  # by token
+
+    def note(self, value: Any, reason: str) -> Note:
+        """The note for `value`, always the same."""
+        known = self._notes.get(id(value))
+        if known is not None:
+            return known
+        token = next(self._tokens)
+        note = Note(self._worker, token, _type_name(type(value)), _safe_repr(value), reason, self._where())
+        self._values[token] = self._reference(value, token)
+        self._notes[id(value)] = note
+        return note
+
+    def _reference(self, value: Any, token: int) -> Callable[[], Any]:
+        address, notes, values = id(value), self._notes, self._values
+
+        def gone(_: Any) -> None:
+            notes.pop(address, None)
+            values.pop(token, None)
+
+        try:
+            return weakref.ref(value, gone)
+        except TypeError:
+            return lambda: value
+
+    def value(self, note: Note) -> Any:
+        """What a stub that came home stands for; the stub itself, if that is another process's, or gone."""
+        real = self._values.get(note.token) if note.owner == self._worker else None
+        value = real() if real is not None else None
+        return Stub(note) if value is None else value
+
+
+def _type_name(kind: type) -> str:
+    module = getattr(kind, "__module__", "builtins")
+    return (
+        kind.__qualname__ if module in ("builtins", "__main__", "_thread", "_io") else f"{module}.{kind.__qualname__}"
+    )
+
+
+def _safe_repr(value: Any) -> str:
+    """A short text for `value` that runs no code of the user."""
+    name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
+    if name is not None:
+        return repr(name)[:MAX_REPR]
+    if isinstance(type(value).__repr__, types.FunctionType):
+        return object.__repr__(value)[:MAX_REPR]
+    try:
+        return repr(value)[:MAX_REPR]
+    except Exception:
+        return object.__repr__(value)[:MAX_REPR]
+
+
+_NAMED = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)

@@ -1,0 +1,83 @@
+"""The words of a payload: what a pickle asks its loader for by name, since a pickle can only name importable functions.
+
+None of these is ever called. `mpkernel.namespace.loading.Loader` puts a method of its own in the place of each, which
+knows the namespace, the definitions and the buffers of the process that loads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+def _only_a_word(*_: Any) -> NoReturn:
+    raise RuntimeError("a payload of the shared namespace can only be loaded by mpkernel.namespace.pickling")
+
+
+def definition(def_id: str) -> Any:
+    """A class, or anything else that is defined but has no closure."""
+    _only_a_word(def_id)
+
+
+def function(def_id: str, cells: Any) -> Any:
+    """A function with the cells of its closure."""
+    _only_a_word(def_id, cells)
+
+
+def fill(made: Any, contents: Any) -> None:
+    """Put `contents`, pairs of a cell and its content, into the cells of a function."""
+    _only_a_word(made, contents)
+
+
+def cell(cell_id: str | None) -> Any:
+    """A cell of a closure, empty as yet."""
+    _only_a_word(cell_id)
+
+
+def stub(*note: Any) -> Any:
+    """What lives in one process only."""
+    _only_a_word(note)
+
+
+def array(view: int, *rest: Any) -> Any:
+    """A numpy array on memory that travels beside the pickle."""
+    _only_a_word(view, rest)
+
+
+def tensor(view: int, *rest: Any) -> Any:
+    """A torch tensor on memory that travels beside the pickle."""
+    _only_a_word(view, rest)
+
+
+def member(enum: Any, name: str) -> Any:
+    """A member of an enum."""
+    _only_a_word(enum, name)
+
+
+def exception(kind: Any, args: Any) -> Any:
+    """An exception, without its own ``__init__``, which may want other arguments than ``args``."""
+    _only_a_word(kind, args)
+
+
+def registered(kind: Any, registry: Any) -> Any:
+    """A weak set or the like, from what was in it."""
+    _only_a_word(kind, registry)
+
+
+def main() -> Any:
+    """The module ``__main__``."""
+    _only_a_word()
+
+
+def shell() -> Any:
+    """IPython's shell."""
+    _only_a_word()
+
+
+def deferred(value: Any) -> Any:
+    """A value whose parts get their state only after all are made: for what is nested deep."""
+    _only_a_word(value)
+
+
+def state(obj: Any, content: Any) -> Any:
+    """The state of a part of a `deferred` value."""
+    _only_a_word(obj, content)
