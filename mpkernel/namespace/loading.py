@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpkernel.namespace import bodies
-from mpkernel.namespace.definitions import Definition, Definitions, Version
+from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version
 from mpkernel.namespace.memory import Regions
 from mpkernel.namespace.stubs import Held, Note
 
@@ -89,8 +89,12 @@ class Loading:
         self.loaded.append(known)
 
         def fill() -> None:
-            rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
-            bodies.fill(obj, kind, head, rest, old=old)
+            try:
+                rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
+                bodies.fill(obj, kind, head, rest, old=old)
+            except BaseException:
+                known.version = NEVER  # it may come again
+                raise
 
         # Within a head, the rest has to wait: it may refer to what that head is of.
         self._unfilled.append(fill)

@@ -148,33 +148,33 @@ class Pickling:
 
     def _fresh(self, roots: list[str]) -> list[Definition]:
         """Definitions with all that they need, each with a body that is up to date."""
-        fresh = []
-        for definition in walk(self._definitions, roots, self._refresh):
-            fresh.append(definition)
-        return fresh
+        return list(walk(self._definitions, roots, self._refresh))
 
     def _refresh(self, definition: Definition) -> None:
         if self._sweep and definition.checked == self._sweep:
             return
-        definition.checked = self._sweep
         obj = definition.ref()
         if obj is None:
             return
         surface = self._definitions.surface(obj)
         if definition.body is not None and same(surface, definition.surface):
+            definition.checked = self._sweep
             return
         body, digest, needs = self._body(obj)
         if definition.body is None or digest != definition.baseline:
-            definition.body, definition.baseline, definition.needs = body, digest, needs
+            # In this order: whoever is interrupted here only takes the definition for changed once more.
             definition.version = self._definitions.next_version()
+            definition.body, definition.needs = body, needs
+            definition.baseline = digest
         definition.surface = surface
+        definition.checked = self._sweep
 
     def _take_for_known(self, definition: Definition) -> None:
         """A definition came from elsewhere: it counts as changed only if it is changed from now on."""
         obj = definition.ref()
         if obj is not None and definition.version != NEVER:
             definition.surface = self._definitions.surface(obj)
-            definition.baseline = self._body(obj)[1]
+            definition.baseline = self._body(obj)[1] if definition.surface is None else b""
 
     def _body(self, obj: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
         kind, head, rest = bodies.describe(obj, self._namespace, self._definitions)
