@@ -60,6 +60,13 @@ class Killed(BaseException):
     """Raised in the running cell of a worker that was asked to terminate (SIGTERM)."""
 
 
+# --- the shared namespace ---------------------------------------------------------------------------------------
+
+
+class LivesElsewhere(MPKernelError, RuntimeError):
+    """A value was used that can't leave the process of another subshell; here is only a stub of it."""
+
+
 class TookTooLong(BaseException):
     """Raised in code of the user's objects that is run to pickle them, if it takes too long."""
 
@@ -77,7 +84,3 @@ class KernelUnreachable(MPKernelError):
 
 class RequestFailed(MPKernelError):
     """The kernel answered a request of the command line or of the API with an error."""
-
-
-class LivesElsewhere(MPKernelError, RuntimeError):
-    """A value was used that can't leave the process of another subshell; here is only a stub of it."""

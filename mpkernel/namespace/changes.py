@@ -271,8 +271,8 @@ class Tracker:
                 continue
             values = {name: self._base[name]}
             heavy = not deliver and weight.in_band(values[name]) > weight.HEAVY
-            pickled = dumps[name] = None if heavy else self._pickling.dump(values)
-            shared = {id(values[name])} | (pickled.shared - {id(values)} if pickled is not None else set())
+            pickled = dumps[name] = None if heavy else self._pickling.dump(values, outer=False)
+            shared = {id(values[name])} | (pickled.shared if pickled is not None else set())
             if old := self._groups.get(name):
                 todo += old.names
             part = _Part({name}, shared)

@@ -17,11 +17,8 @@ from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Versi
 from mpkernel.namespace.dumping import PROTOCOL, TRIES, Context, Dumper, Local
 from mpkernel.namespace.loading import Loading
 from mpkernel.namespace.memory import Regions, table
-from mpkernel.namespace.plain import dumps, dumps_while_changing, loads
 from mpkernel.namespace.reducers import handler_for
 from mpkernel.namespace.stubs import Held, Note
-
-__all__ = ["TRIES", "Pickled", "Pickling", "dumps", "dumps_while_changing", "loads"]
 
 # A value of more objects than this is a component of its own: who shares what isn't looked at.
 MAX_NODES = 50_000

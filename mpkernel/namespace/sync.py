@@ -160,8 +160,8 @@ class NamespaceSync:
             self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
             return []
 
-    def _load(self, part: Component) -> dict[str, Any]:
-        values: dict[str, Any] = self._pickling.load(from_component(part))
+    def _load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
+        values: dict[str, Any] = self._pickling.load(from_component(part), fill_cells=fill_cells)
         return values
 
     def before_cell(self, code: types.CodeType | None) -> None:
@@ -263,14 +263,14 @@ class NamespaceSync:
         for part in parts:
             if part.kind == component.VALUE:
                 try:
-                    values.update(self._load(part))
+                    values.update(self._load(part, fill_cells=False))
                 except Exception as error:
                     log.warning("%s can't be loaded to be merged: %s", _listed(part.names), error)
         return values
 
     def _copy(self, values: dict[str, Any]) -> dict[str, Any]:
         """`values` as another worker would see them."""
-        loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values))
+        loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values), fill_cells=False)
         return loaded
 
 

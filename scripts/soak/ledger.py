@@ -115,8 +115,8 @@ class Ledger:
 
     def _content(self, case: Case) -> list[str]:
         pending = case.pending
-        if case.dropped:
-            return []
+        if case.dropped or (case.has_reply and not pending.replies):
+            return []  # `_form` says so
         status = pending.status if pending.replies else "none"
         name = pending.reply.get("ename") if pending.replies and status == "error" else None
         self.outcomes[f"{status} {name}" if name and case.disturbed else status] += 1

@@ -161,7 +161,14 @@ class Mixed:
             elif age > OVERDUE:
                 found = True
                 self.part.violate(f"{case.kind}: not done after {age:.0f} s")
-                self._ledger.part.figures.setdefault("first overdue", self._ps())
+                if "first overdue" not in self.part.figures:
+                    self.part.figures["first overdue"] = self._ps()
+                    stacks = self._front.ask(
+                        "mpkernel_request",
+                        {"op": "trace", "subshell": case.pending.subshell or "main"},
+                        channel="control",
+                    )
+                    self.part.violate("its stacks", str(stacks.reply.get("text", stacks.reply)))
                 self._retire(case)
         return found
 
