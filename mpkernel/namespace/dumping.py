@@ -15,11 +15,12 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import cloudpickle
 
+from mpkernel.errors import TookTooLong
 from mpkernel.namespace import words
 from mpkernel.namespace.definitions import Definition, Definitions
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
@@ -32,9 +33,13 @@ TRIES = 8
 MAX_REUSED = 20_000
 # So many values of one dump can turn out to be unpicklable before it is given up as a whole.
 MAX_FAILED = 100
+# Seconds that a notebook's classes have for their part in one pickle.
+HOOK_LIMIT = 1.0
 
 Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
 Handler = Callable[["Dumper", Any], Reduced]
+# Ends what runs in the context that it returns by TookTooLong after so many seconds.
+Limit = Callable[[float], AbstractContextManager[None]]
 
 
 class Restless(RuntimeError):
@@ -61,12 +66,17 @@ class Dumper(pickle.Pickler):
         self._handlers: dict[type, Handler] = {}  # of this dump
         self._common = context.handlers
         self._deferred: list[Any] | None = None
+        self._alarm = ExitStack()  # set while code of the notebook's classes is run
 
     def pickle(self, value: Any) -> bytes:
         """The bytes of `value`; what was met on the way is in the attributes until `clear`.
 
         Raises RecursionError, PicklingError, or whatever comes from outside (BaseException).
         """
+        with self._alarm:
+            return self._pickle(value)
+
+    def _pickle(self, value: Any) -> bytes:
         restless = 0
         while True:
             if self._used:
@@ -81,6 +91,9 @@ class Dumper(pickle.Pickler):
                 if self._deferred is not None:
                     raise
                 return self._pickle_deep(value)
+            except TookTooLong:
+                self._alarm.close()
+                self.context.give_up_on(type(self.last))
             except Exception as error:
                 if _changed_size(error) and (restless := restless + 1) < TRIES:
                     continue
@@ -92,7 +105,7 @@ class Dumper(pickle.Pickler):
         """As `pickle`, where objects are nested so deep that their states must be put down one after the other."""
         self._deferred = []
         try:
-            return self.pickle(_Deep(value))
+            return self._pickle(_Deep(value))
         finally:
             self._deferred = None
 
@@ -155,6 +168,8 @@ class Dumper(pickle.Pickler):
         self.last = obj
         kind = type(obj)
         reducer = self.context.reducers.get(kind)
+        if kind.__module__ == "__main__" and _has_hooks(kind):
+            self._alarm.enter_context(self.context.limit(HOOK_LIMIT))
         try:
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             wrong = None if type(reduced) is tuple and reduced[0] is _NEWOBJ else _wrong(obj, reduced)
@@ -227,8 +242,11 @@ def reduce_state(_: Dumper, state: _State) -> Reduced:
 class Context:
     """What all dumps of a process have in common."""
 
-    def __init__(self, namespace: dict[Any, Any], definitions: Definitions, held: Held, kinds: Any) -> None:
+    def __init__(
+        self, namespace: dict[Any, Any], definitions: Definitions, held: Held, kinds: Any, limit: Limit
+    ) -> None:
         self.namespace = namespace
+        self.limit = limit
         self.definitions = definitions
         self.held = held
         self.reducers = _Reducers()
@@ -243,6 +261,11 @@ class Context:
         if keep:  # the notebook's own classes may go away
             self.handlers[kind] = handler
         return handler
+
+    def give_up_on(self, kind: type) -> None:
+        """Pickling an object of that type took too long; it isn't tried again."""
+        reason = f"pickling it takes longer than {HOOK_LIMIT:g} s"
+        self.handlers[kind] = lambda dumper, obj: dumper.stub(obj, reason)
 
     def is_mutable(self, kind: type) -> bool:
         """Whether instances of `kind` may change: names that share one belong together."""
@@ -289,6 +312,14 @@ class _Reducers:
 
 
 _NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
+
+
+_HOOKS = frozenset(("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__"))
+
+
+def _has_hooks(kind: type) -> bool:
+    """Whether pickling an object runs code of its class."""
+    return any(base.__module__ == "__main__" and not _HOOKS.isdisjoint(vars(base)) for base in kind.__mro__)
 
 
 def _changed_size(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import xxhash
 
 from mpkernel.namespace import bodies
 from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version, same, walk
-from mpkernel.namespace.dumping import PROTOCOL, TRIES, Context, Dumper, Local
+from mpkernel.namespace.dumping import PROTOCOL, TRIES, Context, Dumper, Limit, Local
 from mpkernel.namespace.loading import Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
@@ -42,13 +42,19 @@ class Pickled:
 
 class Pickling:
     """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
-    `where` tells how the subshell is called."""
+    `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long."""
 
-    def __init__(self, namespace: dict[Any, Any], worker: int, where: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        namespace: dict[Any, Any],
+        worker: int,
+        where: Callable[[], str],
+        limit: Limit = lambda _: nullcontext(),
+    ) -> None:
         self._namespace = namespace
         self._definitions = Definitions(worker)
         self._held = Held(worker, where)
-        self._context = Context(namespace, self._definitions, self._held, handler_for)
+        self._context = Context(namespace, self._definitions, self._held, handler_for, limit)
         self._sweep = 0  # 0: definitions are looked at each time
         self._sweeps = 0
 

@@ -82,7 +82,7 @@ class WorkerKernel:
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
-        pickling = Pickling(shell.user_ns, worker, self.where)
+        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(shell.user_ns, pickling, self.lanes.send, self._warn)
         self.last_error: Json | None = None
         self.told_to_end = False
