@@ -44,11 +44,11 @@ class Way(Enum):
     OPAQUE = "it can only be taken as it is"
 
 
-def _always(old: Any, new: Any) -> bool:
+def _always(*_: Any) -> bool:
     return True
 
 
-def _no_links(obj: Any) -> tuple[Any, ...]:
+def _no_links(_: Any) -> tuple[Any, ...]:
     return ()
 
 
@@ -143,7 +143,9 @@ def _is_fresh(cls: type, base: type, mro: tuple[type, ...]) -> bool:
         if owner in trusted:
             continue
         names = _namespace(owner)
-        if any(name in names for name in ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")):
+        if "__reduce__" in names or "__reduce_ex__" in names:
+            return False
+        if base is not tuple and ("__getnewargs__" in names or "__getnewargs_ex__" in names):
             return False
     return cls not in copyreg.dispatch_table
 
@@ -200,6 +202,9 @@ def _bases() -> dict[type, Kind]:
         tuple: Kind(Way.REBUILD, frozen=TupleItems(), make=_made_tuple),
         frozenset: Kind(
             Way.REBUILD, frozen=Elements(frozenset), make=lambda like, items: _made(frozenset, like, items)
+        ),
+        types.BuiltinMethodType: Kind(
+            Way.REBUILD, frozen=_SelfItem(), make=_rebound, atom=lambda obj: type(obj.__self__) in ATOMS
         ),
         types.MethodType: Kind(Way.REBUILD, frozen=_MethodItems(), make=lambda _, items: types.MethodType(*items)),
     }
@@ -261,6 +266,21 @@ class _PartialItems(Items):
 
     def write(self, obj: Any, content: list[Any]) -> None:
         functools.partial.__setstate__(obj, tuple(content))  # type: ignore[attr-defined]
+
+
+def _rebound(like: Any, items: list[Any]) -> Any:
+    for owner in _mro(type(items[0])):
+        found = _namespace(owner).get(like.__name__)
+        if type(found) is types.MethodDescriptorType:
+            return found.__get__(items[0])
+    raise TypeError(f"no built-in method {like.__name__}")
+
+
+class _SelfItem(TupleItems):
+    """The object of a built-in method."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return [obj.__self__]
 
 
 class _MethodItems(TupleItems):

@@ -16,17 +16,19 @@ from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 # Exactly these types. What is a process's own (a module, a lock) counts as well: it is never patched or looked into.
-ATOMS = frozenset(
-    (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, type, object)
-    + (types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.MethodWrapperType, types.MethodDescriptorType)
-    + (types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType)
-    + (types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.FrameType, types.GeneratorType)
-    + (types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, memoryview)
-    + (datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone)
-    + (decimal.Decimal, fractions.Fraction, re.Pattern, uuid.UUID, PosixPath, PurePosixPath, PureWindowsPath)
-    + (weakref.ReferenceType, weakref.ProxyType, weakref.CallableProxyType)
-    + (_thread.LockType, _thread.RLock, type(functools.lru_cache(lambda: None)))
-)
+# fmt: off
+ATOMS: frozenset[type] = frozenset((
+    int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, type, object,
+    types.ModuleType, types.CodeType, types.MethodDescriptorType,
+    types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+    types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.FrameType, types.GeneratorType,
+    types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, memoryview,
+    datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
+    decimal.Decimal, fractions.Fraction, re.Pattern, uuid.UUID, PosixPath, PurePosixPath, PureWindowsPath,
+    weakref.ReferenceType, weakref.ProxyType, weakref.CallableProxyType,
+    _thread.LockType, _thread.RLock, type(functools.lru_cache(lambda: None)),
+))
+# fmt: on
 
 
 def plain(items: Iterable[Any]) -> bool:

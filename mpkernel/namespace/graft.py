@@ -23,6 +23,7 @@ from typing import Any
 from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.parts import MISSING, Part
+from mpkernel.namespace.same import glance
 from mpkernel.namespace.survey import Survey, bulk
 
 # So many objects that can't be patched are passed over before all is taken as it came.
@@ -45,6 +46,7 @@ class Graft:
 
     def __init__(self, keep: Callable[[Any], bool] | None = None) -> None:
         self.kinds = Kinds()
+        self._alike = glance(self.kinds)
         self._keep = keep
         self._partners: dict[int, Any] = {}  # the old object, by id of the new one
         self._claimed: set[int] = set()  # ids of old objects
@@ -95,7 +97,7 @@ class Graft:
         yield from zip(kind.links(old), kind.links(new), strict=False)
         for part, was, now in contents:
             if bulk(part.children(now), self.kinds) is None:
-                yield from part.pairs(was, now)
+                yield from part.pairs(was, now, self._alike)
 
     def unpair(self, new: Any) -> None:
         """Don't patch the old object that was found for `new`."""
@@ -107,7 +109,7 @@ class Graft:
         if new is not other:
             self._seen[id(new)] = new
             self._seen[id(other)] = other
-            self._aliases[id(new)] = other
+            self._aliases.setdefault(id(new), other)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -177,19 +179,20 @@ class _Writing:
         """Tuples and the like, those within others first."""
         nodes = self._survey.immutable
         done: set[int] = set()
+        opened: set[int] = set()
         for start in nodes:
             stack = [start]
             while stack:
                 key = stack[-1]
-                node = nodes[key]
-                inner = [id(child) for child in node.children if id(child) in nodes and id(child) not in done]
-                if key in done or not inner or len(stack) > len(nodes):
-                    stack.pop()
-                    if key not in done:
-                        done.add(key)
-                        self._rebuild_one(key)
-                else:
+                inner = {id(child) for child in nodes[key].children} if key not in opened else set()
+                opened.add(key)
+                if inner := {child for child in inner if child in nodes} - opened:
                     stack.extend(inner)
+                    continue
+                stack.pop()
+                if key not in done:
+                    done.add(key)
+                    self._rebuild_one(key)
 
     def _rebuild_one(self, key: int) -> None:
         node = self._survey.immutable[key]

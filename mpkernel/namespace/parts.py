@@ -24,7 +24,10 @@ class Nothing(Enum):
 
 
 MISSING = Nothing.MISSING
+# Lists with up to so many items, or what is left of them, are matched each with each.
+FEW = 32
 Pairs = Iterable[tuple[Any, Any]]
+Alike = Callable[[Any, Any], bool]  # whether two objects are the same at a glance
 Results = Mapping[int, Any]  # by id of a new object: what takes its place
 
 
@@ -43,7 +46,7 @@ class Part:
         """The objects in a content; none, if they are all atoms."""
         return ()
 
-    def pairs(self, old: Any, new: Any) -> Pairs:
+    def pairs(self, old: Any, new: Any, alike: Alike) -> Pairs:
         """The objects of two contents that are at corresponding places, the old one first."""
         return ()
 
@@ -80,27 +83,25 @@ class Items(Part):
     def children(self, content: list[Any]) -> Iterable[Any]:
         return () if plain(content) else content
 
-    def pairs(self, old: list[Any], new: list[Any]) -> Pairs:
+    def pairs(self, old: list[Any], new: list[Any], alike: Alike) -> Pairs:
         if plain(new):
             return ()
-        return zip(old, new, strict=False) if len(old) == len(new) else _aligned(old, new)
+        return _aligned(old, new, alike)
 
     def mapped(self, content: list[Any], results: Results) -> list[Any]:
         return replaced(content, results)
 
 
-def _aligned(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pairs of two lists of different lengths: what is alike at the start, and at the end, belongs together."""
-    from mpkernel.namespace.same import alike
-
+def _aligned(old: list[Any], new: list[Any], alike: Alike) -> Iterator[tuple[Any, Any]]:
+    """Pairs of two lists: what is alike at the start, or at the end, belongs together."""
     short = min(len(old), len(new))
     if not short:
         return
     if alike(old[0], new[0]) and alike(old[short - 1], new[short - 1]):
-        yield from zip(old[:short], new, strict=False)  # appended to, or cut off
+        yield from zip(old[:short], new, strict=False)  # in the middle, at the end, or not at all was it changed
         return
-    if alike(old[-1], new[-1]) and alike(old[-short], new[-short]):
-        yield from zip(old[-short:], new[-short:], strict=True)
+    if len(old) == len(new) > FEW:
+        yield from zip(old, new, strict=True)
         return
     front = 0
     while front < short and alike(old[front], new[front]):
@@ -108,9 +109,24 @@ def _aligned(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
     back = 0
     while back < short - front and alike(old[-1 - back], new[-1 - back]):
         back += 1
-    yield from zip(old[: short - back], new[: short - back], strict=True)
-    if back:
-        yield from zip(old[-back:], new[-back:], strict=True)
+    yield from zip(old[:front], new[:front], strict=True)
+    yield from _matched(old[front : len(old) - back], new[front : len(new) - back], alike)
+    yield from zip(old[len(old) - back :], new[len(new) - back :], strict=True)
+
+
+def _matched(old: list[Any], new: list[Any], alike: Alike) -> Iterator[tuple[Any, Any]]:
+    """Pairs of what is alike anywhere; then of what is left, in order."""
+    if len(old) * len(new) <= FEW * FEW:
+        free, open_ = list(range(len(old))), []
+        for value in new:
+            found = next((index for index in free if alike(old[index], value)), None)
+            if found is None:
+                open_.append(value)
+            else:
+                free.remove(found)
+                yield old[found], value
+        old, new = [old[index] for index in free], open_
+    yield from zip(old, new, strict=False)
 
 
 class QueueItems(Items):
@@ -156,7 +172,7 @@ class Entries(Part):
             return () if plain(content.values()) else content.values()
         return [*content, *content.values()]
 
-    def pairs(self, old: dict[Any, Any], new: dict[Any, Any]) -> Pairs:
+    def pairs(self, old: dict[Any, Any], new: dict[Any, Any], alike: Alike) -> Pairs:
         if plain(new):
             return () if plain(new.values()) else [(old.get(key, MISSING), value) for key, value in new.items()]
         return self._pairs_with_keys(old, new)
@@ -204,7 +220,7 @@ class Elements(Part):
     def children(self, content: list[Any]) -> Iterable[Any]:
         return () if plain(content) else content
 
-    def pairs(self, old: list[Any], new: list[Any]) -> Pairs:
+    def pairs(self, old: list[Any], new: list[Any], alike: Alike) -> Pairs:
         if plain(new):
             return ()
         here = {element: element for element in old}

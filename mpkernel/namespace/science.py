@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mpkernel.namespace.parts import Entries, Named, Pairs, Part, Results, State, replaced
+from mpkernel.namespace.parts import Alike, Entries, Named, Pairs, Part, Results, State, replaced
 
 # So many bytes of an array are compared before they are copied: what is equal isn't written to, its pages stay clean.
 CHUNK = 1 << 20
@@ -69,7 +69,7 @@ def _of_numpy() -> list[Base]:
     return found
 
 
-def _always(old: Any, new: Any) -> bool:
+def _always(*_: Any) -> bool:
     return True
 
 
@@ -151,7 +151,7 @@ class Elementwise(Part):
     def children(self, content: Any) -> Iterable[Any]:
         return content if isinstance(content, list) else ()
 
-    def pairs(self, old: Any, new: Any) -> Pairs:
+    def pairs(self, old: Any, new: Any, alike: Alike) -> Pairs:
         return zip(old, new, strict=True) if isinstance(new, list) and len(old) == len(new) else ()
 
     def mapped(self, content: Any, results: Results) -> Any:
@@ -159,6 +159,38 @@ class Elementwise(Part):
 
     def undo(self, content: Any) -> Any:
         return content if isinstance(content, list) else None
+
+
+def array_of(part: Part, content: Any) -> Any:
+    """The array that a part's content is; None if it is something else."""
+    if isinstance(part, Elementwise) and not isinstance(content, list):
+        return content
+    if isinstance(part, Tensor) and content.device.type == "cpu":
+        return content.detach().numpy()
+    return None
+
+
+def merge_arrays(base: Any, theirs: Any, mine: Any) -> bool:
+    """Take over into `mine`, by element, what `theirs` changed; whether both had changed the same ones.
+
+    The arrays have the same shape and dtype. Bits are compared, so NaN equals itself.
+    """
+    numpy = sys.modules["numpy"]
+    if mine.dtype.names is not None:
+        return any([merge_arrays(base[name], theirs[name], mine[name]) for name in mine.dtype.names])
+    if mine.ndim == 0:
+        base, theirs, mine = (array.reshape(1) for array in (base, theirs, mine))
+    rows = max(1, CHUNK // max(1, mine.nbytes // max(1, len(mine))))
+    clash = False
+    was, there, here = bits(base), bits(theirs), bits(mine)
+    for start in range(0, len(mine), rows):
+        span = slice(start, start + rows)
+        news = was[span] != there[span]
+        if news.any():
+            own = was[span] != here[span]
+            clash = clash or bool((news & own & (there[span] != here[span])).any())
+            numpy.copyto(here[span], there[span], where=news & ~own)
+    return clash
 
 
 # --- pandas -----------------------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ class FakeWorker:
     gone: bool = False
     ordered: list[messages.LaneMessage] = field(default_factory=list)  # what it got, by lane
     service: list[messages.LaneMessage] = field(default_factory=list)
+    merged: int = 0  # how many Merge messages it has answered
     signals: list[int] = field(default_factory=list)
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
@@ -219,6 +220,14 @@ class FakeWorker:
         parts += [Component((name,), meta={"stubs": [name]}, blobs=(b"stub",)) for name in lost]
         heads, blobs = join(parts)
         self.say(messages.Commit(max(told, default=0), heads, [], False, blobs))
+
+    def merge(self) -> bool:
+        """Answer what it was told to merge, if anything."""
+        told = [message for message in self.ordered if isinstance(message, messages.Merge)]
+        fresh, self.merged = told[self.merged :], len(told)
+        for message in fresh:
+            self.commit(*message.names)
+        return bool(fresh)
 
     def ask_input(self, prompt: str = "") -> int:
         """`input()` in the running cell; returns the token."""

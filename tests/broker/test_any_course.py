@@ -175,6 +175,11 @@ class AnyCourse(RuleBasedStateMachine):
         worker.commit("x", deleted=["y"], lost=["z"])
         worker.say(messages.Flush(1))
 
+    @when(ready)
+    @rule(who=anyone)
+    def merge(self, who: int) -> None:
+        self.worker(who, ready).merge()
+
     @when(runs)
     @rule(who=anyone)
     def ask_input(self, who: int) -> None:
@@ -243,7 +248,8 @@ class AnyCourse(RuleBasedStateMachine):
         for subshell in self.kernel.machine.subshells.values():
             if subshell.running is not None:
                 assert subshell.worker is not None
-                assert self.kernel.workers[subshell.worker.id].running is not None
+                runs_it = self.kernel.workers[subshell.worker.id].running is not None
+                assert runs_it != (subshell.worker.held_back is not None), "it has replied, or it hasn't"
             elif subshell.queue:
                 assert subshell.worker is not None, "somebody must run what is queued"
                 assert subshell.worker.ending or not subshell.worker.ready, "a free worker is left without work"
@@ -296,7 +302,7 @@ class AnyCourse(RuleBasedStateMachine):
         elif worker.running is not None:
             worker.reply()
         else:
-            return False
+            return worker.merge()
         return True
 
 
