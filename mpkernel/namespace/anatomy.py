@@ -1,0 +1,290 @@
+"""Which kind a class is: the parts of its instances, and whether these may be patched.
+
+An instance is patched only if its pickle carries its whole state and makes a fresh object: its class has no
+``__reduce__`` of its own (that is how singletons and registered objects are pickled: a patch would turn one
+of them into another), nothing to hand to ``__new__``, and no memory that neither ``__dict__`` nor slots show.
+"""
+
+from __future__ import annotations
+
+import array
+import copyreg
+import functools
+import io
+import random
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from mpkernel.namespace import science
+from mpkernel.namespace.atoms import ATOMS
+from mpkernel.namespace.parts import (
+    Attributes,
+    Bytes,
+    Elements,
+    Entries,
+    Items,
+    Part,
+    QueueItems,
+    Slots,
+    State,
+    TupleItems,
+)
+
+
+class Way(Enum):
+    """What may be done with an instance."""
+
+    ATOM = "nothing is in it that could be replaced"
+    PATCH = "its content can be replaced"
+    REBUILD = "another one can be made of other items"
+    OPAQUE = "it can only be taken as it is"
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _no_links(_: Any) -> tuple[Any, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the instances of a class are made of."""
+
+    way: Way
+    parts: tuple[Part, ...] = ()
+    frozen: Part | None = None  # of what REBUILD makes another one,
+    make: Callable[[Any, Any], Any] | None = None  # by (its like, content)
+    fits: Callable[[Any, Any], bool] = _always  # whether the old one can get the new one's content
+    links: Callable[[Any], tuple[Any, ...]] = _no_links  # what is in it for ever: the cells of a function
+    by_value: bool = False  # its hash comes from its content
+    atom: Callable[[Any], bool] | None = None  # whether this one is only a reference to something imported
+    memory: Callable[[Any], science.Extent | None] | None = None
+
+    @property
+    def all_parts(self) -> tuple[Part, ...]:
+        """The frozen part first."""
+        return self.parts if self.frozen is None else (self.frozen, *self.parts)
+
+
+ATOM = Kind(Way.ATOM)
+OPAQUE = Kind(Way.OPAQUE)
+
+
+class Kinds:
+    """The kinds of classes, each found out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[type, Kind] = dict.fromkeys(ATOMS, ATOM)
+        self._bases = _bases() | _extra_bases()
+
+    def of(self, cls: type) -> Kind:
+        """The kind of `cls`."""
+        kind = self._known.get(cls)
+        if kind is None:
+            kind = self._known[cls] = self._find(cls)
+        return kind
+
+    def _find(self, cls: type) -> Kind:
+        mro = _mro(cls)
+        if type in mro or Enum in mro or any(base in mro for base in science.atom_bases()):
+            return ATOM
+        base = next((base for base in _solid_bases(cls) if base in self._bases), object)
+        kind = self._bases[base]
+        if cls is base and cls is not object:
+            return kind
+        if kind.way not in (Way.PATCH, Way.REBUILD) or not _is_fresh(cls, base, mro):
+            return OPAQUE
+        own = mro[: mro.index(base)]
+        slots = [value for owner in own for value in _namespace(owner).values() if type(value) is _MEMBER]
+        if not _shows_all(cls, base, len(slots)):
+            return OPAQUE
+        parts = kind.parts
+        attributes = next((_namespace(owner)["__dict__"] for owner in mro if "__dict__" in _namespace(owner)), None)
+        if attributes is not None and not any(isinstance(part, Attributes) for part in parts):
+            if type(attributes) not in (_GETSET, _MEMBER):
+                return OPAQUE
+            parts = (*parts, Attributes(attributes))
+        if slots:
+            parts = (*parts, Slots(slots))
+        return replace(kind, parts=parts, by_value=_hash_by_value(mro, base))
+
+
+_MEMBER = types.MemberDescriptorType
+_GETSET = types.GetSetDescriptorType
+
+
+def _mro(cls: type) -> tuple[type, ...]:
+    return type.__getattribute__(cls, "__mro__")
+
+
+def _namespace(cls: type) -> Any:
+    return type.__getattribute__(cls, "__dict__")
+
+
+def _solid_bases(cls: type) -> list[type]:
+    """The classes whose memory layout `cls` extends, itself first."""
+    bases: list[type] = []
+    now: Any = cls
+    while now is not None:
+        bases.append(now)
+        now = type.__getattribute__(now, "__base__")
+    return bases
+
+
+def _is_fresh(cls: type, base: type, mro: tuple[type, ...]) -> bool:
+    trusted = (*_mro(base), Counter)
+    for owner in mro:
+        if owner in trusted:
+            continue
+        names = _namespace(owner)
+        if "__reduce__" in names or "__reduce_ex__" in names:
+            return False
+        if base is not tuple and ("__getnewargs__" in names or "__getnewargs_ex__" in names):
+            return False
+    return cls not in copyreg.dispatch_table
+
+
+def _shows_all(cls: type, base: type, slots: int) -> bool:
+    """Whether an instance has no memory besides its base's, its slots, and one pointer each for dict and weakrefs."""
+    size, room = type.__getattribute__, base.__basicsize__ + 8 * slots
+    for offset in ("__dictoffset__", "__weakrefoffset__"):
+        if size(cls, offset) > 0 and not size(base, offset):
+            room += 8
+    return bool(size(cls, "__basicsize__") <= room)
+
+
+def _hash_by_value(mro: tuple[type, ...], base: type) -> bool:
+    owner = next(owner for owner in mro if "__hash__" in _namespace(owner))
+    return owner not in _mro(base) and _namespace(owner)["__hash__"] not in (None, object.__hash__)
+
+
+# --- built-in types ---------------------------------------------------------------------------------------------------
+
+
+def _bases() -> dict[type, Kind]:
+    def patch(*parts: Part, fits: Callable[[Any, Any], bool] = _always, **more: Any) -> Kind:
+        return Kind(Way.PATCH, parts, fits=fits, **more)
+
+    kinds = {
+        object: patch(),
+        list: patch(Items()),
+        deque: patch(QueueItems(), fits=lambda old, new: old.maxlen == new.maxlen),
+        dict: patch(Entries()),
+        OrderedDict: patch(Entries(OrderedDict), _dict_of(OrderedDict)),
+        defaultdict: patch(Entries(), Slots([vars(defaultdict)["default_factory"]])),
+        Counter: patch(Entries(), _dict_of(Counter)),
+        set: patch(Elements()),
+        bytearray: patch(Bytes(bytearray, lambda obj, content: bytearray.__setitem__(obj, slice(None), content))),
+        array.array: patch(
+            Bytes(lambda obj: obj[:], lambda obj, content: array.array.__setitem__(obj, slice(None), content)),
+            fits=lambda old, new: old.typecode == new.typecode,
+        ),
+        types.SimpleNamespace: patch(_dict_of(types.SimpleNamespace)),
+        types.CellType: patch(Slots([vars(types.CellType)["cell_contents"]])),
+        types.FunctionType: patch(
+            Slots([vars(types.FunctionType)[name] for name in ("__defaults__", "__kwdefaults__")]),
+            _dict_of(types.FunctionType),
+            fits=_same_def,
+            links=lambda function: function.__closure__ or (),
+            atom=_imported,
+        ),
+        functools.partial: patch(_PartialItems()),
+        io.StringIO: patch(State(io.StringIO.__getstate__, io.StringIO.__setstate__)),
+        io.BytesIO: patch(State(io.BytesIO.__getstate__, io.BytesIO.__setstate__)),
+        random.Random: patch(State(random.Random.getstate, random.Random.setstate), _dict_of(random.Random)),
+        random.SystemRandom: ATOM,
+        tuple: Kind(Way.REBUILD, frozen=TupleItems(), make=_made_tuple),
+        frozenset: Kind(
+            Way.REBUILD, frozen=Elements(frozenset), make=lambda like, items: _made(frozenset, like, items)
+        ),
+        types.BuiltinMethodType: Kind(
+            Way.REBUILD, frozen=_SelfItem(), make=_rebound, atom=lambda obj: type(obj.__self__) in ATOMS
+        ),
+        types.MethodType: Kind(Way.REBUILD, frozen=_MethodItems(), make=lambda _, items: types.MethodType(*items)),
+    }
+    return kinds | dict.fromkeys(_exceptions(), _exception_kind())
+
+
+def _extra_bases() -> dict[type, Kind]:
+    """The kinds of classes in libraries, as far as these have been imported."""
+    return {
+        base.cls: Kind(Way.PATCH, base.parts, fits=base.fits, links=base.links or _no_links, memory=base.memory)
+        for base in science.bases()
+    }
+
+
+def _dict_of(cls: type) -> Attributes:
+    return Attributes(next(_namespace(owner)["__dict__"] for owner in _mro(cls) if "__dict__" in _namespace(owner)))
+
+
+def _exceptions() -> list[type]:
+    """The built-in exceptions that are made of nothing but arguments and attributes."""
+    found: list[type] = [BaseException]
+    for cls in found:
+        found += [
+            sub
+            for sub in type.__subclasses__(cls)
+            if sub.__module__ == "builtins" and sub.__basicsize__ == BaseException.__basicsize__ and sub not in found
+        ]
+    return found
+
+
+def _exception_kind() -> Kind:
+    names = vars(BaseException)
+    fields = Slots([names[name] for name in ("args", "__cause__", "__context__", "__suppress_context__")])
+    return Kind(Way.PATCH, (fields, _dict_of(BaseException)))
+
+
+def _imported(function: Any) -> bool:
+    return function.__module__ != "__main__" and "<locals>" not in function.__qualname__
+
+
+def _same_def(old: Any, new: Any) -> bool:
+    same = old.__code__ == new.__code__ and old.__qualname__ == new.__qualname__
+    return same and old.__globals__ is new.__globals__
+
+
+def _made(base: Any, like: Any, items: list[Any]) -> Any:
+    return base(items) if type(like) is base else base.__new__(type(like), items)
+
+
+def _made_tuple(like: Any, items: list[Any]) -> Any:
+    return _made(tuple, like, items)
+
+
+class _PartialItems(Items):
+    """Function, arguments, keywords and attributes of a `functools.partial`."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return list(functools.partial.__reduce__(obj)[2])  # type: ignore[arg-type]
+
+    def write(self, obj: Any, content: list[Any]) -> None:
+        functools.partial.__setstate__(obj, tuple(content))  # type: ignore[attr-defined]
+
+
+def _rebound(like: Any, items: list[Any]) -> Any:
+    for owner in _mro(type(items[0])):
+        found = _namespace(owner).get(like.__name__)
+        if type(found) is types.MethodDescriptorType:
+            return found.__get__(items[0])
+    raise TypeError(f"no built-in method {like.__name__}")
+
+
+class _SelfItem(TupleItems):
+    """The object of a built-in method."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return [obj.__self__]
+
+
+class _MethodItems(TupleItems):
+    """The function and the object of a bound method."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return [obj.__func__, obj.__self__]

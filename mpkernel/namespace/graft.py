@@ -1,0 +1,239 @@
+"""Received objects are grafted onto those that a process has: the old ones get the new content and stay.
+
+What holds a reference to an old object (a closure, a widget, a private name) so sees the news. It goes in three steps:
+
+1. *Pairing* walks old and new side by side, breadth first (so what has a name goes before what is nested), and gives
+   each new object at most one old one, each old one to at most one new one.
+2. A *survey* walks all of the new graph. It takes pairs back where keeping the old object would tear apart what is one
+   object, or one memory, in the new graph: what an opaque object refers to, cells of a function that isn't patched,
+   arrays whose overlap isn't the same as it was.
+3. *Writing* gives each old object the content of its new one, with references to paired objects replaced. The same is
+   done within new objects that stay. It is undone if anything raises, and tried again without what raised.
+
+No step recurses, so depth doesn't matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mpkernel.namespace.anatomy import Kind, Kinds, Way
+from mpkernel.namespace.atoms import ATOMS, plain
+from mpkernel.namespace.parts import MISSING, Part
+from mpkernel.namespace.same import glance
+from mpkernel.namespace.survey import Survey, bulk
+
+# So many objects that can't be patched are passed over before all is taken as it came.
+MAX_FAILURES = 20
+
+
+def graft(old: dict[str, Any], new: dict[str, Any], keep: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """What each name of `new` is to be bound to, after objects of `old` were patched where their types allow.
+
+    Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
+    which `keep` is true is neither patched nor looked into: the new one is taken.
+    """
+    grafting = Graft(keep)
+    grafting.pair(old, new)
+    return grafting.apply(new)
+
+
+class Graft:
+    """The pairs of old and new objects, and what is done with them."""
+
+    def __init__(self, keep: Callable[[Any], bool] | None = None) -> None:
+        self.kinds = Kinds()
+        self._alike = glance(self.kinds)
+        self._keep = keep
+        self._partners: dict[int, Any] = {}  # the old object, by id of the new one
+        self._claimed: set[int] = set()  # ids of old objects
+        self._beside: dict[int, Any] = {}  # an old tuple or the like that may be used again, by id of the new one
+        self._aliases: dict[int, Any] = {}  # another new object that takes a new one's place, by id
+        self._seen: dict[int, Any] = {}  # new objects; holds them, so that no id is used twice
+        self._untouchable: set[int] = set()  # ids of objects that could not be written
+
+    # --- pairing ------------------------------------------------------------------------------------------------------
+
+    def pair(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Find for each object of `new` the one of `old` that gets its content."""
+        todo = deque((old[name], value) for name, value in new.items() if name in old)
+        while todo:
+            was, now = todo.popleft()
+            if was is not MISSING and type(was) is type(now) and type(now) not in ATOMS:
+                todo.extend(self._pair(was, now))
+
+    def _pair(self, old: Any, new: Any) -> Iterable[tuple[Any, Any]]:
+        kind = self.kinds.of(type(new))
+        if old is new or kind.way not in (Way.PATCH, Way.REBUILD) or id(new) in self._seen:
+            return ()
+        if (kind.atom is not None and kind.atom(new)) or id(old) in self._claimed:
+            return ()
+        if self._keep is not None and (self._keep(old) or self._keep(new)):
+            return ()
+        self._seen[id(new)] = new
+        try:
+            contents = [(part, part.read(old), part.read(new)) for part in kind.all_parts]
+            pairs = list(self._children(kind, old, new, contents))
+            self._claim(kind, old, new, contents)
+        except Exception:  # hashes and comparisons of keys are user code
+            return ()
+        return pairs
+
+    def _claim(self, kind: Kind, old: Any, new: Any, contents: list[tuple[Part, Any, Any]]) -> None:
+        if kind.way is Way.REBUILD:
+            self._beside[id(new)] = old
+        elif kind.fits(old, new) and (not kind.by_value or _same_value(contents)):
+            self._partners[id(new)] = old
+        else:
+            return
+        self._claimed.add(id(old))
+
+    def _children(
+        self, kind: Kind, old: Any, new: Any, contents: list[tuple[Part, Any, Any]]
+    ) -> Iterator[tuple[Any, Any]]:
+        yield from zip(kind.links(old), kind.links(new), strict=False)
+        for part, was, now in contents:
+            if bulk(part.children(now), self.kinds) is None:
+                yield from part.pairs(was, now, self._alike)
+
+    def unpair(self, new: Any) -> None:
+        """Don't patch the old object that was found for `new`."""
+        if (old := self._partners.pop(id(new), None)) is not None:
+            self._claimed.discard(id(old))
+
+    def alias(self, new: Any, other: Any) -> None:
+        """Wherever `new` is, `other` will be, which is also new."""
+        if new is not other:
+            self._seen[id(new)] = new
+            self._seen[id(other)] = other
+            self._aliases[id(new)] = other
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def apply(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Write the content of `values` into the old objects; what each name is to be bound to."""
+        for _ in range(MAX_FAILURES):
+            writing = self._writing(values)
+            failed = writing.run()
+            if failed is None:
+                return {name: writing.results.get(id(value), value) for name, value in values.items()}
+            self._untouchable.add(id(failed))
+            self._seen[id(failed)] = failed
+        return dict(values)
+
+    def _writing(self, values: dict[str, Any]) -> _Writing:
+        survey = Survey(self.kinds, self._keep, self._partners, self._aliases, self._untouchable)
+        survey.walk(values.values())
+        partners = survey.sound_partners()
+        results = {key: partners.get(id(other), other) for key, other in self._aliases.items()} | partners
+        return _Writing(survey, partners, results, self._beside)
+
+
+def _same_value(contents: list[tuple[Part, Any, Any]]) -> bool:
+    """Whether an object that is hashed by its content still has the same hash, for sure."""
+    return all(
+        isinstance(was, dict) and len(was) == len(now) and all(_same_field(was.get(name), now[name]) for name in now)
+        for _, was, now in contents
+    )
+
+
+def _same_field(old: Any, new: Any) -> bool:
+    if type(old) is not type(new):
+        return False
+    if type(old) in ATOMS:
+        return bool(old == new)
+    if type(old) is tuple:
+        return plain(old) and plain(new) and list(map(type, old)) == list(map(type, new)) and old == new
+    return type(old).__hash__ is None  # can't be part of the hash
+
+
+class _Writing:
+    """One try to write everything."""
+
+    def __init__(
+        self, survey: Survey, partners: dict[int, Any], results: dict[int, Any], beside: dict[int, Any]
+    ) -> None:
+        self._survey = survey
+        self._partners = partners
+        self._beside = beside
+        self.results = results
+        self._undo: list[tuple[Part, Any, Any]] = []
+        self._now: Any = None
+
+    def run(self) -> Any:
+        """The object that could not be written, in which case nothing was; None if all went well."""
+        try:
+            self._rebuild()
+            self._write()
+        except Exception:
+            for part, target, content in reversed(self._undo):
+                with contextlib.suppress(Exception):
+                    part.write(target, content)
+            return self._now
+        return None
+
+    def _rebuild(self) -> None:
+        """Tuples and the like, those within others first."""
+        nodes = self._survey.immutable
+        done: set[int] = set()
+        opened: set[int] = set()
+        for start in nodes:
+            stack = [start]
+            while stack:
+                key = stack[-1]
+                inner = {id(child) for child in nodes[key].children} if key not in opened else set()
+                opened.add(key)
+                if inner := {child for child in inner if child in nodes} - opened:
+                    stack.extend(inner)
+                    continue
+                stack.pop()
+                if key not in done:
+                    done.add(key)
+                    self._rebuild_one(key)
+
+    def _rebuild_one(self, key: int) -> None:
+        node = self._survey.immutable[key]
+        part, make, self._now = node.kind.frozen, node.kind.make, node.obj
+        assert part is not None
+        assert make is not None
+        content = part.read(node.obj)
+        fresh = list(part.mapped(content, self.results))
+        old = self._beside.get(key)
+        if old is not None and not node.kind.parts and _identical(part.read(old), fresh):
+            self.results[key] = old
+        elif any(a is not b for a, b in zip(content, fresh, strict=True)):
+            self.results[key] = make(node.obj, fresh)
+
+    def _write(self) -> None:
+        late: list[tuple[Part, Any, Any]] = []
+        last: list[tuple[Part, Any, Any]] = []
+        for key, node in self._survey.mutable.items():
+            target = self.results.get(key, node.obj)
+            for part, content in node.contents:
+                if part.undo(content) is None:
+                    last.append((part, node.obj, content))
+                elif part.hashed(content):  # what is hashed must have its new content by then
+                    late.append((part, node.obj, content))
+                else:
+                    self._write_part(part, target, node.obj, content)
+        for part, obj, content in late + last:
+            self._write_part(part, self.results.get(id(obj), obj), obj, content)
+
+    def _write_part(self, part: Part, target: Any, obj: Any, content: Any) -> None:
+        self._now = obj
+        fresh = part.mapped(content, self.results)
+        if target is obj and fresh is content:
+            return
+        if (before := part.undo(part.read(target))) is not None:
+            self._undo.append((part, target, before))
+        part.write(target, fresh)
+
+
+def _identical(old: list[Any], new: list[Any]) -> bool:
+    return len(old) == len(new) and all(
+        a is b or (type(a) is type(b) and type(a) in ATOMS and type(a) is not float and a == b)
+        for a, b in zip(old, new, strict=True)
+    )

@@ -1,0 +1,193 @@
+"""Whether two objects of different pickles say the same, without asking their ``__eq__``."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cloudpickle
+
+from mpkernel.namespace import science
+from mpkernel.namespace.anatomy import Kinds, Way
+from mpkernel.namespace.atoms import ATOMS, plain
+from mpkernel.namespace.parts import Bytes, Elements, Entries, Items, Part
+
+Dumps = Callable[[Any], bytes]
+# How many objects are compared to find out what belongs together; it need not be exact.
+GLANCE = 30
+# So many glances are had at all, lest they take longer than what they are for: all is alike after that.
+GLANCES = 10_000
+# Atoms whose equality is of C, and exact once the types are the same.
+_EXACT = frozenset((int, str, bytes, bool, type(None)))
+_PLAIN_CONTAINERS = frozenset((list, dict, tuple, set, frozenset, bytearray))
+
+
+def default_dumps(value: Any) -> bytes:
+    """The pickle of a leaf."""
+    return bytes(cloudpickle.dumps(value))
+
+
+def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
+    """Whether `a` and `b` have the same structure and content.
+
+    The order of a dict and which objects are aliases doesn't count. Leaves of unknown kinds are compared by `dumps`.
+    """
+    return _Comparison(dumps, kinds or Kinds()).run(a, b)
+
+
+def _dumps_atom(value: Any) -> bytes:
+    return pickle.dumps(value, 5)
+
+
+def glance(kinds: Kinds) -> Callable[[Any, Any], bool]:
+    """A function that tells whether two objects are the same as far as a quick look shows."""
+    left = itertools.count(GLANCES, -1)
+    return lambda a, b: next(left) < 0 or _Comparison(None, kinds, GLANCE).run(a, b)
+
+
+class _Comparison:
+    def __init__(self, dumps: Dumps | None, kinds: Kinds, limit: int | None = None) -> None:
+        self._dumps = dumps
+        self._kinds = kinds
+        self._limit = limit
+        self._todo: list[tuple[Any, Any]] = []
+
+    def run(self, a: Any, b: Any) -> bool:
+        seen: set[tuple[int, int]] = set()
+        keep: list[Any] = []  # so that no id is used twice
+        self._todo = [(a, b)]
+        while self._todo:
+            a, b = self._todo.pop()
+            cls = type(a)
+            if a is b:
+                continue
+            if cls is not type(b):
+                return False
+            if cls in _EXACT:
+                if a != b:
+                    return False
+                continue
+            if (id(a), id(b)) in seen:
+                continue
+            seen.add((id(a), id(b)))
+            keep += (a, b)
+            if self._limit is not None and len(seen) > self._limit:
+                return True
+            if not self._objects(a, b, cls):
+                return False
+        return True
+
+    def _objects(self, a: Any, b: Any, cls: type) -> bool:
+        kind = self._kinds.of(cls)
+        if kind.way in (Way.ATOM, Way.OPAQUE) or (kind.atom is not None and kind.atom(a)):
+            return self._leaves(a, b, cls)
+        if (
+            cls in _PLAIN_CONTAINERS
+            and self._limit is None
+            and _big(a)
+            and plain_bytes(a) == plain_bytes(b) is not None
+        ):
+            return True
+        if not kind.fits(a, b) and kind.memory is None:
+            return False
+        links = kind.links(a), kind.links(b)
+        if len(links[0]) != len(links[1]):
+            return False
+        self._todo += zip(*links, strict=True)
+        return all(self._parts(part, a, b) for part in kind.all_parts)
+
+    def _leaves(self, a: Any, b: Any, cls: type) -> bool:
+        if cls is float or cls is complex:
+            return repr(a) == repr(b)
+        if self._dumps is None:
+            return bool(a == b) if cls in ATOMS else True
+        for dumps in (_dumps_atom, self._dumps) if cls in ATOMS else (self._dumps,):
+            try:
+                return dumps(a) == dumps(b)
+            except Exception:  # what can't be pickled at all is only the same as itself
+                continue
+        return False
+
+    def _parts(self, part: Part, a: Any, b: Any) -> bool:
+        one, other = part.read(a), part.read(b)
+        if isinstance(part, Entries):
+            return self._entries(one, other)
+        if isinstance(part, Elements):
+            return self._elements(one, other)
+        if isinstance(part, Items):
+            return self._items(one, other)
+        if isinstance(part, science.Elementwise):
+            return self._items(one, other) if isinstance(one, list) else science.same_bits(one, other)
+        if isinstance(part, Bytes):
+            return bytes(one) == bytes(other)
+        return self._leaves(one, other, type(one))
+
+    def _items(self, one: list[Any], other: list[Any]) -> bool:
+        if len(one) != len(other):
+            return False
+        self._todo += zip(one, other, strict=True)
+        return True
+
+    def _entries(self, one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+        if len(one) != len(other):
+            return False
+        if not plain(one):
+            one, other = self.by_token(one.items()), self.by_token(other.items())
+        missing = object()
+        for key, value in one.items():
+            if (there := other.get(key, missing)) is missing:
+                return False
+            self._todo.append((value, there))
+        return True
+
+    def _elements(self, one: list[Any], other: list[Any]) -> bool:
+        if len(one) != len(other):
+            return False
+        if plain(one) and plain(other):
+            return set(one) == set(other) and Counter(map(type, one)) == Counter(map(type, other))
+        return Counter(map(self.token, one)) == Counter(map(self.token, other))
+
+    def by_token(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        return {self.token(key): value for key, value in items}
+
+    def token(self, key: Any) -> Any:
+        return token(key, self._dumps or default_dumps)
+
+
+def token(key: Any, dumps: Dumps = default_dumps) -> Any:
+    """What stands for a key or an element when two pickles are compared: itself, or its bytes."""
+    if type(key) in ATOMS:
+        return key
+    try:
+        return (type(key), dumps(key))
+    except Exception:
+        return (type(key), id(key))
+
+
+def _big(a: Any) -> bool:
+    return len(a) > 8
+
+
+def plain_bytes(value: Any) -> bytes | None:
+    """The pickle of a value that consists of nothing but built-in data; None for all others."""
+    file = io.BytesIO()
+    pickler = _PlainPickler(file, 5)
+    pickler.fast = True  # no memo: aliases don't count
+    try:
+        pickler.dump(value)
+    except (_NotPlain, ValueError, RecursionError, pickle.PicklingError, RuntimeError):
+        return None
+    return file.getvalue()
+
+
+class _NotPlain(Exception):
+    pass
+
+
+class _PlainPickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        raise _NotPlain

@@ -1,0 +1,263 @@
+"""The parts of what numpy, pandas and torch make; none of them is imported here if nobody else has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mpkernel.namespace.parts import Alike, Entries, Named, Pairs, Part, Results, State, replaced
+
+# So many bytes of an array are compared before they are copied: what is equal isn't written to, its pages stay clean.
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The memory of an array."""
+
+    low: int
+    high: int
+    layout: tuple[Any, ...]  # what must be equal for two arrays on corresponding memory
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A class of a library."""
+
+    cls: type
+    parts: tuple[Part, ...]
+    fits: Callable[[Any, Any], bool]
+    links: Callable[[Any], tuple[Any, ...]] | None = None
+    memory: Callable[[Any], Extent | None] | None = None
+
+
+def atom_bases() -> list[type]:
+    """Base classes of what has no parts, or is nothing but a process's own."""
+    found = []
+    for module, names in (("numpy", ("generic", "dtype", "memmap", "ufunc")), ("torch", ("dtype", "device", "Size"))):
+        found += [cls for name in names if isinstance(cls := getattr(sys.modules.get(module), name, None), type)]
+    return found
+
+
+def bases() -> list[Base]:
+    """The classes that can be patched."""
+    return [*_of_numpy(), *_of_pandas(), *_of_torch()]
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def _of_numpy() -> list[Base]:
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not hasattr(numpy, "ndarray"):
+        return []
+    found = [Base(numpy.ndarray, (Elementwise(),), _same_form, memory=_extent)]
+    made = sys.modules.get("numpy.random")
+    generator, legacy = getattr(made, "Generator", None), getattr(made, "RandomState", None)
+    if made is None or generator is None or legacy is None:
+        return found
+    found.append(Base(generator, (), _always, links=lambda obj: (obj.bit_generator,)))
+    found.append(
+        Base(legacy, (State(_legacy_state, legacy.set_state),), _always, links=lambda obj: (obj._bit_generator,))
+    )
+    for name in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
+        cls = getattr(made, name, None)
+        if cls is not None:
+            found.append(Base(cls, (State(lambda obj: obj.state, _set_bits),), _same_seed))
+    return found
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _legacy_state(obj: Any) -> Any:
+    return obj.get_state(legacy=False)
+
+
+def _set_bits(obj: Any, content: Any) -> None:
+    obj.state = content
+
+
+def _same_seed(old: Any, new: Any) -> bool:
+    return str(getattr(old.seed_seq, "state", None)) == str(getattr(new.seed_seq, "state", None))
+
+
+def _same_form(old: Any, new: Any) -> bool:
+    dtype = old.dtype
+    return (
+        old.shape == new.shape
+        and dtype == new.dtype
+        and dtype.metadata is None
+        and bool(old.flags.writeable and new.flags.writeable)
+        and (dtype.kind == "O" or not dtype.hasobject)
+    )
+
+
+def _extent(obj: Any) -> Extent | None:
+    if obj.size == 0:
+        return None
+    low = high = obj.__array_interface__["data"][0]
+    for length, stride in zip(obj.shape, obj.strides, strict=True):
+        if stride < 0:
+            low += stride * (length - 1)
+        else:
+            high += stride * (length - 1)
+    return Extent(low, high + obj.itemsize, (obj.strides,))
+
+
+def bits(obj: Any) -> Any:
+    """An array's elements as something that is equal only if all bits are."""
+    numpy = sys.modules["numpy"]
+    base = numpy.ndarray.view(obj, numpy.ndarray)
+    size = base.dtype.itemsize
+    if base.dtype.kind in "US" or size == 0:
+        return base
+    return base.view(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same form and the same bits."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(sys.modules["numpy"].array_equal(bits(a), bits(b)))
+
+
+class Elementwise(Part):
+    """The elements of an array. Content: an array; of objects: their list."""
+
+    def read(self, obj: Any) -> Any:
+        numpy = sys.modules["numpy"]
+        base = numpy.ndarray.view(obj, numpy.ndarray)
+        return list(base.flat) if base.dtype.kind == "O" else base
+
+    def write(self, obj: Any, content: Any) -> None:
+        numpy = sys.modules["numpy"]
+        base = numpy.ndarray.view(obj, numpy.ndarray)
+        if isinstance(content, list):
+            base[...] = numpy.fromiter(content, dtype=object, count=len(content)).reshape(base.shape)
+        elif base.ndim == 0 or base.dtype.kind in "USV":
+            base[...] = content
+        else:
+            rows = max(1, CHUNK // max(1, base.nbytes // max(1, len(base))))
+            here, there = bits(base), bits(content)
+            for start in range(0, len(base), rows):
+                part, news = here[start : start + rows], there[start : start + rows]
+                if not numpy.array_equal(part, news):
+                    part[...] = news
+
+    def children(self, content: Any) -> Iterable[Any]:
+        return content if isinstance(content, list) else ()
+
+    def pairs(self, old: Any, new: Any, alike: Alike) -> Pairs:
+        return zip(old, new, strict=True) if isinstance(new, list) and len(old) == len(new) else ()
+
+    def mapped(self, content: Any, results: Results) -> Any:
+        return replaced(content, results) if isinstance(content, list) else content
+
+    def undo(self, content: Any) -> Any:
+        return content if isinstance(content, list) else None
+
+
+# --- pandas -----------------------------------------------------------------------------------------------------------
+
+
+def _of_pandas() -> list[Base]:
+    pandas = sys.modules.get("pandas")
+    return [
+        Base(cls, (Frame(),), _always)
+        for name in ("DataFrame", "Series")
+        if isinstance(cls := getattr(pandas, name, None), type)
+    ]
+
+
+class Frame(Named):
+    """A DataFrame or Series: the manager of its blocks is taken over as a whole, with its other attributes."""
+
+    # Made anew when wanted, or bound to the object by a weak reference.
+    _OWN = ("_item_cache", "_cacher", "_is_copy", "_flags")
+
+    def __init__(self) -> None:
+        super().__init__(dict)
+
+    def read(self, obj: Any) -> dict[Any, Any]:
+        names = object.__getattribute__(obj, "__dict__")
+        content = {name: value for name, value in names.items() if name not in self._OWN}
+        if "_flags" in names:
+            content["_flags"] = names["_flags"]._allows_duplicate_labels
+        return content
+
+    def write(self, obj: Any, content: dict[Any, Any]) -> None:
+        names = object.__getattribute__(obj, "__dict__")
+        own = {name: names[name] for name in self._OWN if name in names}
+        for name in [name for name in names if name not in content]:
+            del names[name]
+        names.update({name: value for name, value in content.items() if name != "_flags"})
+        if "_flags" in own:
+            own["_flags"]._allows_duplicate_labels = content.get("_flags", True)
+            names["_flags"] = own["_flags"]
+        if "_item_cache" in own:
+            names["_item_cache"] = {}
+        if "_is_copy" in own:
+            names["_is_copy"] = None
+
+
+# --- torch ------------------------------------------------------------------------------------------------------------
+
+
+def _of_torch() -> list[Base]:
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    if torch is None or not isinstance(tensor, type):
+        return []
+    parameter = getattr(getattr(torch, "nn", None), "Parameter", tensor)
+    return [
+        Base(cls, (Tensor(), Gradient()), _same_tensor, memory=_extent_of_tensor)
+        for cls in dict.fromkeys((tensor, parameter))
+    ]
+
+
+def _same_tensor(old: Any, new: Any) -> bool:
+    facts = [
+        (obj.dtype, obj.device, obj.layout, tuple(obj.shape), obj.requires_grad, obj.is_leaf) for obj in (old, new)
+    ]
+    return bool(facts[0] == facts[1] and old.is_leaf and str(old.layout) == "torch.strided")
+
+
+def _extent_of_tensor(obj: Any) -> Extent | None:
+    if obj.device.type != "cpu" or obj.numel() == 0:
+        return None
+    storage = obj.untyped_storage()
+    low = storage.data_ptr()
+    return Extent(low, low + storage.nbytes(), (storage.nbytes(), obj.storage_offset(), tuple(obj.stride())))
+
+
+class Tensor(Part):
+    """The elements of a tensor. Content: the tensor itself."""
+
+    def read(self, obj: Any) -> Any:
+        return obj
+
+    def write(self, obj: Any, content: Any) -> None:
+        if obj is not content:
+            with sys.modules["torch"].no_grad():
+                obj.copy_(content)
+
+    def undo(self, content: Any) -> Any:
+        return None
+
+
+class Gradient(Entries):
+    """What hangs on a tensor: its gradient, attributes of users."""
+
+    def read(self, obj: Any) -> dict[Any, Any]:
+        return {"grad": obj.grad, "attributes": obj.__dict__}
+
+    def write(self, obj: Any, content: dict[Any, Any]) -> None:
+        if obj.grad is not content["grad"]:
+            obj.grad = content["grad"]
+        if obj.__dict__ is not content["attributes"]:
+            obj.__dict__.clear()
+            obj.__dict__.update(content["attributes"])
