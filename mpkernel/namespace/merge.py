@@ -1,9 +1,9 @@
 """Two subshells changed the same names at once: what each name is to have, and where only one of them could win.
 
-The walk goes over three graphs that were each loaded from a pickle, so that they compare on equal terms: the *base* that
-both started from, *theirs*, and a frozen copy of *mine*. It makes of the frozen copy the merged graph, which is
-then grafted onto the live objects. What only one side changed is taken from it, down to keys, elements and
-attributes. Where both changed the same thing, mine wins, since I commit later; its path is a *conflict*.
+The walk goes over three graphs that were each loaded from a pickle, so that they compare on equal terms: the *base*
+that both started from, *theirs*, and a frozen copy of *mine*. It makes of the frozen copy the merged graph, which is
+then grafted onto the live objects. What only one side changed is taken from it, down to keys, elements and attributes.
+Where both changed the same thing, mine wins, since I commit later; its path is a *conflict*.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Merge:
         for part in kind.parts:
             changed |= self._part(part, base, theirs, mine, path, depth)
         for name, cells in self._links(kind, base, theirs, mine):
-            self.value(*cells, f"{path}.<closure>.{name}", depth + 1)
+            self.value(cells[0], cells[1], cells[2], f"{path}.<closure>.{name}", depth + 1)
         if changed and kind.by_value:
             self._graft.unpair(mine)
         return mine
@@ -293,7 +293,7 @@ class _Merge:
         return self.same(base, theirs) or self.same(base, mine)
 
     def _bytes(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
-        if theirs == base or theirs == mine:
+        if theirs in (base, mine):
             return mine
         if mine == base:
             return theirs

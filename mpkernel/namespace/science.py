@@ -177,7 +177,7 @@ def merge_arrays(base: Any, theirs: Any, mine: Any) -> bool:
     """
     numpy = sys.modules["numpy"]
     if mine.dtype.names is not None:
-        return any([merge_arrays(base[name], theirs[name], mine[name]) for name in mine.dtype.names])
+        return sum(merge_arrays(base[name], theirs[name], mine[name]) for name in mine.dtype.names) > 0
     if mine.ndim == 0:
         base, theirs, mine = (array.reshape(1) for array in (base, theirs, mine))
     rows = max(1, CHUNK // max(1, mine.nbytes // max(1, len(mine))))

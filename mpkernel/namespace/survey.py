@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -52,6 +51,8 @@ class Survey:
         self._pinned: dict[int, Any] = {}  # must stay as they are
         self._behind = 0
         self._bulks: list[list[Sequence[Any]]] = []
+        self._arrays: list[Node] = []
+        self._taken = partners.keys() | aliases.keys()
 
     def walk(self, values: Iterable[Any]) -> None:
         """Visit all that can be reached from `values`."""
@@ -64,23 +65,25 @@ class Survey:
                     continue
                 obj = self._aliases.get(id(obj), obj)
                 if not (id(obj) in self.mutable or id(obj) in self.immutable or id(obj) in self._other):
-                    self._visit(obj, cls, todo)
+                    self._visit(obj, todo)
             # Bulk data was not looked into; that's no good if something in it is paired.
-            for levels in self._bulks:
-                taken = self._partners.keys() | self._aliases.keys()
-                if not all(taken.isdisjoint(map(id, level)) for level in levels):
-                    todo += itertools.chain.from_iterable(levels)
+            for items, *inner in self._bulks:
+                if all(self._taken.isdisjoint(map(id, level)) for level in inner):
+                    todo += [item for item in items if id(item) in self._taken] if self._mixed(items) else ()
+                else:
+                    todo += items
             self._bulks = []
             if not todo:
                 return
 
-    def _visit(self, obj: Any, cls: type, todo: list[Any]) -> None:
+    def _visit(self, obj: Any, todo: list[Any]) -> None:
         kind = self._kinds.of(type(obj))
         key = id(obj)
-        kept = self._keep is not None and self._keep(obj)
-        if kind.way is Way.ATOM or kept or (kind.atom is not None and kind.atom(obj)):
+        if kind.memory is not None:
+            self._arrays.append(Node(obj, kind, []))
+        if kind.way is Way.ATOM or (kind.atom is not None and kind.atom(obj)):
             self._other[key] = obj
-        elif kind.way is Way.OPAQUE or key in self._untouchable:
+        elif kind.way is Way.OPAQUE or key in self._untouchable or (self._keep is not None and self._keep(obj)):
             self._other[key] = obj
             self._look_behind(obj, todo)
         else:
@@ -102,11 +105,10 @@ class Survey:
             if levels is None:
                 todo += children
             else:
-                self._bulks.append([levels[0] if self._mixed(levels[0]) else (), *levels[1:]])
+                self._bulks.append(levels)
 
     def _mixed(self, items: Sequence[Any]) -> bool:
-        """Whether some of a container's items have a partner: then their own content counts."""
-        return not (self._partners.keys() | self._aliases.keys()).isdisjoint(map(id, items))
+        return not self._taken.isdisjoint(map(id, items))
 
     def _look_behind(self, obj: Any, todo: list[Any]) -> None:
         """What an opaque object refers to can't be replaced there."""
@@ -150,7 +152,7 @@ class Survey:
         before = len(self._partners)
         arrays = [
             (extent, node)
-            for node in self.mutable.values()
+            for node in self._arrays
             if node.kind.memory is not None and (extent := node.kind.memory(node.obj)) is not None
         ]
         whole: list[tuple[Extent, list[Node]]] = []
@@ -198,7 +200,7 @@ def _overlapping(items: list[tuple[Extent, Any]]) -> Iterable[list[tuple[Extent,
 
 
 def bulk(children: Iterable[Any], kinds: Kinds) -> list[Sequence[Any]] | None:
-    """The objects of a large container of plain data, level by level, from the direct ones on; None if it isn't that."""
+    """The objects of a large container of plain data, level by level, the direct ones first; else None."""
     if not isinstance(children, Sequence) and not hasattr(children, "__len__"):
         return None
     if len(children) <= BULK or not all(_is_open(cls, kinds) for cls in set(map(type, children))):
