@@ -109,7 +109,7 @@ class Graft:
         if new is not other:
             self._seen[id(new)] = new
             self._seen[id(other)] = other
-            self._aliases[id(new)] = other
+            self._aliases.setdefault(id(new), other)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

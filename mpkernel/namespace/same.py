@@ -49,6 +49,11 @@ def glance(kinds: Kinds) -> Callable[[Any, Any], bool]:
     return lambda a, b: next(left) < 0 or _Comparison(None, kinds, GLANCE).run(a, b)
 
 
+def quick_same(a: Any, b: Any) -> bool:
+    """Whether `a` and `b` are the same, for what shows at once; false for all that has parts."""
+    return a is b or (type(a) is type(b) and type(a) in _EXACT and a == b)
+
+
 class _Comparison:
     def __init__(self, dumps: Dumps | None, kinds: Kinds, limit: int | None = None) -> None:
         self._dumps = dumps

@@ -161,6 +161,38 @@ class Elementwise(Part):
         return content if isinstance(content, list) else None
 
 
+def array_of(part: Part, content: Any) -> Any:
+    """The array that a part's content is; None if it is something else."""
+    if isinstance(part, Elementwise) and not isinstance(content, list):
+        return content
+    if isinstance(part, Tensor) and content.device.type == "cpu":
+        return content.detach().numpy()
+    return None
+
+
+def merge_arrays(base: Any, theirs: Any, mine: Any) -> bool:
+    """Take over into `mine`, by element, what `theirs` changed; whether both had changed the same ones.
+
+    The arrays have the same shape and dtype. Bits are compared, so NaN equals itself.
+    """
+    numpy = sys.modules["numpy"]
+    if mine.dtype.names is not None:
+        return sum(merge_arrays(base[name], theirs[name], mine[name]) for name in mine.dtype.names) > 0
+    if mine.ndim == 0:
+        base, theirs, mine = (array.reshape(1) for array in (base, theirs, mine))
+    rows = max(1, CHUNK // max(1, mine.nbytes // max(1, len(mine))))
+    clash = False
+    was, there, here = bits(base), bits(theirs), bits(mine)
+    for start in range(0, len(mine), rows):
+        span = slice(start, start + rows)
+        news = was[span] != there[span]
+        if news.any():
+            own = was[span] != here[span]
+            clash = clash or bool((news & own & (there[span] != here[span])).any())
+            numpy.copyto(here[span], there[span], where=news & ~own)
+    return clash
+
+
 # --- pandas -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,328 @@
+"""Two subshells changed the same names at once: what each name is to have, and where only one of them could win.
+
+The walk goes over three graphs that were each loaded from a pickle, so that they compare on equal terms: the *base*
+that both started from, *theirs*, and a frozen copy of *mine*. It makes of the frozen copy the merged graph, which is
+then grafted onto the live objects. What only one side changed is taken from it, down to keys, elements and attributes.
+Where both changed the same thing, mine wins, since I commit later; its path is a *conflict*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from mpkernel.namespace import science
+from mpkernel.namespace.anatomy import Kind, Way
+from mpkernel.namespace.atoms import plain
+from mpkernel.namespace.frames import merge_managers
+from mpkernel.namespace.graft import Graft
+from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
+from mpkernel.namespace.same import Dumps, default_dumps, quick_same, same, token
+from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
+
+MAX_CONFLICTS = 20
+# What is nested deeper is taken as a whole, from one side or the other.
+MAX_DEPTH = 100
+MAX_KEY = 60
+
+
+class Deleted(Enum):
+    """Stands for the value of a name that is to be deleted."""
+
+    DELETED = "deleted"
+
+
+DELETED = Deleted.DELETED
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What each name is to be bound to, or `DELETED`; and the paths where both sides had changed something."""
+
+    values: dict[str, Any]
+    conflicts: list[str]
+
+
+def merge(
+    base: dict[str, Any] | None,
+    mine: dict[str, Any],
+    theirs: dict[str, Any],
+    frozen_mine: dict[str, Any],
+    dumps: Dumps = default_dumps,
+    keep: Callable[[Any], bool] | None = None,
+) -> Merged:
+    """Merge `theirs` into `mine`, whose objects are patched.
+
+    A name that a dict doesn't have isn't there, or was deleted, on that side. `base` None: it isn't known, so all that
+    differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
+    `mpkernel.namespace.graft.graft`.
+    """
+    grafting = Graft(keep)
+    grafting.pair(mine, frozen_mine)
+    walk = _Merge(grafting, dumps)
+    values = walk.names(base, theirs, frozen_mine)
+    made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
+    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts)
+
+
+class _Merge:
+    def __init__(self, grafting: Graft, dumps: Dumps) -> None:
+        self._graft = grafting
+        self._kinds = grafting.kinds
+        self._dumps = dumps
+        self._done: dict[int, Any] = {}  # what was made of an object of mine, by its id
+        self._rebuilds: dict[tuple[int, int, int], Any] = {}
+        self._held: list[Any] = []  # so that no id is used twice
+        self.conflicts: list[str] = []
+
+    def names(self, base: dict[str, Any] | None, theirs: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
+        """What each name is to have."""
+        if base is None:
+            for name in mine.keys() & theirs.keys():
+                if not self.same(mine[name], theirs[name]):
+                    self.conflict(name)
+            return theirs | mine
+        values: dict[str, Any] = {}
+        for name in dict.fromkeys((*mine, *theirs, *base)):
+            value = self.entry(base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING), name)
+            values[name] = DELETED if value is MISSING else value
+        return values
+
+    def same(self, a: Any, b: Any) -> bool:
+        """Whether two loaded objects say the same."""
+        return same(a, b, self._dumps, self._kinds)
+
+    def conflict(self, path: str) -> None:
+        """Both sides changed what is there."""
+        if len(self.conflicts) < MAX_CONFLICTS and path not in self.conflicts:
+            self.conflicts.append(path)
+
+    # --- one value ----------------------------------------------------------------------------------------------------
+
+    def entry(self, base: Any, theirs: Any, mine: Any, path: str, depth: int = 0) -> Any:
+        """The merged value of a name, key or attribute; any of the three may be missing."""
+        if theirs is MISSING and mine is MISSING:
+            return MISSING
+        if mine is MISSING or theirs is MISSING:
+            other = theirs if mine is MISSING else mine
+            if base is not MISSING and self.same(base, other):
+                return MISSING  # deleted by one, left alone by the other
+            return other
+        return self.value(base, theirs, mine, path, depth)
+
+    def value(self, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
+        """The merged value of something that both sides have."""
+        if theirs is mine or quick_same(base, theirs):
+            return mine
+        if id(mine) in self._done:
+            return self._done[id(mine)]
+        kind = self._kinds.of(type(mine))
+        if type(base) is type(theirs) is type(mine) and depth < MAX_DEPTH and self._has_parts(kind, base, theirs, mine):
+            return self._object(kind, base, theirs, mine, path, depth)
+        return self.leaf(base, theirs, mine, path)
+
+    def leaf(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
+        """One of the two sides, as a whole."""
+        if base is not MISSING and self.same(base, theirs):
+            return mine
+        if base is not MISSING and self.same(base, mine):
+            return theirs
+        if not self.same(theirs, mine):
+            self.conflict(path)
+        return mine
+
+    def _has_parts(self, kind: Kind, base: Any, theirs: Any, mine: Any) -> bool:
+        if kind.way not in (Way.PATCH, Way.REBUILD) or (kind.atom is not None and kind.atom(mine)):
+            return False
+        return kind.fits(base, theirs) and kind.fits(base, mine) and kind.fits(mine, theirs)
+
+    def _object(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
+        self._held += (base, theirs, mine)
+        if kind.frozen is not None:
+            key = (id(base), id(theirs), id(mine))  # all three: there is only one empty tuple
+            if key not in self._rebuilds:
+                self._rebuilds[key] = self._rebuilt(kind, base, theirs, mine, path, depth)
+            return self._rebuilds[key]
+        self._done[id(mine)] = mine
+        self._graft.alias(theirs, mine)
+        changed = False
+        for part in kind.parts:
+            changed |= self._part(part, base, theirs, mine, path, depth)
+        for name, cells in self._links(kind, base, theirs, mine):
+            self.value(cells[0], cells[1], cells[2], f"{path}.<closure>.{name}", depth + 1)
+        if changed and kind.by_value:
+            self._graft.unpair(mine)
+        return mine
+
+    def _links(self, kind: Kind, base: Any, theirs: Any, mine: Any) -> Iterable[tuple[str, tuple[Any, Any, Any]]]:
+        code = getattr(mine, "__code__", None)
+        parts = list(zip(kind.links(base), kind.links(theirs), kind.links(mine), strict=False))
+        names = code.co_freevars if code is not None else [str(index) for index in range(len(parts))]
+        return zip(names, parts, strict=True)
+
+    def _rebuilt(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
+        part, make = kind.frozen, kind.make
+        assert part is not None
+        assert make is not None
+        contents = part.read(base), part.read(theirs), part.read(mine)
+        if isinstance(part, Elements):
+            fresh = self._set(*contents)
+        elif len({len(content) for content in contents}) == 1:
+            names = getattr(type(mine), "_fields", None)
+            paths = [f"{path}.{name}" for name in names] if names else [f"{path}[{i}]" for i in range(len(contents[0]))]
+            places = zip(*contents, paths, strict=True)
+            fresh = [self.value(b, t, m, where, depth + 1) for b, t, m, where in places]
+        else:
+            return self.leaf(base, theirs, mine, path)
+        if len(fresh) == len(contents[2]) and all(a is b for a, b in zip(fresh, contents[2], strict=True)):
+            return mine
+        return make(mine, fresh)
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _part(self, part: Part, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> bool:
+        """Merge one part into `mine`; whether that changed it."""
+        contents = part.read(base), part.read(theirs), part.read(mine)
+        fresh: Any
+        if isinstance(part, science.Frame):
+            fresh = self._frame(base, theirs, mine, contents, path, depth)
+        elif isinstance(part, Entries):
+            fresh = self._entries(*contents, path, depth, named=isinstance(part, Named))
+        elif isinstance(part, Elements):
+            fresh = self._set(*contents)
+        elif (arrays := [science.array_of(part, content) for content in contents])[2] is not None:
+            if science.merge_arrays(*arrays):
+                self.conflict(path)
+            return True
+        elif isinstance(part, Items):
+            fresh = self._items(*contents, path, depth)
+        elif isinstance(part, science.Elementwise):
+            fresh = [
+                self.value(*three, f"{path}[{i}]", depth + 1) for i, three in enumerate(zip(*contents, strict=True))
+            ]
+        elif isinstance(part, Bytes):
+            fresh = self._bytes(*contents, path)
+        else:
+            fresh = self.leaf(*contents, path)
+        if fresh is contents[2] or fresh is None:
+            return False
+        part.write(mine, fresh)
+        return True
+
+    def _entries(
+        self, base: dict[Any, Any], theirs: dict[Any, Any], mine: dict[Any, Any], path: str, depth: int, *, named: bool
+    ) -> dict[Any, Any]:
+        b, t, m = (self._by_token(content) for content in (base, theirs, mine))
+        # The order is that of the side which changed it.
+        order = dict.fromkeys((*t, *m)) if list(b) == list(m) else dict.fromkeys((*m, *t))
+        nothing = (None, MISSING)
+        fresh: dict[Any, Any] = {}
+        for key in order:
+            mine_key, mine_value = m.get(key, nothing)
+            their_key, their_value = t.get(key, nothing)
+            where = _attribute(path, key) if named else f"{path}[{_shown(mine_key if key in m else their_key)}]"
+            value = self.entry(b.get(key, nothing)[1], their_value, mine_value, where, depth + 1)
+            if value is MISSING:
+                continue
+            if key in m and key in t:
+                self._same_key(their_key, mine_key)
+            fresh[mine_key if key in m else their_key] = value
+        return fresh
+
+    def _frame(
+        self, base: Any, theirs: Any, mine: Any, contents: tuple[dict[Any, Any], ...], path: str, depth: int
+    ) -> dict[Any, Any]:
+        try:
+            manager = merge_managers(self, base, theirs, mine, path)
+        except Exception:  # of all that may be in a DataFrame something is beyond this
+            manager = mine._mgr
+            self.conflict(path)
+        b, t, m = ({name: value for name, value in content.items() if name != "_mgr"} for content in contents)
+        return {"_mgr": manager, **self._entries(b, t, m, path, depth, named=True)}
+
+    def _same_key(self, theirs: Any, mine: Any) -> None:
+        if theirs is not mine and self._kinds.of(type(mine)).way is Way.PATCH:
+            self._held += (theirs, mine)
+            self._graft.alias(theirs, mine)
+
+    def _by_token(self, content: dict[Any, Any]) -> dict[Any, tuple[Any, Any]]:
+        return {token(key, self._dumps): (key, value) for key, value in content.items()}
+
+    def _set(self, base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:
+        b, t, m = ({token(element, self._dumps): element for element in content} for content in (base, theirs, mine))
+        for key in m.keys() & t.keys():
+            self._same_key(t[key], m[key])
+        fresh = [m[key] for key in m if key in t or key not in b]
+        return fresh + [t[key] for key in t if key not in m and key not in b]
+
+    def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
+        if len(base) == len(theirs) == len(mine):
+            return self._by_index(base, theirs, mine, path, depth)
+        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.same)
+        if not edits[0].touches(edits[1]):
+            self._alias_kept(base, theirs, mine, edits)
+            return combined(base, mine, self._kept_here(edits, base, mine, path, depth), edits[1])
+        if by_index(base, theirs, mine, self._mergeable):
+            count = len(base)
+            head = self._by_index(base, theirs[:count], mine[:count], path, depth)
+            return head + appended(base, theirs) + appended(base, mine)
+        if not self.same(theirs, mine):
+            self.conflict(path)
+        return mine
+
+    def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
+        fresh = list(mine)
+        for index in differing(base, theirs):
+            three = base[index], theirs[index], mine[index]
+            fresh[index] = self.value(*three, f"{path}[{index}]", depth + 1)
+        return fresh
+
+    def _kept_here(self, edits: tuple[Edit, Edit], base: list[Any], mine: list[Any], path: str, depth: int) -> Edit:
+        """Their edit, with my objects where theirs have only got another content."""
+        items = list(edits[0].items)
+        for at in range(min(len(items), edits[0].stop - edits[0].start)):
+            index = edits[0].start + at
+            if (place := edits[1].place(index)) is not None:
+                items[at] = self.value(base[index], items[at], mine[place], f"{path}[{index}]", depth + 1)
+        return replace(edits[0], items=items)
+
+    def _alias_kept(self, base: list[Any], theirs: list[Any], mine: list[Any], edits: tuple[Edit, Edit]) -> None:
+        """Items that neither side touched are one object from now on."""
+        for index in range(0 if plain(base) else len(base)):
+            places = [edit.place(index) for edit in edits]
+            if places[0] is not None and places[1] is not None:
+                self._same_key(theirs[places[0]], mine[places[1]])
+
+    def _mergeable(self, base: Any, theirs: Any, mine: Any) -> bool:
+        kind = self._kinds.of(type(mine))
+        if type(base) is type(theirs) is type(mine) and self._has_parts(kind, base, theirs, mine):
+            return True
+        return self.same(base, theirs) or self.same(base, mine)
+
+    def _bytes(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
+        if theirs in (base, mine):
+            return mine
+        if mine == base:
+            return theirs
+        fresh = self._items(list(base), list(theirs), list(mine), path, 0)
+        whole = mine[:0]
+        whole.extend(fresh)
+        return whole
+
+
+def _attribute(path: str, name: str) -> str:
+    return path if name == "cell_contents" else f"{path}.{name}"
+
+
+def _shown(key: Any) -> str:
+    """A key in a path; no code of a user's class is run for it."""
+    text = repr(key) if type(key) in (str, int, float, bool, bytes, type(None)) else _shown_other(key)
+    return text if len(text) <= MAX_KEY else text[: MAX_KEY - 1] + "…"
+
+
+def _shown_other(key: Any) -> str:
+    if type(key) is tuple:
+        return f"({', '.join(map(_shown, key))})"
+    return f"<{type(key).__name__}>"
