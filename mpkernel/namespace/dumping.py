@@ -314,7 +314,9 @@ class _Reducers:
 _NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
 
 
-_HOOKS = frozenset(("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__"))
+_HOOKS = frozenset(
+    ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__")
+)
 
 
 def _has_hooks(kind: type) -> bool:

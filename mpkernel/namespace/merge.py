@@ -9,7 +9,7 @@ Where both changed the same thing, mine wins, since I commit later; its path is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -172,8 +172,8 @@ class _Merge:
         elif len({len(content) for content in contents}) == 1:
             names = getattr(type(mine), "_fields", None)
             paths = [f"{path}.{name}" for name in names] if names else [f"{path}[{i}]" for i in range(len(contents[0]))]
-            triples = zip(*contents, paths, strict=True)
-            fresh = [self.value(*three, where, depth + 1) for *three, where in triples]
+            places = zip(*contents, paths, strict=True)
+            fresh = [self.value(b, t, m, where, depth + 1) for b, t, m, where in places]
         else:
             return self.leaf(base, theirs, mine, path)
         if len(fresh) == len(contents[2]) and all(a is b for a, b in zip(fresh, contents[2], strict=True)):
@@ -261,9 +261,9 @@ class _Merge:
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
         edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.same)
-        if (fresh := combined(base, mine, *edits)) is not None:
+        if not edits[0].touches(edits[1]):
             self._alias_kept(base, theirs, mine, edits)
-            return fresh
+            return combined(base, mine, self._kept_here(edits, base, mine, path, depth), edits[1])
         if by_index(base, theirs, mine, self._mergeable):
             count = len(base)
             head = self._by_index(base, theirs[:count], mine[:count], path, depth)
@@ -278,6 +278,15 @@ class _Merge:
             three = base[index], theirs[index], mine[index]
             fresh[index] = self.value(*three, f"{path}[{index}]", depth + 1)
         return fresh
+
+    def _kept_here(self, edits: tuple[Edit, Edit], base: list[Any], mine: list[Any], path: str, depth: int) -> Edit:
+        """Their edit, with my objects where theirs have only got another content."""
+        items = list(edits[0].items)
+        for at in range(min(len(items), edits[0].stop - edits[0].start)):
+            index = edits[0].start + at
+            if (place := edits[1].place(index)) is not None:
+                items[at] = self.value(base[index], items[at], mine[place], f"{path}[{index}]", depth + 1)
+        return replace(edits[0], items=items)
 
     def _alias_kept(self, base: list[Any], theirs: list[Any], mine: list[Any], edits: tuple[Edit, Edit]) -> None:
         """Items that neither side touched are one object from now on."""

@@ -14,7 +14,7 @@ import xxhash
 
 from mpkernel.namespace import bodies
 from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version, same, walk
-from mpkernel.namespace.dumping import PROTOCOL, TRIES, Context, Dumper, Limit, Local
+from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
 from mpkernel.namespace.loading import Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for

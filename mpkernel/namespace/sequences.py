@@ -33,6 +33,10 @@ class Edit:
         """Whether nothing was changed."""
         return self.start == self.stop and not self.items
 
+    def touches(self, other: Edit) -> bool:
+        """Whether both edits replaced an item, or one replaced items around where the other put some."""
+        return not (self.empty or other.empty or self.stop <= other.start or other.stop <= self.start)
+
     def place(self, index: int) -> int | None:
         """Where the item of the base at `index` is now."""
         if index < self.start:
@@ -40,16 +44,12 @@ class Edit:
         return index - self.stop + self.start + len(self.items) if index >= self.stop else None
 
 
-def combined(base: list[Any], mine: list[Any], theirs: Edit, own: Edit) -> list[Any] | None:
-    """`mine` with their edit as well; None if both touched the same items. Appended by both: theirs go first."""
+def combined(base: list[Any], mine: list[Any], theirs: Edit, own: Edit) -> list[Any]:
+    """`mine` with their edit as well, which doesn't touch `own`. Appended by both: theirs go first."""
     if theirs.empty:
         return mine
-    if theirs.stop <= own.start:
-        return [*mine[: theirs.start], *theirs.items, *mine[theirs.stop :]]
-    if own.stop <= theirs.start:
-        moved = len(mine) - len(base)
-        return [*mine[: theirs.start + moved], *theirs.items, *mine[theirs.stop + moved :]]
-    return None
+    moved = 0 if theirs.stop <= own.start else len(mine) - len(base)
+    return [*mine[: theirs.start + moved], *theirs.items, *mine[theirs.stop + moved :]]
 
 
 def _equal_run(a: list[Any], b: list[Any], same: Same) -> int:

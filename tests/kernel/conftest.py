@@ -11,7 +11,6 @@ import pytest
 
 from .driver import KERNEL, Kernel, start_kernel
 from .sandbox import PATIENCE
-from .stories import Stories
 
 TEST_TIMEOUT = 90.0  # seconds; a hang must not take the whole run with it
 USABLE_WITHIN = 2.0 * PATIENCE  # seconds for a trivial cell, after which a shared kernel isn't used again
@@ -82,14 +81,6 @@ def shared_kernel(_reused_kernel: _Reused) -> Iterator[Kernel]:
         usable = False
     if not usable:
         _reused_kernel.drop()
-
-
-@pytest.fixture
-def story(shared_kernel: Kernel) -> Iterator[Stories]:
-    """Plays stories of cells in several subshells, which are gone afterwards, as are their names."""
-    stories = Stories(shared_kernel)
-    yield stories
-    stories.close()
 
 
 @pytest.fixture(params=["main", "child"])

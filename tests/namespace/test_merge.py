@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import array
+import collections
+import pickle
+import random
+import types
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpkernel.namespace.merge import DELETED, MAX_CONFLICTS, Merged, merge
+from mpkernel.namespace.same import same
+
+np = pytest.importorskip("numpy")
+
+
+class Thing:
+    def __init__(self, **names: Any) -> None:
+        self.__dict__.update(names)
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("user code ran")
+
+    __hash__ = object.__hash__
+
+
+class Opaque:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __reduce__(self) -> Any:
+        return (Opaque, (self.n,))
+
+
+def loaded(value: Any) -> Any:
+    return pickle.loads(cloudpickle.dumps(value))
+
+
+def merged_names(base: dict[str, Any] | None, mine: dict[str, Any], theirs: dict[str, Any]) -> Merged:
+    return merge(loaded(base), mine, loaded(theirs), loaded(mine))
+
+
+def merged(base: Any, mine: Any, theirs: Any) -> tuple[Any, list[str]]:
+    result = merged_names({"x": base}, {"x": mine}, {"x": theirs})
+    return result.values["x"], result.conflicts
+
+
+def edits(base: Any, *changes: Callable[[Any], Any]) -> list[Any]:
+    """The base, and what each change makes of a copy of it."""
+    made = [base]
+    for change in changes:
+        made.append(copy := loaded(base))
+        change(copy)
+    return made
+
+
+DISJOINT: list[tuple[Any, Any, Any, Any]] = [  # base, mine, theirs, wanted
+    ({"a": 1, "b": 2}, {"a": 5, "b": 2}, {"a": 1, "c": 3}, {"a": 5, "c": 3}),
+    ({"k": {"a": 1, "b": 1}}, {"k": {"a": 2, "b": 1}}, {"k": {"a": 1, "b": 2}}, {"k": {"a": 2, "b": 2}}),
+    ({1, 2, 3}, {2, 3, 4}, {1, 2, 5}, {2, 4, 5}),
+    ({(1, "a")}, {(1, "a"), (2, "b")}, set(), {(2, "b")}),
+    ([1], [1, 2], [1, 3], [1, 3, 2]),
+    ([1, 2, 3], [9, 2, 3], [1, 2, 8], [9, 2, 8]),
+    ([1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4], [0, 1, 2, 3, 4]),
+    ([1, 2, 3], [2, 3], [1, 2, 3, 4], [2, 3, 4]),
+    ([{"a": 1, "b": 1}], [{"a": 2, "b": 1}, 1], [{"a": 1, "b": 2}, 2], [{"a": 2, "b": 2}, 2, 1]),
+    (collections.deque([1]), collections.deque([1, 2]), collections.deque([1, 3]), collections.deque([1, 3, 2])),
+    (bytearray(b"abc"), bytearray(b"Abc"), bytearray(b"abC"), bytearray(b"AbC")),
+    (array.array("i", [1]), array.array("i", [1, 2]), array.array("i", [1, 3]), array.array("i", [1, 3, 2])),
+    (collections.Counter(a=1), collections.Counter(a=2), collections.Counter(a=1, b=1), collections.Counter(a=2, b=1)),
+    (Thing(a=1, b=[1]), Thing(a=2, b=[1]), Thing(a=1, b=[2]), Thing(a=2, b=[2])),
+    (([1], [1]), ([2], [1]), ([1], [2]), ([2], [2])),
+    ((1, 2), (3, 2), (1, 4), (3, 4)),
+    (frozenset((1, 2)), frozenset((1, 3)), frozenset((1, 2, 4)), frozenset((1, 3, 4))),
+    (types.SimpleNamespace(a=1), types.SimpleNamespace(a=2), types.SimpleNamespace(a=1, b=1), None),
+    (np.zeros(4), np.array([1.0, 0, 0, 0]), np.array([0, 0, 0, np.nan]), np.array([1, 0, 0, np.nan])),
+    (np.zeros(2, complex), np.array([1j, 0]), np.array([0, 2j]), np.array([1j, 2j])),
+    (np.array(["a", "b"]), np.array(["c", "b"]), np.array(["a", "d"]), np.array(["c", "d"])),
+    (np.array([None, None]), np.array([[1], None], object), np.array([None, {}]), np.array([[1], {}], dtype=object)),
+    ({"x": 1}, {"x": 1}, {"y": 2}, {"y": 2}),
+    ([1], [1], "now a string", "now a string"),
+    ([1], (2,), [1], (2,)),
+]
+
+
+@pytest.mark.parametrize(("base", "mine", "theirs", "wanted"), DISJOINT, ids=lambda value: type(value).__name__)
+def test_disjoint_changes_merge(base: Any, mine: Any, theirs: Any, wanted: Any) -> None:
+    patched = type(mine) not in (str, tuple, frozenset) and type(mine) is type(theirs)
+    value, conflicts = merged(base, mine, theirs)
+    assert conflicts == []
+    assert same(value, types.SimpleNamespace(a=2, b=1) if wanted is None else wanted)
+    assert (value is mine) == patched or not patched
+
+
+CLASHES: list[tuple[Any, Any, Any, Any, str]] = [  # base, mine, theirs, wanted, path
+    ({"lr": 1, "n": 1}, {"lr": 2, "n": 1}, {"lr": 3, "n": 4}, {"lr": 2, "n": 4}, "x['lr']"),
+    ({}, {"a": [1]}, {"a": [2]}, {"a": [1]}, "x['a']"),
+    (Thing(w=1), Thing(w=2), Thing(w=3), Thing(w=2), "x.w"),
+    ([1, 2], [1, 3], [1, 4], [1, 3], "x[1]"),
+    ([1, 2, 3], [1, 9], [1, 2, 8, 3], [1, 9], "x"),
+    (1, 2, 3, 2, "x"),
+    (1.0, float("nan"), 2.0, float("nan"), "x"),
+    ([1], {1}, (1, 2), {1}, "x"),
+    (np.zeros(2), np.array([1.0, 0]), np.array([2.0, 3]), np.array([1.0, 3]), "x"),
+    (np.zeros(2), np.zeros(3), np.zeros(4), np.zeros(3), "x"),
+    (Opaque(1), Opaque(2), Opaque(3), Opaque(2), "x"),
+    ({(1, "a"): 1}, {(1, "a"): 2}, {(1, "a"): 3}, {(1, "a"): 2}, "x[(1, 'a')]"),
+    ([[{"m": Thing(w=[1])}]], [[{"m": Thing(w=[2])}]], [[{"m": Thing(w=[3])}]], None, "x[0][0]['m'].w[0]"),
+]
+
+
+@pytest.mark.parametrize(("base", "mine", "theirs", "wanted", "path"), CLASHES, ids=lambda value: type(value).__name__)
+def test_where_both_changed_the_same_mine_wins_and_the_path_is_told(
+    base: Any, mine: Any, theirs: Any, wanted: Any, path: str
+) -> None:
+    wanted = loaded(mine) if wanted is None else wanted
+    value, conflicts = merged(base, mine, theirs)
+    assert conflicts == [path]
+    assert same(value, wanted)
+
+
+@pytest.mark.parametrize(
+    "value", [1, "a", [1, [2]], {"a": {1}}, Thing(a=1), Opaque(1), np.ones(2), float("nan"), (1, [2])], ids=repr
+)
+def test_the_same_value_on_both_sides_is_no_conflict(value: Any) -> None:
+    result, conflicts = merged(None, loaded(value), loaded(value))
+    assert conflicts == []
+    assert same(result, value)
+
+
+def test_names_that_are_made_and_deleted() -> None:
+    result = merged_names(
+        {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1},
+        {"b": 1, "c": 5, "mine": 1, "both": 1, "e": 1},  # a and d were deleted,
+        {"a": 1, "d": 5, "theirs": 1, "both": 2, "e": 1},  # b and c were
+    )
+    assert result.values == {
+        "a": DELETED,
+        "b": DELETED,
+        "c": 5,
+        "d": 5,
+        "mine": 1,
+        "theirs": 1,
+        "both": 1,
+        "e": 1,
+    }
+    assert result.conflicts == ["both"]
+
+
+def test_a_key_deleted_here_and_changed_there_survives() -> None:
+    assert merged({"a": 1, "b": 1}, {"b": 1}, {"a": 2, "b": 1}) == ({"b": 1, "a": 2}, [])
+    assert merged({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"b": 1}) == ({"a": 2, "b": 1}, [])
+
+
+def test_without_a_base_all_that_differs_is_a_conflict() -> None:
+    result = merged_names(None, {"a": [1], "b": 1, "m": 1}, {"a": [2], "b": 1, "t": 1})
+    assert result.values == {"a": [1], "b": 1, "m": 1, "t": 1}
+    assert result.conflicts == ["a"]
+
+
+def test_at_most_so_many_conflicts_are_told() -> None:
+    base, mine, theirs = ({n: side for n in range(100)} for side in range(3))
+    assert len(merged(base, mine, theirs)[1]) == MAX_CONFLICTS
+
+
+def test_live_objects_are_patched_and_stay() -> None:
+    inner: list[int] = [1]
+    mine = {"xs": inner, "n": 2}
+    value, _ = merged({"xs": [1], "n": 1}, mine, {"xs": [1, 5], "n": 1})
+    assert value is mine
+    assert mine["xs"] is inner
+    assert inner == [1, 5]
+
+
+def test_a_list_to_which_both_appended_keeps_my_objects() -> None:
+    base = [Thing(n=1)]
+    mine = loaded(base)
+    first, own = mine[0], Thing(n="mine")
+    mine.append(own)
+    value, conflicts = merged(base, mine, [*loaded(base), Thing(n="theirs")])
+    assert value is mine
+    assert (mine[0] is first, mine[2] is own, mine[1].n, conflicts) == (True, True, "theirs", [])
+
+
+def test_an_object_on_two_paths_is_merged_once() -> None:
+    def names() -> dict[str, Any]:
+        shared: list[int] = [1]
+        return {"a": shared, "b": {"a": shared}}
+
+    mine, theirs = names(), names()
+    mine["a"].append("mine")
+    theirs["a"].append("theirs")
+    result = merged_names(names(), mine, theirs)
+    assert result.values["a"] is result.values["b"]["a"] is mine["a"]
+    assert mine["a"] == [1, "theirs", "mine"]
+
+
+def test_what_is_new_there_refers_to_objects_that_are_here() -> None:
+    def names() -> dict[str, Any]:
+        return {"a": [1], "b": {}}
+
+    mine, theirs = names(), names()
+    theirs["b"]["new"] = {"a": theirs["a"]}
+    mine["a"].append(2)
+    result = merged_names(names(), mine, theirs)
+    assert result.values["b"]["new"]["a"] is mine["a"]
+    assert mine["a"] == [1, 2]
+
+
+def test_cycles_merge() -> None:
+    def names() -> Any:
+        node = Thing(a=1, b=1)
+        node.me = node  # type: ignore[attr-defined]
+        return node
+
+    mine, theirs = names(), names()
+    mine.a, theirs.b = 2, 2
+    value, conflicts = merged(names(), mine, theirs)
+    assert value.me.me is mine
+    assert (mine.a, mine.b, conflicts) == (2, 2, [])
+
+
+def test_empty_tuples_are_not_taken_for_one_object() -> None:
+    value, _ = merged({"a": (), "b": ()}, {"a": (), "b": ()}, {"a": (1,), "b": ()})
+    assert value == {"a": (1,), "b": ()}
+
+
+def test_sets_and_keys_of_objects_without_equality() -> None:
+    base, mine, theirs = edits(
+        {Thing(n=1)}, lambda things: things.add(Thing(n=2)), lambda things: things.add(Thing(n=3))
+    )
+    value, _ = merged(base, mine, theirs)
+    assert sorted(thing.n for thing in value) == [1, 2, 3]
+
+
+def test_a_closure_in_which_one_side_counted_on() -> None:
+    def counter(count: int, names: list[str]) -> Any:
+        def step() -> Any:
+            nonlocal count
+            count += 1
+            return count, names
+
+        return step
+
+    def like(function: Any, cells: Any) -> Any:
+        return types.FunctionType(function.__code__, function.__globals__, "step", None, cells.__closure__)
+
+    mine = counter(1, ["m"])
+    names = mine.__closure__[1].cell_contents
+    frozen, base, theirs = (like(mine, counter(*state)) for state in ((1, ["m"]), (1, []), (5, ["t"])))
+    result = merge({"f": base}, {"f": mine}, {"f": theirs}, {"f": frozen})
+    assert result.values["f"] is mine
+    assert result.conflicts == []
+    assert mine() == (6, ["t", "m"])
+    assert mine()[1] is names
+
+
+def test_structured_arrays_merge_by_field() -> None:
+    base = np.zeros(2, [("a", "i4"), ("b", "f8", 2)])
+    mine, theirs = base.copy(), base.copy()
+    mine["a"][0], theirs["b"][0, 1] = 1, 2
+    value, conflicts = merged(base, mine, theirs)
+    assert conflicts == []
+    assert value is mine
+    assert (mine["a"][0], mine["b"][0, 1]) == (1, 2)
+
+
+def test_views_stay_views() -> None:
+    def names() -> dict[str, Any]:
+        whole = np.zeros(6)
+        return {"a": whole, "v": whole[2:4]}
+
+    base, mine, theirs, frozen = names(), names(), names(), names()
+    for side in (mine, frozen):
+        side["a"][2] = 1
+    theirs["v"][1] = 2
+    result = merge(base, mine, theirs, frozen)
+    assert np.shares_memory(result.values["a"], result.values["v"])
+    assert result.values["a"].tolist() == [0, 0, 1, 2, 0, 0]
+    assert result.conflicts == []
+
+
+def test_large_plain_lists_merge() -> None:
+    base = [{"n": n} for n in range(5_000)]
+    _, mine, theirs = edits(base, lambda rows: rows[7].update(n="mine"), lambda rows: rows[4_000].update(n="theirs"))
+    theirs.append({"n": "new"})
+    value, conflicts = merged(base, mine, theirs)
+    assert conflicts == []
+    assert (value[7], value[4_000], value[-1]) == ({"n": "mine"}, {"n": "theirs"}, {"n": "new"})
+    assert value is mine
+
+
+def test_what_is_nested_too_deep_is_taken_whole() -> None:
+    def deep(end: Any) -> Any:
+        value = end
+        for _ in range(300):
+            value = {"down": value, "n": 1}
+        return value
+
+    value, conflicts = merged(deep([1]), deep([1]), deep([2]))
+    assert same(value, deep([2]))
+    assert conflicts == []
+    value, conflicts = merged(deep([1]), deep([3]), deep([2]))
+    assert same(value, deep([3]))
+    assert len(conflicts) == 1
+
+
+def test_data_frames_merge_by_column_and_row() -> None:
+    pd = pytest.importorskip("pandas")
+    base = pd.DataFrame({"a": [1, 2], "s": ["x", "y"], "gone": [0, 0], "o": pd.Series([[1], None], dtype=object)})
+    _, mine, theirs = edits(base, lambda _: None, lambda _: None)
+    mine.loc[0, "a"] = 10
+    mine.loc[0, "s"] = "mine"
+    mine["m"] = [1.0, None]
+    theirs.loc[1, "a"] = 20
+    theirs.loc[1, "s"] = "theirs"
+    theirs["t"] = [True, False]
+    del theirs["gone"]
+    value, conflicts = merged(base, mine, theirs)
+    assert conflicts == []
+    assert value is mine
+    assert sorted(mine.columns) == ["a", "m", "o", "s", "t"]
+    assert mine["a"].tolist() == [10, 20]
+    assert mine["s"].tolist() == ["mine", "theirs"]
+    assert mine["t"].tolist() == [True, False]
+    assert mine["o"].tolist() == [[1], None]
+    assert mine.dtypes["s"] == base.dtypes["s"]
+
+
+def test_data_frames_with_other_rows() -> None:
+    pd = pytest.importorskip("pandas")
+    base = pd.DataFrame({"a": [1, 2]})
+    longer = pd.DataFrame({"a": [1, 2, 3]})
+    value, conflicts = merged(base, mine := base.copy(), longer)
+    assert value is mine
+    assert (mine["a"].tolist(), conflicts) == ([1, 2, 3], [])
+    mine = base.copy()
+    mine.loc[0, "a"] = 5
+    value, conflicts = merged(base, mine, longer)
+    assert (mine["a"].tolist(), conflicts) == ([5, 2], ["x"])
+    mine, theirs = base.copy(), base.copy()
+    mine.loc[0, "a"], theirs.loc[0, "a"] = 5, 6
+    assert merged(base, mine, theirs)[1] == ["x['a']"]
+
+
+def test_series_merge_by_row() -> None:
+    pd = pytest.importorskip("pandas")
+    base = pd.Series([1.0, 2.0, None], name="s")
+    mine, theirs = base.copy(), base.copy()
+    mine[0], theirs[1] = 5, 6
+    value, conflicts = merged(base, mine, theirs)
+    assert value is mine
+    assert conflicts == []
+    assert mine.fillna(0).tolist() == [5, 6, 0]
+
+
+# --- properties ---------------------------------------------------------------------------------------------------
+
+
+def build(rng: random.Random, depth: int = 0) -> Any:
+    kind = rng.choice(("dict", "list", "set", "thing", "array", "atom")) if depth < 3 else "atom"
+    count = rng.randrange(1, 4)
+    if kind == "dict":
+        return {rng.choice("abcdefg"): build(rng, depth + 1) for _ in range(count)}
+    if kind == "list":
+        return [build(rng, depth + 1) for _ in range(count)]
+    if kind == "set":
+        return {rng.randrange(10) for _ in range(count)}
+    if kind == "thing":
+        return Thing(**{rng.choice("abc"): build(rng, depth + 1) for _ in range(count)})
+    if kind == "array":
+        return np.array([rng.random() for _ in range(count)])
+    return rng.choice([1, 2.5, "text", None, True])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all containers."""
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    elif isinstance(value, Thing):
+        inner = list(vars(value).items())
+    else:
+        return [path] if isinstance(value, (set, np.ndarray)) else []
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = vars(value)[key] if isinstance(value, Thing) else value[key]
+    return value
+
+
+def edit(value: Any, path: tuple[Any, ...], tag: str) -> None:
+    """Change the container at `path`, not what is in it."""
+    place = at(value, path)
+    if isinstance(place, dict):
+        place[tag] = [tag]
+    elif isinstance(place, list):
+        place.append(tag)
+    elif isinstance(place, set):
+        place.add(tag)
+    elif isinstance(place, Thing):
+        setattr(place, tag, {tag})
+    else:
+        place[-1 if tag == "mine" else 0] += 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_merging_disjoint_changes_is_making_both_in_turn(rng: random.Random) -> None:
+    base = {"x": build(rng), "y": build(rng)}
+    paths = places(base)
+    count = min(len(paths), 6)
+    chosen = rng.sample(paths, count)
+    arrays = {path for path in chosen if isinstance(at(base, path), np.ndarray)}
+    edits_of_mine, edits_of_theirs = chosen[: count // 2], chosen[count // 2 :]
+    # Both may add to the same container, but not change the same element of an array.
+    edits_of_theirs += [path for path in edits_of_mine if path not in arrays and rng.random() < 0.5]
+    mine, theirs, wanted = loaded(base), loaded(base), loaded(base)
+    for path in edits_of_theirs:
+        edit(theirs, path, "theirs")
+        edit(wanted, path, "theirs")
+    for path in edits_of_mine:
+        edit(mine, path, "mine")
+        edit(wanted, path, "mine")
+    before = {path: id(at(mine, path)) for path in places(mine) if path}
+    result = merged_names(base, mine, theirs)
+    assert result.conflicts == []
+    assert same(result.values, wanted)
+    assert {path: id(at(result.values, path)) for path in before if "mine" not in path} == {
+        path: key for path, key in before.items() if "mine" not in path
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_if_only_one_side_changed_its_value_is_taken(rng: random.Random) -> None:
+    base, other = {"x": build(rng), "y": build(rng)}, {"x": build(rng), "z": build(rng)}
+    for mine, theirs in ((other, base), (base, other)):
+        result = merged_names(base, loaded(mine), theirs)
+        assert result.conflicts == []
+        assert same({name: value for name, value in result.values.items() if value is not DELETED}, other)
+        assert result.values["y"] is DELETED
