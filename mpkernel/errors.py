@@ -67,6 +67,10 @@ class LivesElsewhere(MPKernelError, RuntimeError):
     """A value was used that can't leave the process of another subshell; here is only a stub of it."""
 
 
+class BadSegment(MPKernelError):
+    """A big buffer's memory is not there, not of the size that was announced, or not sealed. It is refused."""
+
+
 # --- the command line and the API in a notebook -------------------------------------------------------------------
 
 
