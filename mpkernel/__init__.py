@@ -104,8 +104,8 @@ def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
-    beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with what
-    the method raised.
+    beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
+    what the method raised.
     """
     from mpkernel.namespace.stubs import Stub, note_of
 

@@ -71,6 +71,10 @@ class TookTooLong(BaseException):
     """Raised in code of the user's objects that is run to pickle them, if it takes too long."""
 
 
+class BadSegment(MPKernelError):
+    """A big buffer's memory is not there, not of the size that was announced, or not sealed. It is refused."""
+
+
 # --- the command line and the API in a notebook -------------------------------------------------------------------
 
 

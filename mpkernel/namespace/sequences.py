@@ -48,6 +48,9 @@ def combined(base: list[Any], mine: list[Any], theirs: Edit, own: Edit) -> list[
     """`mine` with their edit as well, which doesn't touch `own`. Appended by both: theirs go first."""
     if theirs.empty:
         return mine
+    end = len(base)
+    if theirs.start == end == own.stop and len(mine) >= end:  # mine appended too, though it changed items as well
+        return [*mine[:end], *theirs.items, *mine[end:]]
     moved = 0 if theirs.stop <= own.start else len(mine) - len(base)
     return [*mine[: theirs.start + moved], *theirs.items, *mine[theirs.stop + moved :]]
 

@@ -164,7 +164,7 @@ def test_without_a_base_all_that_differs_is_a_conflict() -> None:
 
 
 def test_at_most_so_many_conflicts_are_told() -> None:
-    base, mine, theirs = ({n: side for n in range(100)} for side in range(3))
+    base, mine, theirs = (dict.fromkeys(range(100), side) for side in range(3))
     assert len(merged(base, mine, theirs)[1]) == MAX_CONFLICTS
 
 
