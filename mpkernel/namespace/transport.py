@@ -1,0 +1,148 @@
+"""Two ways to have memory that another process finds and that doesn't change any more: sealed memfds, and files.
+
+Memfds are found through /proc/<pid>/fd, are nobody's to write or shorten once they are sealed, and vanish with their
+last user. Files in the kernel's private directory are for systems that have no memfds, or no /proc, or hide it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mpkernel.errors import BadSegment
+
+_PREFIX = "segment-"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process finds a segment: the fd `name` of process `pid`, or the file `name`; and its size in bytes."""
+
+    pid: int
+    name: str
+    size: int
+
+
+class Transport(Protocol):
+    """A way to have memory that other processes can find. The same in all processes of a kernel."""
+
+    def create(self) -> tuple[int, str]:
+        """A new, empty segment of this process: an fd to write to, and its name."""
+
+    def seal(self, fd: int, name: str) -> None:
+        """It is written."""
+
+    def drop(self, fd: int, name: str) -> None:
+        """Close the writer's fd, of which the broker has taken over what it wants by now."""
+
+    def hold(self, place: Place) -> Place:
+        """Check a worker's segment and keep it; returns where readers find it. Raises BadSegment."""
+
+    def release(self, place: Place) -> None:
+        """Let go of what `hold` returned."""
+
+    def open(self, place: Place) -> int:
+        """An fd to read from it. Raises BadSegment."""
+
+
+class Memfds:
+    """Sealed memfds, opened through /proc (Linux)."""
+
+    def __init__(self) -> None:
+        """Raises AttributeError where Python knows no memfds."""
+        self._seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+    def create(self) -> tuple[int, str]:
+        fd = os.memfd_create("mpkernel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        return fd, str(fd)
+
+    def seal(self, fd: int, name: str) -> None:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, self._seals)
+
+    def drop(self, fd: int, name: str) -> None:
+        os.close(fd)
+
+    def hold(self, place: Place) -> Place:
+        fd = self.open(place)
+        return Place(os.getpid(), str(fd), place.size)
+
+    def release(self, place: Place) -> None:
+        os.close(int(place.name))
+
+    def open(self, place: Place) -> int:
+        if not (place.name.isascii() and place.name.isdecimal()):
+            raise BadSegment(f"{place.name!r} is not the number of a file handle")
+        path = f"/proc/{place.pid}/fd/{place.name}"
+        with _checked(path, place) as fd:
+            try:
+                seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            except OSError:
+                raise BadSegment(f"{path} is no memfd") from None
+            if seals & self._seals != self._seals:
+                raise BadSegment(f"{path} is not sealed: its content could still change")
+        return fd
+
+
+class Files:
+    """Files in a directory that is this user's only, where there are no memfds or /proc hides them.
+
+    They are sealed by permission alone: a process of the same user could change them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def create(self) -> tuple[int, str]:
+        fd, path = tempfile.mkstemp(prefix=_PREFIX, dir=self._directory)
+        return fd, os.path.basename(path)
+
+    def seal(self, fd: int, name: str) -> None:
+        os.fchmod(fd, 0o400)
+
+    def drop(self, fd: int, name: str) -> None:
+        os.close(fd)
+        with suppress(OSError):
+            if (self._directory / name).stat().st_mode & 0o200:  # never finished
+                (self._directory / name).unlink()
+
+    def hold(self, place: Place) -> Place:
+        os.close(self.open(place))
+        return place
+
+    def release(self, place: Place) -> None:
+        (self._directory / place.name).unlink(missing_ok=True)
+
+    def open(self, place: Place) -> int:
+        if not place.name.startswith(_PREFIX) or os.path.basename(place.name) != place.name:
+            raise BadSegment(f"{place.name!r} is not the name of a segment")
+        with _checked(str(self._directory / place.name), place, os.O_NOFOLLOW) as fd:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o400:
+                raise BadSegment(f"{place.name} is not sealed, or another user's")
+        return fd
+
+
+@contextmanager
+def _checked(path: str, place: Place, flags: int = 0) -> Iterator[int]:
+    """Open what is a plain file of the right size; it is closed again if the caller isn't content with it."""
+    try:
+        if not flags & os.O_NOFOLLOW and not stat.S_ISREG(os.stat(path).st_mode):
+            raise BadSegment(f"{path} is no segment")  # opening a device may do something
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    except OSError as error:
+        raise BadSegment(f"{path} can't be opened ({error.strerror}): its process may be gone") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != place.size:
+            raise BadSegment(f"{path} has {status.st_size} bytes, not the {place.size} that were announced")
+        yield fd
+    except BaseException:
+        os.close(fd)
+        raise
