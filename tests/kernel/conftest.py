@@ -11,6 +11,7 @@ import pytest
 
 from .driver import KERNEL, Kernel, start_kernel
 from .sandbox import PATIENCE
+from .stories import Stories
 
 TEST_TIMEOUT = 90.0  # seconds; a hang must not take the whole run with it
 USABLE_WITHIN = 2.0 * PATIENCE  # seconds for a trivial cell, after which a shared kernel isn't used again
@@ -81,6 +82,19 @@ def shared_kernel(_reused_kernel: _Reused) -> Iterator[Kernel]:
         usable = False
     if not usable:
         _reused_kernel.drop()
+
+
+@pytest.fixture(scope="module")
+def _storytellers() -> dict[Kernel, Stories]:
+    return {}
+
+
+@pytest.fixture
+def story(shared_kernel: Kernel, _storytellers: dict[Kernel, Stories]) -> Iterator[Stories]:
+    """Plays stories of cells in several subshells, all of whose names are gone afterwards."""
+    stories = _storytellers.setdefault(shared_kernel, Stories(shared_kernel))
+    yield stories
+    stories.close()
 
 
 @pytest.fixture(params=["main", "child"])
