@@ -83,6 +83,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         username=codec.username,
         connection_file=str(path),
         kernel_id=path.stem.removeprefix("kernel-"),
+        memfds=hasattr(os, "memfd_create") and os.environ.get("MPKERNEL_SEGMENTS") != "files",
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),

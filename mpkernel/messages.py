@@ -140,6 +140,14 @@ class SideRequest(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Taken(LaneMessage):
+    """The broker holds the segments of these names now, and could not get hold of those that it refuses."""
+
+    segments: list[str]
+    refused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Release(LaneMessage):
     """Commit now what has changed of `names` (None: all), though a cell is running."""
 
@@ -354,7 +362,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
-        *(SideRequest, Release, Acquired, ReadLive, Call, LiveValue),
+        *(SideRequest, Taken, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

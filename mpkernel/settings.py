@@ -26,6 +26,7 @@ class WorkerSettings:
     username: str
     connection_file: str
     kernel_id: str = ""
+    memfds: bool = True  # else large values travel by files in `directory`
     config: dict[str, Any] = field(default_factory=dict)
     profile: str = "default"
     extra_config_file: str = ""

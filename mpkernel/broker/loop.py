@@ -46,6 +46,7 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
+from mpkernel.broker.holding import segments_of, take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
@@ -97,6 +98,7 @@ class Loop:
         self._returncodes: dict[int, int] = {}  # workers that ended, whose lane isn't at its end yet
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
+        self._segments = segments_of(settings)
         self._running = True
         self._parent = parent
         self._do: dict[type, Callable[[Any], None]] = {
@@ -118,6 +120,7 @@ class Loop:
     def run(self) -> None:
         """Until the kernel has stopped and all its workers are gone."""
         with ExitStack() as stack:
+            stack.callback(self._segments.close)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
             self._note_signals(stack)
@@ -263,6 +266,10 @@ class Loop:
                     log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
                     continue
                 self._lanes.accept(worker, message.pid)
+            elif isinstance(message, messages.Commit):
+                answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
+                if answer is not None:
+                    self._lanes.send(worker, answer, service=True)
             self._event(FromWorker(worker, message))
         if worker in self._returncodes and self._lanes.at_end(worker):
             self._finish_worker(worker)

@@ -10,6 +10,7 @@ fingerprint only when a cell is about to run that could change it (`prepare`).
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import types
@@ -17,7 +18,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import xxhash
+
 from mpkernel.namespace import weight
+from mpkernel.namespace.pages import WATCHED, PageTracker, Watch
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 
@@ -46,6 +50,7 @@ class Group:
     names: set[str]
     shared: set[int]
     digest: bytes | None = None
+    watches: dict[int, tuple[Watch, int]] | None = None  # of large buffers, by index; with a number for each change
     seconds: float = 0.0
     known: bool = True
     held: bool = False
@@ -74,6 +79,8 @@ class Tracker:
         self._unknown: set[Group] = set()  # groups without a fingerprint that need one before a cell changes them
         self._unchecked: set[Group] = set()  # code has run since they were checked
         self._ran: list[types.CodeType] = []
+        self._pages = PageTracker()
+        self._numbers = itertools.count(1)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -103,6 +110,12 @@ class Tracker:
             changeable = {name for name in names if type(values[name]) not in _ATOMS}
             if changeable:
                 self._add(Group(changeable, {id(values[name]) for name in changeable}, known=False))
+
+    def hold(self, names: Iterable[str]) -> None:
+        """There was no memory to copy the values of `names`: others will have to ask."""
+        for name in names:
+            if group := self._groups.get(name):
+                group.known, group.held = False, True
 
     @property
     def has_unknown(self) -> bool:
@@ -228,10 +241,31 @@ class Tracker:
 
     def _fingerprint(self, group: Group) -> bytes | None:
         start = time.perf_counter()
+        values = {name: self._base[name] for name in sorted(group.names)}
         try:
-            return self._pickling.digest({name: self._base[name] for name in sorted(group.names)})
+            if group.watches is None:
+                return self._pickling.digest(values)
+            return self._stamp(group, self._pickling.dump(values, outer=False))
         finally:
             group.seconds = time.perf_counter() - start
+
+    def _stamp(self, group: Group, pickled: Pickled) -> bytes:
+        """A fingerprint of values with large buffers: these are watched, not read."""
+        stamp = xxhash.xxh3_128(pickled.data)
+        versions = sorted((key, version) for key, (version, _) in (pickled.definitions or {}).items())
+        stamp.update(repr(versions).encode())
+        watches = group.watches if group.watches is not None else {}
+        for index, buffer in enumerate(pickled.buffers):
+            if buffer.nbytes < WATCHED:
+                stamp.update(buffer)
+                continue
+            watch = watches[index][0] if index in watches else None
+            if watch is None or not watch.valid(buffer):
+                watches[index] = (self._pages.arm(buffer), next(self._numbers))
+            elif watch.dirty(buffer):
+                watches[index] = (watch, next(self._numbers))
+            stamp.update(b"%d" % watches[index][1])
+        return stamp.digest()
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -243,6 +277,8 @@ class Tracker:
                 self._remove(group)
 
     def _remove(self, group: Group) -> None:
+        for watch, _ in (group.watches or {}).values():
+            watch.close()
         self._seconds -= group.seconds
         self._unknown.discard(group)
         self._unchecked.discard(group)
@@ -295,13 +331,17 @@ class Tracker:
             pickled = None
         elif len(names) > 1:
             pickled = self._pickling.dump({name: self._base[name] for name in names})
-        if pickled is not None and not deliver and sum(map(len, pickled.buffers)) > weight.HEAVY:
+        if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
         if pickled is None:
             group.known, group.held = False, True
             changes.held.append(names)
         else:
-            group.digest = self._fingerprint(group)
+            if any(buffer.nbytes >= WATCHED for buffer in pickled.buffers):
+                group.watches = {}
+                group.digest = self._stamp(group, pickled)
+            else:
+                group.digest = self._fingerprint(group)
             changes.changed.append((names, pickled))
         self._add(group)
 

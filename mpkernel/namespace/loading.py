@@ -46,7 +46,7 @@ class Loading:
     def value(self, data: bytes | memoryview, regions: Regions | None = None) -> Any:
         """What a pickle is of."""
         buffers = regions.out_of_band() if regions is not None else None
-        return _Loader(io.BytesIO(data), self, regions, buffers).load()
+        return _Loader(io.BytesIO(data), self, regions, buffers).loaded()
 
     def all_definitions(self) -> None:
         """Load definitions that the value didn't ask for, as this process has them already."""
@@ -72,7 +72,7 @@ class Loading:
         kind, needs, head_data, rest_data, regions = unpack_body(body)
         self._heads += 1
         try:
-            head = _Loader(io.BytesIO(head_data), self, regions, None).load()
+            head = _Loader(io.BytesIO(head_data), self, regions, None).loaded()
         finally:
             self._heads -= 1
         old = obj is not None
@@ -90,7 +90,7 @@ class Loading:
 
         def fill() -> None:
             try:
-                rest = _Loader(io.BytesIO(rest_data), self, regions, None).load()
+                rest = _Loader(io.BytesIO(rest_data), self, regions, None).loaded()
                 bodies.fill(obj, kind, head, rest, old=old)
             except BaseException:
                 known.version = NEVER  # it may come again
@@ -122,6 +122,14 @@ class _Loader(pickle.Unpickler):
     def load(self) -> Any:
         value = super().load()
         return value.value if type(value) is _Deep else value
+
+    def loaded(self) -> Any:
+        """The value. Lets go of all else: pickle's memo, and bound methods of this, would keep large buffers alive."""
+        try:
+            return self.load()
+        finally:
+            self.memo = {}
+            vars(self).clear()
 
     def find_class(self, module: str, name: str) -> Any:
         """Words mean a method here; everything else is what it says."""

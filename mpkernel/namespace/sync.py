@@ -21,8 +21,10 @@ from mpkernel.namespace.changes import Changes, Tracker, is_own
 from mpkernel.namespace.component import DELETED, HELD, Component
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.payload import from_component, to_component
-from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
+from mpkernel.namespace.segments import Segment
+from mpkernel.namespace.transport import Transport
 
 log = logging.getLogger("mpkernel.namespace")
 
@@ -44,12 +46,15 @@ class NamespaceSync:
         pickling: Pickling,
         send: Callable[[LaneMessage], None],
         warn: Callable[[str], None],
+        transport: Transport | None = None,
     ) -> None:
         self.mode = "shared"
         self._namespace = namespace
         self._pickling = pickling
         self._send = send
         self._warn = warn
+        self._transport = transport
+        self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
         self._tracker = Tracker(namespace, pickling)
         self._lock = threading.Lock()  # between the main thread and the service thread
         self._number = 0  # of the last message about versions that was applied
@@ -116,12 +121,35 @@ class NamespaceSync:
 
     def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
         """With the lock held, so that commits go out in the order in which changes were found."""
-        components = [to_component(names, pickled) for names, pickled in changes.changed]
+        components = [self._component(names, pickled) for names, pickled in changes.changed]
         components += [Component(tuple(names), HELD) for names in changes.held]
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
             self._send(Commit(self._number, heads, overruled or [], force, blobs))
+
+    def _component(self, names: list[str], pickled: Pickled) -> Component:
+        try:
+            part, segment = to_component(names, pickled, self._transport)
+        except OSError as error:
+            log.warning("there is no memory for a copy of %s (%s): it stays here", _listed(names), error)
+            self._tracker.hold(names)
+            return Component(tuple(names), HELD)
+        if segment is not None:
+            self._outgoing[segment.place.name] = (segment, names)
+        return part
+
+    def taken(self, segments: list[str], refused: list[str]) -> None:
+        """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
+        for name in segments:
+            self._outgoing.pop(name)[0].close()
+        for name in refused:
+            segment, names = self._outgoing.pop(name)
+            segment.close()
+            log.warning("the broker can't open segments: large values travel in messages from now on")
+            self._transport = None
+            with self._lock:
+                self._publish(self._tracker.collect(only=names, force=names))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -161,7 +189,8 @@ class NamespaceSync:
             return []
 
     def _load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
-        values: dict[str, Any] = self._pickling.load(from_component(part), fill_cells=fill_cells)
+        pickled = from_component(part, self._transport)
+        values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
         return values
 
     def before_cell(self, code: types.CodeType | None) -> None:
@@ -200,7 +229,7 @@ class NamespaceSync:
 
     def pack_values(self, values: dict[str, Any]) -> tuple[list[Any], Blobs]:
         """As fields of a lane message."""
-        return component.join([to_component(values, self._pickling.dump(values))])
+        return component.join([to_component(values, self._pickling.dump(values), None)[0]])
 
     def unpack_values(self, heads: list[Any], blobs: Blobs) -> dict[str, Any]:
         """The inverse of `pack_values`."""

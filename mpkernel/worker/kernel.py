@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
 from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
@@ -83,7 +84,9 @@ class WorkerKernel:
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
-        self.sync = NamespaceSync(shell.user_ns, pickling, self.lanes.send, self._warn)
+        self.sync = NamespaceSync(
+            shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
+        )
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False

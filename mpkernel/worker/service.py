@@ -66,6 +66,8 @@ class Service:
                     self._release(message)
                 elif isinstance(message, messages.Call):
                     self._call(message)
+                elif isinstance(message, messages.Taken):
+                    self._kernel.sync.taken(message.segments, message.refused)
             except BaseException:
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
             self._kernel.lanes.when_sent(self._answered.set)
