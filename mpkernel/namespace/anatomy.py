@@ -87,7 +87,11 @@ class Kinds:
         """The kind of `cls`."""
         kind = self._known.get(cls)
         if kind is None:
-            kind = self._known[cls] = self._find(cls)
+            try:
+                kind = self._find(cls)
+            except Exception:  # a metaclass may be anything
+                kind = OPAQUE
+            self._known[cls] = kind
         return kind
 
     def _find(self, cls: type) -> Kind:
@@ -154,7 +158,8 @@ def _shows_all(cls: type, base: type, slots: int) -> bool:
     """Whether an instance has no memory besides its base's, its slots, and one pointer each for dict and weakrefs."""
     size, room = type.__getattribute__, base.__basicsize__ + 8 * slots
     for offset in ("__dictoffset__", "__weakrefoffset__"):
-        if size(cls, offset) > 0 and not size(base, offset):
+        own = size(cls, offset)  # negative: before the object, or, if its size varies, behind it
+        if (own > 0 or (own < 0 and size(cls, "__itemsize__"))) and not size(base, offset):
             room += 8
     return bool(size(cls, "__basicsize__") <= room)
 

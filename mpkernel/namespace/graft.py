@@ -99,6 +99,10 @@ class Graft:
             if bulk(part.children(now), self.kinds) is None:
                 yield from part.pairs(was, now, self._alike)
 
+    def partner(self, new: Any) -> Any:
+        """The old object that is to be patched with the content of `new`; None if there is none."""
+        return self._partners.get(id(new))
+
     def unpair(self, new: Any) -> None:
         """Don't patch the old object that was found for `new`."""
         if (old := self._partners.pop(id(new), None)) is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpkernel.namespace import science
 from mpkernel.namespace.anatomy import Kind, Way
-from mpkernel.namespace.atoms import plain
+from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
@@ -72,7 +72,7 @@ class _Merge:
         self._graft = grafting
         self._kinds = grafting.kinds
         self._dumps = dumps
-        self._done: dict[int, Any] = {}  # what was made of an object of mine, by its id
+        self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
@@ -86,7 +86,12 @@ class _Merge:
             return theirs | mine
         values: dict[str, Any] = {}
         for name in dict.fromkeys((*mine, *theirs, *base)):
-            value = self.entry(base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING), name)
+            three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
+            try:
+                value = self.entry(*three, name)
+            except Exception:  # hashes of keys, say, are user code
+                self.conflict(name)
+                value = three[1] if three[2] is MISSING else three[2]
             values[name] = DELETED if value is MISSING else value
         return values
 
@@ -116,12 +121,24 @@ class _Merge:
         """The merged value of something that both sides have."""
         if theirs is mine or quick_same(base, theirs):
             return mine
-        if id(mine) in self._done:
-            return self._done[id(mine)]
+        if (known := self._done.get(id(mine))) is not None:
+            return mine if known[1] is theirs else self._again(known[0] is base, base, theirs, mine, path)
         kind = self._kinds.of(type(mine))
         if type(base) is type(theirs) is type(mine) and depth < MAX_DEPTH and self._has_parts(kind, base, theirs, mine):
             return self._object(kind, base, theirs, mine, path, depth)
         return self.leaf(base, theirs, mine, path)
+
+    def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
+        """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.
+
+        If it was one object in the base, they made two of it (`split`); else I made one of two.
+        """
+        live = self._graft.partner(mine)  # as mine was before
+        if split and live is not None and self.same(base, live):
+            return theirs
+        if not ((not split and self.same(base, theirs)) or self.same(theirs, mine)):
+            self.conflict(path)
+        return mine
 
     def leaf(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """One of the two sides, as a whole."""
@@ -145,7 +162,7 @@ class _Merge:
             if key not in self._rebuilds:
                 self._rebuilds[key] = self._rebuilt(kind, base, theirs, mine, path, depth)
             return self._rebuilds[key]
-        self._done[id(mine)] = mine
+        self._done[id(mine)] = (base, theirs)
         self._graft.alias(theirs, mine)
         changed = False
         for part in kind.parts:
@@ -222,8 +239,12 @@ class _Merge:
         for key in order:
             mine_key, mine_value = m.get(key, nothing)
             their_key, their_value = t.get(key, nothing)
+            base_value = b.get(key, nothing)[1]
+            if mine_value is not MISSING and quick_same(base_value, their_value) and type(mine_key) in ATOMS:
+                fresh[mine_key] = mine_value
+                continue
             where = _attribute(path, key) if named else f"{path}[{_shown(mine_key if key in m else their_key)}]"
-            value = self.entry(b.get(key, nothing)[1], their_value, mine_value, where, depth + 1)
+            value = self.entry(base_value, their_value, mine_value, where, depth + 1)
             if value is MISSING:
                 continue
             if key in m and key in t:

@@ -113,7 +113,7 @@ def bits(obj: Any) -> Any:
     numpy = sys.modules["numpy"]
     base = numpy.ndarray.view(obj, numpy.ndarray)
     size = base.dtype.itemsize
-    if base.dtype.kind in "US" or size == 0:
+    if base.dtype.kind not in "biufcmMV" or base.dtype.hasobject or size == 0:
         return base
     return base.view(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
@@ -122,6 +122,8 @@ def same_bits(a: Any, b: Any) -> bool:
     """Whether two arrays have the same form and the same bits."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
+    if a.dtype.kind == "V" and a.dtype.hasobject:  # whose comparison would be that of the objects
+        return bool(a.dumps() == b.dumps())
     return bool(sys.modules["numpy"].array_equal(bits(a), bits(b)))
 
 

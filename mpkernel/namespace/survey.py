@@ -87,10 +87,15 @@ class Survey:
             self._other[key] = obj
             self._look_behind(obj, todo)
         else:
-            self._take_apart(obj, kind, todo)
+            try:
+                contents = [(part, part.read(obj)) for part in kind.parts]
+            except Exception:  # a hash of the user's, or another thread that changes it
+                self._other[key] = obj
+                self._look_behind(obj, todo)
+            else:
+                self._take_apart(obj, kind, contents, todo)
 
-    def _take_apart(self, obj: Any, kind: Kind, todo: list[Any]) -> None:
-        contents = [(part, part.read(obj)) for part in kind.parts]
+    def _take_apart(self, obj: Any, kind: Kind, contents: list[tuple[Part, Any]], todo: list[Any]) -> None:
         node = Node(obj, kind, contents)
         if kind.frozen is not None:
             node.children = list(kind.frozen.children(kind.frozen.read(obj)))

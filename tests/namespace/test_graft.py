@@ -68,6 +68,10 @@ class Frozen:
     items: list[int] = dataclasses.field(default_factory=list, hash=False)
 
 
+class MyTuple(tuple):  # type: ignore[type-arg]
+    pass
+
+
 class Point(NamedTuple):
     x: Any
     y: Any
@@ -248,6 +252,16 @@ def test_a_named_tuple_keeps_its_class() -> None:
     assert type(result) is Point
     assert result == Point([2], 3)
     assert result.x is inner
+
+
+def test_a_tuple_of_a_class_keeps_its_attributes() -> None:
+    inner = [1]
+    new = MyTuple(([2],))
+    new.more = new[0]  # type: ignore[attr-defined]
+    result = one(MyTuple((inner,)), new)
+    assert type(result) is MyTuple
+    assert result[0] is result.more is inner
+    assert inner == [2]
 
 
 def test_a_bound_method_is_bound_to_the_old_object() -> None:
@@ -483,6 +497,25 @@ def test_large_plain_data_is_taken_as_a_whole_yet_aliases_hold(monkeypatch: pyte
     assert row == {"n": "new"}
     assert tags[7]["tags"] is tag
     assert tag == [7, "new"]
+
+
+def test_models_of_libraries_stay() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    traitlets = pytest.importorskip("traitlets")
+
+    class Model(pydantic.BaseModel):  # type: ignore[misc, name-defined]
+        a: int
+        b: list[int] = []  # noqa: RUF012
+
+    class Traits(traitlets.HasTraits):  # type: ignore[misc, name-defined]
+        a = traitlets.Int()
+        b = traitlets.List()
+
+    for cls in (Model, Traits):
+        old, new = cls(a=1), cls(a=2, b=[3])
+        assert one(old, new) is old
+        assert (old.a, old.b) == (2, [3])
+    assert one(Model(a=1), Model(a=2)).model_dump() == {"a": 2, "b": []}
 
 
 def test_a_data_frame_stays() -> None:

@@ -212,6 +212,22 @@ def test_what_is_new_there_refers_to_objects_that_are_here() -> None:
     assert mine["a"] == [1, 2]
 
 
+def test_what_they_made_two_objects_of_one_is_two() -> None:
+    def names() -> dict[str, Any]:
+        shared = {1, 2}
+        return {"a": shared, "b": shared}
+
+    mine, theirs = names(), {"a": {1, 2, 3}, "b": {4}}
+    result = merged_names(names(), mine, theirs)
+    assert result.values == {"a": {1, 2, 3}, "b": {4}}
+    assert result.values["a"] is mine["a"]
+    mine = names()
+    mine["a"].add(9)
+    result = merged_names(names(), mine, theirs)
+    assert result.values["a"] == {1, 2, 3, 9}
+    assert result.conflicts == ["b"]
+
+
 def test_cycles_merge() -> None:
     def names() -> Any:
         node = Thing(a=1, b=1)
