@@ -27,10 +27,10 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
     refused: list[str] = []
     kept = []
     for head in commit.components:
-        told = head[2].get("segment")
-        if told is not None:
+        what = "delta" if "delta" in head[2] else "segment"
+        if (told := head[2].get(what)) is not None:
             try:
-                head[2]["segment"] = _hold(segments, pid, told)
+                head[2][what] = _hold(segments, pid, told)
                 taken.append(told["name"])
             except BadSegment as error:
                 log.warning("a segment of worker %d is refused: %s", worker, error)
@@ -45,7 +45,7 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
 def _hold(segments: Segments, pid: int, told: dict[str, Any]) -> _Note:
     number = segments.take(pid, told["name"], told["size"])
     place = segments.place(number)
-    note = _Note(pid=place.pid, name=place.name, size=place.size, ranges=told["ranges"])
+    note = _Note(told, pid=place.pid, name=place.name, size=place.size)
     weakref.finalize(note, _release, segments, number).atexit = False
     return note
 

@@ -10,7 +10,6 @@ fingerprint only when a cell is about to run that could change it (`prepare`).
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 import types
@@ -18,10 +17,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import xxhash
-
 from mpkernel.namespace import weight
-from mpkernel.namespace.pages import WATCHED, PageTracker, Watch
+from mpkernel.namespace.buffers import Patch, WatchedBuffers
+from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 
@@ -50,7 +48,7 @@ class Group:
     names: set[str]
     shared: set[int]
     digest: bytes | None = None
-    watches: dict[int, tuple[Watch, int]] | None = None  # of large buffers, by index; with a number for each change
+    buffers: WatchedBuffers | None = None  # if there are large ones
     seconds: float = 0.0
     known: bool = True
     held: bool = False
@@ -58,9 +56,14 @@ class Group:
 
 @dataclass(slots=True)
 class Changes:
-    """What `Tracker.collect` found: groups that changed, with their pickles; such without; names that were deleted."""
+    """What `Tracker.collect` found.
+
+    Groups that changed, with their pickles; groups of which only parts of large buffers changed; groups that are held
+    here; names that were deleted.
+    """
 
     changed: list[tuple[list[str], Pickled]] = field(default_factory=list)
+    patched: list[Patch] = field(default_factory=list)
     held: list[list[str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
@@ -80,7 +83,7 @@ class Tracker:
         self._unchecked: set[Group] = set()  # code has run since they were checked
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
-        self._numbers = itertools.count(1)
+        self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -100,16 +103,41 @@ class Tracker:
         """`names` are not there any more, or will count as new."""
         for name in names:
             self._base.pop(name, None)
+            self._keys.pop(name, None)
             self._drop(name)
 
-    def received(self, values: dict[str, Any], grouped: Iterable[Iterable[str]]) -> None:
-        """Values that came from elsewhere are no changes of ours."""
+    def received(self, values: dict[str, Any], grouped: Iterable[Iterable[str]], keys: dict[str, str]) -> None:
+        """Values that came from elsewhere are no changes of ours; `keys` tells as what their buffers are known."""
         self.forget(values)
+        self._keys.update(keys)
         self._base.update(values)
         for names in grouped:
             changeable = {name for name in names if type(values[name]) not in _ATOMS}
             if changeable:
                 self._add(Group(changeable, {id(values[name]) for name in changeable}, known=False))
+
+    def sent(self, names: Iterable[str], key: str) -> None:
+        """The buffers of `names` are known elsewhere as `key`, as they are now."""
+        for name in names:
+            if (group := self._groups.get(name)) and group.buffers is not None:
+                group.buffers.sent_as(key)
+
+    def buffers_of(self, names: Collection[str]) -> Pickled | None:
+        """The memory of `names`, which are a group; None if they aren't, or it has changed since it was looked at."""
+        group = next((g for name in names if (g := self._groups.get(name))), None)
+        if group is None or group.names != set(names):
+            return None
+        if group.known and self._fingerprint(group) != group.digest:
+            return None
+        return self._pickling.dump({name: self._base[name] for name in sorted(group.names)}, outer=False)
+
+    def written(self, names: Iterable[str]) -> None:
+        """We have brought the memory of `names` up to date."""
+        for name in names:
+            if (group := self._groups.get(name)) and group.known:
+                group.digest = self._fingerprint(group)
+                if group.buffers is not None:
+                    group.buffers.sent_as(group.buffers.key)
 
     def hold(self, names: Iterable[str]) -> None:
         """There was no memory to copy the values of `names`: others will have to ask."""
@@ -128,6 +156,9 @@ class Tracker:
             unknown = {name for group in self._unknown for name in group.names}
             names = reached([code], self._namespace) if code is not None else None
             self._regroup(unknown if names is None else unknown & names, Changes(), deliver=True)
+            for name in self._keys.keys() & unknown:
+                if (group := self._groups.get(name)) and group.known:
+                    self.sent(group.names, self._keys.pop(name))
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""
@@ -153,6 +184,7 @@ class Tracker:
         if only is not None:
             deleted = [name for name in deleted if name in only]
             changed = {name: value for name, value in changed.items() if name in only}
+        changes = Changes(deleted=deleted)
         dirty: set[str] = set()
         for name in (*deleted, *changed):
             if group := self._groups.get(name):
@@ -163,12 +195,11 @@ class Tracker:
         self._base.update(changed)
         if mutations or only is not None:
             groups = self._to_check(only)
-            dirty |= self._mutated(groups)
+            dirty |= self._mutated(groups, changes)
             if only is not None:
                 dirty |= {name for group in groups if group.held for name in group.names}
         atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
         dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
-        changes = Changes(deleted=deleted)
         self._regroup(dirty, changes, deliver=only is not None)
         changes.changed += [([name], self._pickling.dump({name: changed[name]})) for name in atoms]
         if mutations and only is None:
@@ -177,10 +208,9 @@ class Tracker:
 
     def sweep(self, seconds: float) -> Changes:
         """Check some of the groups that `collect` left out, for about so long. See `swept`."""
-        end, dirty = time.perf_counter() + seconds, set()
+        end, dirty, changes = time.perf_counter() + seconds, set(), Changes()
         while self._unchecked and time.perf_counter() < end:
-            dirty |= self._mutated([next(iter(self._unchecked))])
-        changes = Changes()
+            dirty |= self._mutated([next(iter(self._unchecked))], changes)
         self._regroup(dirty, changes)
         return changes
 
@@ -226,16 +256,21 @@ class Tracker:
             return list(self._unchecked)
         return {group for name in names if (group := self._groups.get(name)) and group.known}
 
-    def _mutated(self, groups: Iterable[Group]) -> set[str]:
-        """Names in those of `groups` whose fingerprint has changed."""
+    def _mutated(self, groups: Iterable[Group], changes: Changes) -> set[str]:
+        """Names in those of `groups` whose fingerprint has changed, but for those that go to ``changes.patched``."""
         found: set[str] = set()
         with self._pickling.sweep():
             for group in groups:
                 self._unchecked.discard(group)
                 if group.known:
-                    before = group.seconds
-                    if self._fingerprint(group) != group.digest:
-                        found |= group.names
+                    before, digest = group.seconds, self._fingerprint(group)
+                    if digest != group.digest:
+                        patch = group.buffers.patch(sorted(group.names)) if group.buffers is not None else None
+                        if patch is not None:
+                            group.digest = digest
+                            changes.patched.append(patch)
+                        else:
+                            found |= group.names
                     self._seconds += group.seconds - before
         return found
 
@@ -243,29 +278,11 @@ class Tracker:
         start = time.perf_counter()
         values = {name: self._base[name] for name in sorted(group.names)}
         try:
-            if group.watches is None:
+            if group.buffers is None:
                 return self._pickling.digest(values)
-            return self._stamp(group, self._pickling.dump(values, outer=False))
+            return group.buffers.look(self._pickling.dump(values, outer=False))
         finally:
             group.seconds = time.perf_counter() - start
-
-    def _stamp(self, group: Group, pickled: Pickled) -> bytes:
-        """A fingerprint of values with large buffers: these are watched, not read."""
-        stamp = xxhash.xxh3_128(pickled.data)
-        versions = sorted((key, version) for key, (version, _) in (pickled.definitions or {}).items())
-        stamp.update(repr(versions).encode())
-        watches = group.watches if group.watches is not None else {}
-        for index, buffer in enumerate(pickled.buffers):
-            if buffer.nbytes < WATCHED:
-                stamp.update(buffer)
-                continue
-            watch = watches[index][0] if index in watches else None
-            if watch is None or not watch.valid(buffer):
-                watches[index] = (self._pages.arm(buffer), next(self._numbers))
-            elif watch.dirty(buffer):
-                watches[index] = (watch, next(self._numbers))
-            stamp.update(b"%d" % watches[index][1])
-        return stamp.digest()
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -277,8 +294,8 @@ class Tracker:
                 self._remove(group)
 
     def _remove(self, group: Group) -> None:
-        for watch, _ in (group.watches or {}).values():
-            watch.close()
+        if group.buffers is not None:
+            group.buffers.close()
         self._seconds -= group.seconds
         self._unknown.discard(group)
         self._unchecked.discard(group)
@@ -338,8 +355,8 @@ class Tracker:
             changes.held.append(names)
         else:
             if any(buffer.nbytes >= WATCHED for buffer in pickled.buffers):
-                group.watches = {}
-                group.digest = self._stamp(group, pickled)
+                group.buffers = WatchedBuffers(self._pages)
+                group.digest = group.buffers.look(pickled)
             else:
                 group.digest = self._fingerprint(group)
             changes.changed.append((names, pickled))

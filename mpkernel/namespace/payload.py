@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpkernel.namespace.component import Component
+from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.pickling import Pickled
-from mpkernel.namespace.segments import Segment, attach, write
+from mpkernel.namespace.runs import Run
+from mpkernel.namespace.segments import Segment, write
 from mpkernel.namespace.transport import Place, Transport
 
 
 def to_component(
-    names: Iterable[str], pickled: Pickled, transport: Transport | None
+    names: Iterable[str], pickled: Pickled, transport: Transport | None, *, key: str = ""
 ) -> tuple[Component, Segment | None]:
     """For a message, with its large buffers in a segment; without a transport, in the message itself.
 
     Raises OSError if there is no memory for the segment.
     """
-    definitions = pickled.definitions or {}
-    bodies = [body for _, body in definitions.values()]
-    meta: dict[str, Any] = {
-        "defs": [[key, version] for key, (version, _) in definitions.items()],
-        "nbytes": len(pickled.data) + sum(map(len, bodies)) + sum(b.nbytes for b in pickled.buffers),
-    }
+    meta, blobs = _described(pickled)
     if pickled.buffers and transport is not None:
         segment = write(transport, pickled.buffers)
-        place = segment.place
-        meta["segment"] = {"pid": place.pid, "name": place.name, "size": place.size, "ranges": segment.ranges}
-        return Component(tuple(names), meta=meta, blobs=(pickled.data, *bodies)), segment
+        meta["segment"] = {"key": key, "ranges": segment.ranges, **_place(segment)}
+        return Component(tuple(names), meta=meta, blobs=blobs), segment
     buffers = map(bytes, pickled.buffers)
-    return Component(tuple(names), meta=meta, blobs=(pickled.data, *bodies, *buffers)), None
+    return Component(tuple(names), meta=meta, blobs=(*blobs, *buffers)), None
+
+
+def to_delta(
+    names: Iterable[str], pickled: Pickled, runs: Sequence[Iterable[Run]], transport: Transport, key: str
+) -> tuple[Component, Segment]:
+    """Only these runs of the buffers, on top of what was sent as `key`. Raises OSError."""
+    meta, blobs = _described(pickled)
+    segment, delta = write_delta(transport, pickled.buffers, runs)
+    meta["onto"] = key
+    meta["delta"] = {"ranges": delta.ranges, "runs": delta.runs, **_place(segment)}
+    return Component(tuple(names), meta=meta, blobs=blobs), segment
+
+
+def _described(pickled: Pickled) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    definitions = pickled.definitions or {}
+    bodies = [body for _, body in definitions.values()]
+    nbytes = len(pickled.data) + sum(map(len, bodies)) + sum(buffer.nbytes for buffer in pickled.buffers)
+    told = [[key, version] for key, (version, _) in definitions.items()]
+    return {"defs": told, "nbytes": nbytes}, (pickled.data, *bodies)
+
+
+def _place(segment: Segment) -> dict[str, Any]:
+    return {"pid": segment.place.pid, "name": segment.place.name, "size": segment.place.size}
+
+
+def _delta(told: dict[str, Any]) -> Delta:
+    ranges = [(offset, nbytes) for offset, nbytes in told["ranges"]]
+    runs = [[(offset, nbytes) for offset, nbytes in some] for some in told["runs"]]
+    return Delta(Place(told["pid"], told["name"], told["size"]), ranges, runs)
+
+
+def sent_as(component: Component) -> tuple[str, int]:
+    """What a component's buffers are: the key of their segment, and how many deltas lie over it."""
+    return component.meta.get("segment", {}).get("key", ""), len(component.meta.get("deltas", ()))
+
+
+def patch(component: Component, buffers: Sequence[Any], have: int, transport: Transport) -> None:
+    """Bring `buffers`, which have the first `have` deltas, up to date in place. Raises BadSegment."""
+    for told in component.meta.get("deltas", ())[have:]:
+        apply_delta(transport, buffers, _delta(told))
 
 
 def from_component(component: Component, transport: Transport | None) -> Pickled:
@@ -41,6 +77,9 @@ def from_component(component: Component, transport: Transport | None) -> Pickled
     buffers: list[Any] = [bytearray(buffer) for buffer in inline]
     if (segment := component.meta.get("segment")) is not None and transport is not None:
         place = Place(segment["pid"], segment["name"], segment["size"])
-        buffers = list(attach(transport, place, [(offset, nbytes) for offset, nbytes in segment["ranges"]]))
+        ranges = [(offset, nbytes) for offset, nbytes in segment["ranges"]]
+        buffers = list(
+            attach_with(transport, place, ranges, [_delta(told) for told in component.meta.get("deltas", ())])
+        )
     needed = {key: (tuple(version), body) for (key, version), body in zip(definitions, bodies, strict=True)}
     return Pickled(data, tuple(buffers), needed)

@@ -51,6 +51,7 @@ class Pickling:
         where: Callable[[], str],
         limit: Limit = lambda _: nullcontext(),
     ) -> None:
+        self.worker = worker
         self._namespace = namespace
         self._definitions = Definitions(worker)
         self._held = Held(worker, where)

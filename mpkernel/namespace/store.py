@@ -87,10 +87,15 @@ class NamespaceStore:
         self.clock += 1
         clash = Clash()
         for component in components:
-            overtaken = [] if force else [name for name in component.names if self._overtaken(view, name, component)]
+            if not self._fits(component):
+                overtaken = list(component.names)
+            else:
+                overtaken = [] if force else [n for n in component.names if self._overtaken(view, n, component)]
             if overtaken:
                 self._refuse(view, component, clash)
                 continue
+            if "onto" in component.meta:
+                component = self._laid_over(component)
             entry = Entry(component, self.clock, worker)
             for name in component.names:
                 self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
@@ -109,6 +114,25 @@ class NamespaceStore:
         if head is None or head is view.has.get(name):
             return False
         return head.component.kind != DELETED
+
+    def _fits(self, component: Component) -> bool:
+        """Whether a delta is of what is the head; always, if it is none."""
+        if (base := component.meta.get("onto")) is None:
+            return True
+        head = self._heads.get(component.names[0])
+        return (
+            head is not None
+            and head.component.names == component.names
+            and all(self._heads.get(name) is head for name in component.names)
+            and head.component.meta.get("segment", {}).get("key") == base
+        )
+
+    def _laid_over(self, delta: Component) -> Component:
+        """The head with one more delta."""
+        base = self._heads[delta.names[0]].component.meta
+        own = {key: value for key, value in delta.meta.items() if key not in ("onto", "delta")}
+        deltas = [*base.get("deltas", ()), delta.meta["delta"]]
+        return Component(delta.names, VALUE, {**own, "segment": base["segment"], "deltas": deltas}, delta.blobs)
 
     def _refuse(self, view: _View, component: Component, clash: Clash) -> None:
         if component.kind == DELETED:  # what was changed elsewhere survives; the next news bring it back

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import itertools
 import logging
 import threading
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge
+from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Changes, Tracker, is_own
 from mpkernel.namespace.component import DELETED, HELD, Component
 from mpkernel.namespace.graft import graft
-from mpkernel.namespace.payload import from_component, to_component
+from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
 from mpkernel.namespace.segments import Segment
@@ -54,6 +56,8 @@ class NamespaceSync:
         self._send = send
         self._warn = warn
         self._transport = transport
+        self._keys = itertools.count(1)
+        self._here: dict[str, tuple[str, int]] = {}  # large values: as what, with how many deltas, they are here
         self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
         self._tracker = Tracker(namespace, pickling)
         self._lock = threading.Lock()  # between the main thread and the service thread
@@ -122,6 +126,7 @@ class NamespaceSync:
     def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
         """With the lock held, so that commits go out in the order in which changes were found."""
         components = [self._component(names, pickled) for names, pickled in changes.changed]
+        components += [self._delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
@@ -130,13 +135,28 @@ class NamespaceSync:
 
     def _component(self, names: list[str], pickled: Pickled) -> Component:
         try:
-            part, segment = to_component(names, pickled, self._transport)
+            key = f"{self._pickling.worker}.{next(self._keys)}"
+            part, segment = to_component(names, pickled, self._transport, key=key)
         except OSError as error:
             log.warning("there is no memory for a copy of %s (%s): it stays here", _listed(names), error)
             self._tracker.hold(names)
             return Component(tuple(names), HELD)
         if segment is not None:
             self._outgoing[segment.place.name] = (segment, names)
+            self._tracker.sent(names, key)
+            self._here.update(dict.fromkeys(names, (key, 0)))
+        return part
+
+    def _delta(self, patch: Patch) -> Component:
+        if self._transport is None:
+            return self._component(patch.names, patch.pickled)
+        try:
+            part, segment = to_delta(patch.names, patch.pickled, patch.runs, self._transport, patch.key)
+        except OSError:
+            return self._component(patch.names, patch.pickled)
+        self._outgoing[segment.place.name] = (segment, patch.names)
+        key, deltas = self._here.get(patch.names[0], (patch.key, 0))
+        self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
         return part
 
     def taken(self, segments: list[str], refused: list[str]) -> None:
@@ -165,7 +185,7 @@ class NamespaceSync:
             old = self._tracker.values(fresh.keys() - set(torn))
             fresh = graft(old, fresh)
             self._namespace.update(fresh)
-            self._tracker.received(fresh, grouped)
+            self._tracker.received(fresh, grouped, {name: self._here[name][0] for name in fresh if self._here[name][0]})
             for names, kind, meta, _ in news.offers:
                 self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
             self._number = max(self._number, news.number)
@@ -181,12 +201,34 @@ class NamespaceSync:
             self._tracker.forget(names)
             return []
         try:
+            if self._patched(part, names):
+                return []
             values = self._load(part)
             fresh.update({name: values[name] for name in names})
+            self._here.update(dict.fromkeys(names, sent_as(part)))
             return list(names)
         except Exception as error:
             self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
             return []
+
+    def _patched(self, part: Component, names: list[str]) -> bool:
+        """Bring the memory that is here up to date, if that is all there is to do."""
+        key, deltas = sent_as(part)
+        have = {self._here.get(name) for name in names}
+        if not deltas or self._transport is None or len(have) != 1 or set(names) != set(part.names):
+            return False
+        known = have.pop()
+        if known is None or known[0] != key or known[1] > deltas:
+            return False
+        pickled = self._tracker.buffers_of(names)
+        if pickled is None or [b.nbytes for b in pickled.buffers] != [n for _, n in part.meta["segment"]["ranges"]]:
+            return False
+        if any(buffer.readonly for buffer in pickled.buffers):
+            return False
+        patch(part, pickled.buffers, known[1], self._transport)
+        self._tracker.written(names)
+        self._here.update(dict.fromkeys(names, (key, deltas)))
+        return True
 
     def _load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
         pickled = from_component(part, self._transport)
