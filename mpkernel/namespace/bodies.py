@@ -15,7 +15,8 @@ import marshal
 import os
 import sys
 import types
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mpkernel.namespace.definitions import (
@@ -183,25 +184,37 @@ def _globals_here(names: Any, namespace: dict[Any, Any], definitions: Definition
     return here
 
 
-class _Quiet:
-    """As first base it keeps ``__init_subclass__`` of the others from being called: that was done where the class was
-    defined."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
-
-
 def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:
     """A class without the side effects of a class statement: no ``__init_subclass__``, no code of a metaclass."""
-    quiet = any(isinstance(vars(base).get("__init_subclass__"), classmethod) for kind in bases for base in kind.__mro__)
-    cls: type = type.__new__(meta, name, (_Quiet, *bases) if quiet else bases, dict(own))
-    if quiet:
-        cls.__bases__ = bases
+    with _quiet(bases):
+        cls: type = type.__new__(meta, name, bases, dict(own))
     if isinstance(cls, abc.ABCMeta):
         abc_init(cls)
     return cls
+
+
+@contextmanager
+def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
+    """What `bases` do when they are inherited from was done where the class was defined.
+
+    For this moment: bases can't be exchanged later if their layouts differ, and the look-up can't be intercepted.
+    """
+    hooked = [
+        (base, hook)
+        for base in {base for kind in bases for base in kind.__mro__}
+        if isinstance(hook := vars(base).get("__init_subclass__"), classmethod)
+    ]
+    try:
+        for base, _ in hooked:
+            type.__setattr__(base, "__init_subclass__", classmethod(_nothing))
+        yield
+    finally:
+        for base, hook in hooked:
+            type.__setattr__(base, "__init_subclass__", hook)
+
+
+def _nothing(_cls: type, **_: Any) -> None:
+    """Stands in for an ``__init_subclass__``."""
 
 
 def _make_enum(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any], members: dict[str, Any]) -> type:

@@ -66,6 +66,7 @@ class Changes:
     patched: list[Patch] = field(default_factory=list)
     held: list[list[str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    rebound: set[str] = field(default_factory=set)  # of the names in all these
 
 
 class Tracker:
@@ -184,7 +185,7 @@ class Tracker:
         if only is not None:
             deleted = [name for name in deleted if name in only]
             changed = {name: value for name, value in changed.items() if name in only}
-        changes = Changes(deleted=deleted)
+        changes = Changes(deleted=deleted, rebound=set(changed))
         dirty: set[str] = set()
         for name in (*deleted, *changed):
             if group := self._groups.get(name):

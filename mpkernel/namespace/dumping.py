@@ -177,7 +177,7 @@ class Dumper(pickle.Pickler):
             if self._deferred is None:
                 raise
             return self.stub(obj, "its __reduce__ recurses without end")
-        except (SystemExit, GeneratorExit) as error:
+        except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
             return self.stub(obj, _reason(error))
         except Exception as error:
             if _changed_size(error):

@@ -8,12 +8,12 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from mpkernel.namespace import bodies
 from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version
 from mpkernel.namespace.memory import Regions
-from mpkernel.namespace.stubs import Held, Note
+from mpkernel.namespace.stubs import Held, Note, Stub
 
 WORDS = "mpkernel.namespace.words"
 
@@ -45,8 +45,13 @@ class Loading:
 
     def value(self, data: bytes | memoryview, regions: Regions | None = None) -> Any:
         """What a pickle is of."""
-        buffers = regions.out_of_band() if regions is not None else None
-        return _Loader(io.BytesIO(data), self, regions, buffers).loaded()
+        try:
+            return _Loader(io.BytesIO(data), self, regions, _buffers(regions)).loaded()
+        except MissingDefinition:
+            raise
+        except Exception:
+            value = _PatientLoader(data, self, regions, _buffers(regions)).load()
+            return value.value if type(value) is _Deep else value
 
     def all_definitions(self) -> None:
         """Load definitions that the value didn't ask for, as this process has them already."""
@@ -111,31 +116,17 @@ class Loading:
         return function
 
 
-class _Loader(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, loading: Loading, regions: Regions | None, buffers: Any) -> None:
-        super().__init__(file, buffers=buffers)
-        self._loading = loading
-        self._regions = regions
-        self._cell_ids: dict[int, tuple[types.CellType, str | None]] = {}
-        self._old_cells: set[int] = set()
+def _buffers(regions: Regions | None) -> Any:
+    return regions.out_of_band() if regions is not None else None
 
-    def load(self) -> Any:
-        value = super().load()
-        return value.value if type(value) is _Deep else value
 
-    def loaded(self) -> Any:
-        """The value. Lets go of all else: pickle's memo, and bound methods of this, would keep large buffers alive."""
-        try:
-            return self.load()
-        finally:
-            self.memo = {}
-            vars(self).clear()
+class _Words:
+    """What the words of a payload mean here. A mixin for unpicklers."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Words mean a method here; everything else is what it says."""
-        if module == WORDS:
-            return getattr(self, f"_word_{name}")
-        return super().find_class(module, name)
+    _loading: Loading
+    _regions: Regions | None
+    _cell_ids: dict[int, tuple[types.CellType, str | None]]
+    _old_cells: set[int]
 
     def _word_definition(self, def_id: str) -> Any:
         return self._loading.definition(def_id)
@@ -224,6 +215,68 @@ class _Loader(pickle.Unpickler):
             vars(obj).update(named)
         for name, value in (slots or {}).items():
             setattr(obj, name, value)
+
+
+class _Loader(_Words, pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, loading: Loading, regions: Regions | None, buffers: Any) -> None:
+        super().__init__(file, buffers=buffers)
+        self._loading = loading
+        self._regions = regions
+        self._cell_ids: dict[int, tuple[types.CellType, str | None]] = {}
+        self._old_cells: set[int] = set()
+
+    def load(self) -> Any:
+        value = super().load()
+        return value.value if type(value) is _Deep else value
+
+    def loaded(self) -> Any:
+        """The value. Lets go of all else: pickle's memo, and bound methods of this, would keep large buffers alive."""
+        try:
+            return self.load()
+        finally:
+            self.memo = {}
+            vars(self).clear()
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Words mean a method here; everything else is what it says."""
+        if module == WORDS:
+            return getattr(self, f"_word_{name}")
+        return super().find_class(module, name)
+
+
+class _PatientLoader(_Words, pickle._Unpickler):  # type: ignore[misc]
+    """Slow, but what an object's class refuses to load becomes a stub, and all else is loaded."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, data: bytes | memoryview, loading: Loading, regions: Regions | None, buffers: Any) -> None:
+        super().__init__(io.BytesIO(data), buffers=buffers)
+        self._loading = loading
+        self._regions = regions
+        self._cell_ids = {}
+        self._old_cells = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        """As `_Loader`."""
+        return getattr(self, f"_word_{name}") if module == WORDS else super().find_class(module, name)
+
+    def _or_stub(self, original: Any) -> None:
+        before = list(self.stack)
+        try:
+            original(self)
+        except Exception as error:
+            self.stack[:] = before[:-1]
+            refused = self.stack[-1]
+            kind = refused if isinstance(refused, type) else type(refused)
+            reason = f"it can't be loaded elsewhere, {type(error).__name__}: {error}"[:200]
+            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "another"))
+            for place, known in self.memo.items():
+                if known is refused and not isinstance(refused, type):
+                    self.memo[place] = stub
+
+    dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(pickle._Unpickler.load_build)
+    dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(pickle._Unpickler.load_reduce)
+    dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(pickle._Unpickler.load_newobj)
 
 
 class _Deep(list[Any]):

@@ -98,6 +98,8 @@ class NamespaceStore:
                 component = self._laid_over(component)
             entry = Entry(component, self.clock, worker)
             for name in component.names:
+                if self._stays_deleted(view, name, component):
+                    continue
                 self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
                 self._heads[name] = view.has[name] = entry
                 view.offered.pop(name, None)
@@ -110,10 +112,17 @@ class NamespaceStore:
             view.has.update(view.told.popleft()[1])
 
     def _overtaken(self, view: _View, name: str, component: Component) -> bool:
+        """Whether somebody was faster, and the two can't simply both be done."""
         head = self._heads.get(name)
-        if head is None or head is view.has.get(name):
+        if head is None or head is view.has.get(name) or head.component.kind == DELETED:
             return False
-        return head.component.kind != DELETED
+        return component.kind != DELETED or name in head.component.meta.get("rebound", component.names)
+
+    def _stays_deleted(self, view: _View, name: str, component: Component) -> bool:
+        """Whether the name was deleted elsewhere while the object was only changed here."""
+        head = self._heads.get(name)
+        gone = head is not None and head.component.kind == DELETED and head is not view.has.get(name)
+        return gone and component.kind != DELETED and name not in component.meta.get("rebound", component.names)
 
     def _fits(self, component: Component) -> bool:
         """Whether a delta is of what is the head; always, if it is none."""

@@ -137,7 +137,7 @@ def _type_name(kind: type) -> str:
 
 def _safe_repr(value: Any) -> str:
     """A short text for `value` that runs no code of the user."""
-    name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
+    name = value.__name__ if type(value) in _NAMED else None
     if name is not None:
         return repr(name)[:MAX_REPR]
     if isinstance(type(value).__repr__, types.FunctionType):

@@ -22,6 +22,7 @@ from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Changes, Tracker, is_own
 from mpkernel.namespace.component import DELETED, HELD, Component
 from mpkernel.namespace.graft import graft
+from mpkernel.namespace.husks import retire
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
@@ -128,6 +129,8 @@ class NamespaceSync:
         components = [self._component(names, pickled) for names, pickled in changes.changed]
         components += [self._delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
+        for part in components:
+            part.meta["rebound"] = [name for name in part.names if name in changes.rebound]
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
@@ -183,12 +186,15 @@ class NamespaceSync:
             # All at once: of two names that shared an object and no longer do, one keeps it.
             torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
             old = self._tracker.values(fresh.keys() - set(torn))
+            copies = [*self._tracker.values(fresh).values(), *fresh.values()]
             fresh = graft(old, fresh)
+            old.clear()
             self._namespace.update(fresh)
             self._tracker.received(fresh, grouped, {name: self._here[name][0] for name in fresh if self._here[name][0]})
             for names, kind, meta, _ in news.offers:
                 self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
             self._number = max(self._number, news.number)
+            retire(copies)
 
     def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
         """Put what `part` has into `fresh`; returns the names."""
@@ -196,9 +202,9 @@ class NamespaceSync:
         for name in names:
             self._offers.pop(name, None)
         if part.kind == DELETED:
-            for name in names:
-                self._namespace.pop(name, None)
+            copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
+            retire(copies)
             return []
         try:
             if self._patched(part, names):
@@ -208,6 +214,7 @@ class NamespaceSync:
             self._here.update(dict.fromkeys(names, sent_as(part)))
             return list(names)
         except Exception as error:
+            log.warning("%s could not be loaded", _listed(names), exc_info=True)
             self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
             return []
 
@@ -244,15 +251,14 @@ class NamespaceSync:
         """Whether it matters what a cell can reach: more than the news that came with it, or a fingerprint."""
         return self.mode == "shared" and (crowded or bool(self._offers) or self._tracker.has_unknown)
 
-    def needs(self, code: types.CodeType, *, crowded: bool) -> tuple[bool, list[str] | None]:
-        """Whether the cell `code` has to ask for newer values before it starts, and of which names (None: all)."""
+    def needs(self, code: types.CodeType, *, crowded: bool) -> set[str] | None:
+        """The names of which the cell `code` should ask for newer values before it starts; None for all."""
         if not crowded and not self._offers:
-            return False, []
+            return set()
         names = reached([code], self._namespace)
         if names is None:
-            return True, None
-        wanted = names - _BUILTINS if crowded else names & self._offers.keys()
-        return bool(wanted), sorted(wanted)
+            return None
+        return names - _BUILTINS if crowded else names & self._offers.keys()
 
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""

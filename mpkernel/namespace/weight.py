@@ -24,11 +24,18 @@ def in_band(value: Any, depth: int = 2) -> int:
         return len(value)
     if kind in _CONTAINERS:
         return _of_container(value, depth)
-    if depth and kind.__module__ == "__main__" and isinstance(getattr(value, "__dict__", None), dict):
-        return _of_container(value.__dict__, depth)
+    if depth and kind.__module__ == "__main__":
+        return _of_instance(value, depth)
     if kind.__module__.startswith("pandas.") and hasattr(value, "memory_usage"):
         return _of_frame(value)
     return 0
+
+
+def _of_instance(value: Any, depth: int) -> int:
+    try:
+        return _of_container(object.__getattribute__(value, "__dict__"), depth)
+    except Exception:  # it has none, or one of its own
+        return 0
 
 
 def _of_container(value: Any, depth: int) -> int:

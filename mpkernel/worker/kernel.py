@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 # Between cells, variables that might have changed are looked at for so long, with such pauses (seconds).
 SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
 
+# A cell that starts asks so often for what it can reach.
+ACQUIRE_ROUNDS = 4
+
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 
@@ -90,6 +93,7 @@ class WorkerKernel:
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False
+        self._request_task: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
         self._context = contextvars.copy_context()
@@ -159,6 +163,7 @@ class WorkerKernel:
         self.parents.set(parent)
         content: Json | None = None
         self.running = True
+        self._request_task = asyncio.current_task()
         with self.interrupts.request():
             self.lanes.send(messages.Started(request.seq))
             try:
@@ -181,7 +186,7 @@ class WorkerKernel:
             sys.stdout.flush()
             os._exit(0)
         self._reply(request, message, content)
-        self.running = False
+        self.running, self._request_task = False, None
         if self.shell.exiting:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
@@ -230,7 +235,7 @@ class WorkerKernel:
     def _commit(self) -> None:
         try:
             self.sync.commit()
-        except Exception:  # whatever users' objects do when they are looked at, the cell has its reply
+        except BaseException:  # whatever users' objects do when they are looked at, the cell has its reply
             self.log.exception("what the cell changed could not be committed")
         self.streams.drain()
 
@@ -239,7 +244,7 @@ class WorkerKernel:
         ours = ("mpkernel-", "IPythonHistorySaving")
         if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
-        return len(asyncio.all_tasks(self.loop)) > 1
+        return any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 
     # --- execute ----------------------------------------------------------------------------------------------------
 
@@ -324,13 +329,18 @@ class WorkerKernel:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
         if not self.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:
             return
-        asks, names = self.sync.needs(code, crowded=crowded)
-        silent = []
-        if asks:
-            answer = self.service.acquire(names)
+        silent: list[list[str]] = []
+        asked: set[str] | None = set()
+        for _ in range(ACQUIRE_ROUNDS):  # what comes may name what is to be had, too
+            names = self.sync.needs(code, crowded=crowded)
+            if asked is None or names == set() or (names is not None and names <= asked):
+                break
+            answer = self.service.acquire(None if names is None else sorted(names))
+            asked = None if names is None else asked | names
             self.sync.apply(answer)
             silent = answer.silent
-        self.sync.before_cell(code)
+        with self.interrupts.shelter():
+            self.sync.before_cell(code)
         for where, running in silent:
             their_code = compiled(self.shell.transform_cell(running))
             if their_code and (stale := self.sync.touched_by_both(code, their_code)):
