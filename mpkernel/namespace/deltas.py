@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from mpkernel.errors import BadSegment
 from mpkernel.namespace.runs import Run, aligned, total
 from mpkernel.namespace.segments import (
-    PAGE,
     Bytes,
     Opened,
-    Place,
     Range,
     Segment,
     attach,
@@ -25,7 +23,7 @@ from mpkernel.namespace.segments import (
     flat,
     write_stretches,
 )
-from mpkernel.namespace.transport import Transport
+from mpkernel.namespace.transport import PAGE, Place, Transport
 
 _MAP_FROM = 64 << 10  # bytes of a run
 _MAP_AT_MOST = 1000  # runs of a buffer

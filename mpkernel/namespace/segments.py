@@ -21,10 +21,9 @@ from pickle import PickleBuffer
 from types import TracebackType
 
 from mpkernel.errors import BadSegment
-from mpkernel.namespace.transport import Files, Memfds, Part, Transport
+from mpkernel.namespace.transport import PAGE, Files, Memfds, Part, Place, Transport
 from mpkernel.namespace.writing import STRIPE_FROM, Piece, write_parts
 
-PAGE = mmap.PAGESIZE
 Range = tuple[int, int]  # offset in the segment, bytes; offsets are multiples of PAGE
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -40,26 +39,6 @@ _libc.mmap.argtypes = (
 _AT_MOST = 4  # parts: more threads wait for memory, and other cells want cores as well
 _MAP_FIXED = 0x10  # Linux and macOS
 _NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a process finds a segment: its parts, equally long but for the last; and its size in bytes in all."""
-
-    pid: int
-    names: Sequence[str]
-    size: int
-
-    @property
-    def stripe(self) -> int:
-        """Bytes of each part but the last."""
-        return -(-self.size // max(len(self.names), 1) // PAGE) * PAGE
-
-    def parts(self) -> list[Part]:
-        stripe = self.stripe
-        if not 0 <= self.size - stripe * (len(self.names) - 1) <= stripe:
-            raise BadSegment(f"no segment has {len(self.names)} parts and {self.size} bytes")
-        return [Part(self.pid, name, min(stripe, self.size - i * stripe)) for i, name in enumerate(self.names)]
 
 
 def choose(directory: Path, *, memfds: bool | None = None, peer: int | None = None) -> Transport:
@@ -101,7 +80,7 @@ class Segment:
         return self.place.size
 
     def close(self) -> None:
-        for fd, name in zip(self.fds, self.place.names, strict=True):
+        for fd, name in zip(self.fds, self.place.names(), strict=True):
             self._transport.drop(fd, name)
 
     def __enter__(self) -> Segment:
@@ -137,7 +116,7 @@ def write_stretches(transport: Transport, stretches: Sequence[Sequence[memoryvie
     try:
         for _ in range(_parts(size) if transport.parallel else 1):
             made.append(transport.create())
-        place = Place(os.getpid(), [name for _, name in made], size)
+        place = Place.of(os.getpid(), [name for _, name in made], size)
         fds = [fd for fd, _ in made]
         for (fd, _), part in zip(made, place.parts(), strict=True):
             os.ftruncate(fd, part.size)
@@ -181,20 +160,20 @@ class Segments:
         self._held: dict[int, _Held] = {}
         self._ids = itertools.count(1)
 
-    def take(self, pid: int, names: Sequence[str], size: int) -> int:
+    def take(self, pid: int, name: str, size: int) -> int:
         """Hold what the worker `pid` (one that we started) calls so; returns its id, with one reference.
 
         Raises BadSegment if a part isn't there, has another size or isn't sealed.
         """
         parts: list[Part] = []
         try:
-            for part in Place(pid, names, size).parts():
+            for part in Place(pid, name, size).parts():
                 parts.append(self._transport.hold(part))
         except BaseException:
             self._let_go(parts)
             raise
         number = next(self._ids)
-        self._held[number] = _Held(Place(parts[0].pid, [part.name for part in parts], size), parts)
+        self._held[number] = _Held(Place.of(parts[0].pid, [part.name for part in parts], size), parts)
         self.total += size
         return number
 
@@ -277,9 +256,9 @@ class Opened:
     def read(self, targets: Sequence[memoryview], offset: int) -> None:
         """Copy what follows from there on into the targets, one after the other."""
         size = sum(target.nbytes for target in targets)
-        if len(targets) > 1 and (offset % self._stripe) + size <= self._stripe:
-            if os.preadv(self._fds[offset // self._stripe], targets, offset % self._stripe) == size:
-                return  # nearly always
+        part, at = divmod(offset, self._stripe)
+        if at + size <= self._stripe and os.preadv(self._fds[part], targets, at) == size:
+            return  # nearly always
         for target in targets:
             for fd, at, piece in self._split(target, offset):
                 while piece.nbytes:

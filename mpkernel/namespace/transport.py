@@ -7,10 +7,11 @@ last user. Files in the kernel's private directory are for systems that have no 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Protocol
 
 from mpkernel.errors import BadSegment
 
+PAGE = mmap.PAGESIZE
 _PREFIX = "segment-"
+_JOINT = "+"  # between the names of parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,34 @@ class Part:
     pid: int
     name: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process finds a segment: the names of its parts, equally long but for the last; its size in all."""
+
+    pid: int
+    name: str
+    size: int
+
+    @classmethod
+    def of(cls, pid: int, names: Sequence[str], size: int) -> Place:
+        return cls(pid, _JOINT.join(names), size)
+
+    def names(self) -> list[str]:
+        return self.name.split(_JOINT)
+
+    @property
+    def stripe(self) -> int:
+        """Bytes of each part but the last: whole pages."""
+        return -(-self.size // len(self.names()) // PAGE) * PAGE
+
+    def parts(self) -> list[Part]:
+        """Raises BadSegment if so many parts don't make this size."""
+        names, stripe = self.names(), self.stripe
+        if not 0 < self.size - stripe * (len(names) - 1) <= stripe:
+            raise BadSegment(f"no segment has {len(names)} parts and {self.size} bytes")
+        return [Part(self.pid, name, min(stripe, self.size - i * stripe)) for i, name in enumerate(names)]
 
 
 class Transport(Protocol):
