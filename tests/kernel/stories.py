@@ -26,6 +26,7 @@ needs_pydantic = pytest.mark.skipif(find_spec("pydantic") is None, reason="needs
 
 SOON = 5.0 * PATIENCE  # seconds within which what changed between two cells is seen elsewhere
 BETWEEN_LOOKS = 0.05  # seconds between two looks at what changes while no cell runs
+TRUE = ("True", "np.True_")
 _LINE = re.compile(r"([A-Z])([:?!])(?: |$)(.*)")
 
 # Leaves what IPython put there; a private name of a story is always `_held`.
@@ -33,6 +34,19 @@ _CLEAN_UP = (
     "[globals().pop(_n, None) for _n in list(globals())"
     " if _n not in get_ipython().user_ns_hidden and (not _n.startswith('_') or _n == '_held')]"
 )
+
+
+def examples(text: str) -> dict[str, tuple[str, str]]:
+    """By title, code and what is true after it: blocks of ``# title``, lines of code, and lines ``? expression``."""
+    found: dict[str, tuple[str, str]] = {}
+    for block in textwrap.dedent(text).strip("\n").split("\n\n"):
+        title, *lines = block.splitlines()
+        code = "\n".join(line for line in lines if not line.startswith("? "))
+        check = " and ".join(line[2:] for line in lines if line.startswith("? "))
+        if not title.startswith("# ") or not code or not check:
+            raise ValueError(f"not an example: {block!r}")
+        found[title[2:]] = (code, check)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,7 @@ class Stories:
     def check(self, letter: str, expression: str) -> None:
         """Fail unless `expression` is true in that subshell."""
         result = self.run(letter, expression)
-        if result.text != "True":
+        if result.text not in TRUE:
             self._failed = True
             raise AssertionError(
                 f"{letter}: {expression} is {result.text or 'nothing'}{self._seen(letter, expression)}"
@@ -142,7 +156,7 @@ class Stories:
     def eventually(self, letter: str, expression: str) -> None:
         """Fail unless `expression` is true in one of many cells within some seconds."""
         deadline = time.monotonic() + SOON
-        while self.run(letter, expression).text != "True":
+        while self.run(letter, expression).text not in TRUE:
             if time.monotonic() > deadline:
                 self.check(letter, expression)
                 return
