@@ -8,24 +8,22 @@ mappings, of which a process may have 65,530, and as much time as copying 20 kB 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mpkernel.errors import BadSegment
 from mpkernel.namespace.runs import Run, aligned, total
 from mpkernel.namespace.segments import (
-    PAGE,
     Bytes,
+    Opened,
     Range,
     Segment,
     attach,
     check_ranges,
     flat,
-    map_over,
     write_stretches,
 )
-from mpkernel.namespace.transport import Place, Transport
+from mpkernel.namespace.transport import PAGE, Place, Transport
 
 _MAP_FROM = 64 << 10  # bytes of a run
 _MAP_AT_MOST = 1000  # runs of a buffer
@@ -76,18 +74,15 @@ def _lay_over(transport: Transport, targets: Sequence[memoryview], delta: Delta,
     _check(targets, delta)
     if not any(delta.runs):
         return
-    fd = transport.open(delta.place)
-    try:
+    with Opened(transport, delta.place) as opened:
         for target, (start, _), runs in zip(targets, delta.ranges, delta.runs, strict=True):
             long = _long(runs) if map_long else set()
             short: list[tuple[memoryview, int]] = []
             for (offset, nbytes), at in zip(runs, _offsets(start, runs), strict=True):
                 piece = target[offset : offset + nbytes]
-                if offset not in long or not _mapped(piece, fd, at):
+                if offset not in long or not _mapped(opened, piece, at):
                     short.append((piece, at))
-            _copy(fd, short)
-    finally:
-        os.close(fd)
+            _copy(opened, short)
 
 
 def _check(targets: Sequence[memoryview], delta: Delta) -> None:
@@ -112,37 +107,25 @@ def _long(runs: Sequence[Run]) -> set[int]:
     return {offset for offset, _ in longest[:_MAP_AT_MOST]}
 
 
-def _mapped(piece: memoryview, fd: int, offset: int) -> bool:
+def _mapped(opened: Opened, piece: memoryview, offset: int) -> bool:
     try:
-        map_over(piece, fd, offset)
+        opened.map_over(piece, offset)
     except OSError:  # too many mappings already
         return False
     return True
 
 
-def _copy(fd: int, pieces: Sequence[tuple[memoryview, int]]) -> None:
-    """Read each piece from its offset; those that follow one another in the file by one call."""
+def _copy(opened: Opened, pieces: Sequence[tuple[memoryview, int]]) -> None:
+    """Read each piece from its offset; those that follow one another in the segment by one call."""
     batch: list[memoryview] = []
     start = end = 0
     for piece, offset in pieces:
         if batch and (offset != end or len(batch) == _READ_AT_ONCE):
-            _read(fd, batch, start)
+            opened.read(batch, start)
             batch = []
         if not batch:
             start = offset
         batch.append(piece)
         end = offset + piece.nbytes
     if batch:
-        _read(fd, batch, start)
-
-
-def _read(fd: int, pieces: Sequence[memoryview], offset: int) -> None:
-    done = os.preadv(fd, pieces, offset)
-    if done == sum(piece.nbytes for piece in pieces):
-        return
-    for piece in pieces:  # more than 2 GB at once, or interrupted: slowly then
-        while piece.nbytes:
-            done = os.preadv(fd, [piece], offset)
-            if not done:
-                raise BadSegment("a delta ended too early")
-            piece, offset = piece[done:], offset + done
+        opened.read(batch, start)

@@ -14,20 +14,17 @@ import itertools
 import mmap
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import PickleBuffer
 from types import TracebackType
 
 from mpkernel.errors import BadSegment
-from mpkernel.namespace.transport import Files, Memfds, Place, Transport
+from mpkernel.namespace.transport import PAGE, Files, Memfds, Part, Place, Transport
+from mpkernel.namespace.writing import STRIPE_FROM, Piece, write_parts
 
-PAGE = mmap.PAGESIZE
 Range = tuple[int, int]  # offset in the segment, bytes; offsets are multiples of PAGE
-
-# One call of pwrite(2) can't be interrupted, and after each one the GIL has to be had again: 64 MB take 40 ms.
-_WRITE_AT_ONCE = 64 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -39,6 +36,7 @@ _libc.mmap.argtypes = (
     ctypes.c_int,
     ctypes.c_long,
 )
+_AT_MOST = 4  # parts: more threads wait for memory, and other cells want cores as well
 _MAP_FIXED = 0x10  # Linux and macOS
 _NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -58,7 +56,8 @@ def memfds_work(peer: int | None = None) -> bool:
     try:
         os.listdir(f"/proc/{peer or os.getpid()}/fd")
         with write(transport, [b"x"]) as segment:
-            transport.release(transport.hold(segment.place))
+            for part in segment.place.parts():
+                transport.release(transport.hold(part))
     except (OSError, BadSegment):
         return False
     return True
@@ -71,7 +70,7 @@ def memfds_work(peer: int | None = None) -> bool:
 class Segment:
     """A segment that this process wrote. Close it once the broker has taken it, or refused to."""
 
-    fd: int
+    fds: Sequence[int]
     place: Place
     ranges: list[Range]
     _transport: Transport
@@ -81,7 +80,8 @@ class Segment:
         return self.place.size
 
     def close(self) -> None:
-        self._transport.drop(self.fd, self.place.name)
+        for fd, name in zip(self.fds, self.place.names(), strict=True):
+            self._transport.drop(fd, name)
 
     def __enter__(self) -> Segment:
         return self
@@ -101,38 +101,44 @@ def write(transport: Transport, buffers: Sequence[Bytes]) -> Segment:
 
 def write_stretches(transport: Transport, stretches: Sequence[Sequence[memoryview]]) -> Segment:
     """The same, of buffers that are in pieces. Raises OSError if there is no room."""
-    fd, name = transport.create()
+    ranges: list[Range] = []
+    pieces: list[Piece] = []
+    end = 0
+    for stretch in stretches:
+        start = end
+        for view in stretch:
+            pieces.append((end, view))
+            end += view.nbytes
+        ranges.append((start, end - start))
+        end = -(-end // PAGE) * PAGE
+    size = max(end, PAGE)
+    made: list[tuple[int, str]] = []
     try:
-        ranges: list[Range] = []
-        end = 0
-        for pieces in stretches:
-            nbytes = _write_pieces(fd, pieces, end)
-            ranges.append((end, nbytes))
-            end += -(-nbytes // PAGE) * PAGE
-        end = max(end, PAGE)
-        os.ftruncate(fd, end)
-        transport.seal(fd, name)
+        for _ in range(_parts(size) if transport.parallel else 1):
+            made.append(transport.create())
+        place = Place.of(os.getpid(), [name for _, name in made], size)
+        fds = [fd for fd, _ in made]
+        for (fd, _), part in zip(made, place.parts(), strict=True):
+            os.ftruncate(fd, part.size)
+        write_parts(fds, place.stripe, pieces)
+        for fd, name in made:
+            transport.seal(fd, name)
     except BaseException:
-        transport.drop(fd, name)
+        for fd, name in made:
+            transport.drop(fd, name)
         raise
-    return Segment(fd, Place(os.getpid(), name, end), ranges, transport)
+    return Segment(fds, place, ranges, transport)
+
+
+def _parts(size: int) -> int:
+    """One for each core, as long as starting a thread for it is nothing beside the writing."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    return max(1, min(cores, _AT_MOST, size // STRIPE_FROM))
 
 
 def flat(buffer: Bytes) -> memoryview:
     """The bytes of a contiguous buffer, C or Fortran."""
     return buffer.raw() if isinstance(buffer, PickleBuffer) else PickleBuffer(buffer).raw()
-
-
-def _write_pieces(fd: int, pieces: Iterable[memoryview], offset: int) -> int:
-    """pwrite(2) from the buffer is as fast as two threads that copy into a mapping, which must be faulted in first."""
-    start = offset
-    for piece in pieces:
-        for at in range(0, piece.nbytes, _WRITE_AT_ONCE):
-            part = piece[at : at + _WRITE_AT_ONCE]
-            while part.nbytes:
-                done = os.pwrite(fd, part, offset)
-                part, offset = part[done:], offset + done
-    return offset - start
 
 
 # --- the broker that holds them -----------------------------------------------------------------------------------
@@ -141,26 +147,33 @@ def _write_pieces(fd: int, pieces: Iterable[memoryview], offset: int) -> int:
 @dataclass(slots=True)
 class _Held:
     place: Place
+    parts: list[Part]
     references: int = 1
 
 
-@dataclass(slots=True)
 class Segments:
     """The segments that the broker holds, by id, with a count of references for each."""
 
-    transport: Transport
-    total: int = 0  # bytes
-    _held: dict[int, _Held] = field(default_factory=dict)
-    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    def __init__(self, transport: Transport) -> None:
+        self.total = 0  # bytes
+        self._transport = transport
+        self._held: dict[int, _Held] = {}
+        self._ids = itertools.count(1)
 
     def take(self, pid: int, name: str, size: int) -> int:
-        """Hold what the worker `pid` (one that we started) calls `name`; returns its id, with one reference.
+        """Hold what the worker `pid` (one that we started) calls so; returns its id, with one reference.
 
-        Raises BadSegment if it isn't there, has another size or isn't sealed.
+        Raises BadSegment if a part isn't there, has another size or isn't sealed.
         """
-        place = self.transport.hold(Place(pid, name, size))
+        parts: list[Part] = []
+        try:
+            for part in Place(pid, name, size).parts():
+                parts.append(self._transport.hold(part))
+        except BaseException:
+            self._let_go(parts)
+            raise
         number = next(self._ids)
-        self._held[number] = _Held(place)
+        self._held[number] = _Held(Place.of(parts[0].pid, [part.name for part in parts], size), parts)
         self.total += size
         return number
 
@@ -180,15 +193,19 @@ class Segments:
             return False
         del self._held[segment]
         self.total -= held.place.size
-        self.transport.release(held.place)
+        self._let_go(held.parts)
         return True
 
     def close(self) -> None:
         """Let go of all."""
         for held in self._held.values():
-            self.transport.release(held.place)
+            self._let_go(held.parts)
         self._held.clear()
         self.total = 0
+
+    def _let_go(self, parts: list[Part]) -> None:
+        for part in parts:
+            self._transport.release(part)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -206,24 +223,69 @@ def attach(transport: Transport, place: Place, ranges: Sequence[Range]) -> list[
     Raises BadSegment if it isn't there or smaller than the ranges say; OSError if there is no address space left.
     """
     check_ranges(place, ranges)
-    fd = transport.open(place)
-    try:
+    with Opened(transport, place) as opened:
         # An mmap of a file would keep a handle open. One of nothing, with the segment mapped over it, doesn't.
         memory = mmap.mmap(-1, place.size, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE)
-        map_over(memoryview(memory), fd, 0)
-    finally:
-        os.close(fd)
-    whole = memoryview(memory)
+        whole = memoryview(memory)
+        opened.map_over(whole, 0)
     return [whole[offset : offset + nbytes] for offset, nbytes in ranges]
 
 
-def map_over(target: memoryview, fd: int, offset: int) -> None:
-    """Put pages of a file, privately, where the target's are. It must begin with a page. Raises OSError."""
-    address = ctypes.addressof(ctypes.c_char.from_buffer(target))
-    flags = mmap.MAP_PRIVATE | _MAP_FIXED | _NORESERVE
-    if _libc.mmap(address, target.nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset) != address:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+class Opened:
+    """A segment that is open for reading. Raises BadSegment if it isn't there."""
+
+    def __init__(self, transport: Transport, place: Place) -> None:
+        self._stripe = place.stripe
+        self._fds: list[int] = []
+        try:
+            for part in place.parts():
+                self._fds.append(transport.open(part))
+        except BaseException:
+            self.close()
+            raise
+
+    def map_over(self, target: memoryview, offset: int) -> None:
+        """Put the pages from there on, privately, where the target's are; it must begin with a page. Raises OSError."""
+        for fd, at, piece in self._split(target, offset):
+            address = ctypes.addressof(ctypes.c_char.from_buffer(piece))
+            flags = mmap.MAP_PRIVATE | _MAP_FIXED | _NORESERVE
+            if _libc.mmap(address, piece.nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, at) != address:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+
+    def read(self, targets: Sequence[memoryview], offset: int) -> None:
+        """Copy what follows from there on into the targets, one after the other."""
+        size = sum(target.nbytes for target in targets)
+        part, at = divmod(offset, self._stripe)
+        if at + size <= self._stripe and os.preadv(self._fds[part], targets, at) == size:
+            return  # nearly always
+        for target in targets:
+            for fd, at, piece in self._split(target, offset):
+                while piece.nbytes:
+                    done = os.preadv(fd, [piece], at)
+                    if not done:
+                        raise BadSegment("a segment ended too early")
+                    piece, at = piece[done:], at + done
+            offset += target.nbytes
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _split(self, target: memoryview, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+        """The pieces of the target by part: its fd, the offset in it, the piece."""
+        while target.nbytes:
+            part, at = divmod(offset, self._stripe)
+            piece = target[: self._stripe - at]
+            yield self._fds[part], at, piece
+            target, offset = target[piece.nbytes :], offset + piece.nbytes
 
 
 def check_ranges(place: Place, ranges: Sequence[Range]) -> None:

@@ -7,10 +7,11 @@ last user. Files in the kernel's private directory are for systems that have no 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +19,55 @@ from typing import Protocol
 
 from mpkernel.errors import BadSegment
 
+PAGE = mmap.PAGESIZE
 _PREFIX = "segment-"
+_JOINT = "+"  # between the names of parts
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a process finds a segment: the fd `name` of process `pid`, or the file `name`; and its size in bytes."""
+class Part:
+    """Where a process finds it: the fd `name` of process `pid`, or the file `name`; and its size in bytes."""
 
     pid: int
     name: str
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process finds a segment: the names of its parts, equally long but for the last; its size in all."""
+
+    pid: int
+    name: str
+    size: int
+
+    @classmethod
+    def of(cls, pid: int, names: Sequence[str], size: int) -> Place:
+        return cls(pid, _JOINT.join(names), size)
+
+    def names(self) -> list[str]:
+        return self.name.split(_JOINT)
+
+    @property
+    def stripe(self) -> int:
+        """Bytes of each part but the last: whole pages."""
+        return -(-self.size // len(self.names()) // PAGE) * PAGE
+
+    def parts(self) -> list[Part]:
+        """Raises BadSegment if so many parts don't make this size."""
+        names, stripe = self.names(), self.stripe
+        if not 0 < self.size - stripe * (len(names) - 1) <= stripe:
+            raise BadSegment(f"no segment has {len(names)} parts and {self.size} bytes")
+        return [Part(self.pid, name, min(stripe, self.size - i * stripe)) for i, name in enumerate(names)]
+
+
 class Transport(Protocol):
     """A way to have memory that other processes can find. The same in all processes of a kernel."""
 
+    parallel: bool  # whether several parts are written faster by as many threads
+
     def create(self) -> tuple[int, str]:
-        """A new, empty segment of this process: an fd to write to, and its name."""
+        """A new, empty part of this process: an fd to write to, and its name."""
 
     def seal(self, fd: int, name: str) -> None:
         """It is written."""
@@ -42,18 +75,20 @@ class Transport(Protocol):
     def drop(self, fd: int, name: str) -> None:
         """Close the writer's fd, of which the broker has taken over what it wants by now."""
 
-    def hold(self, place: Place) -> Place:
-        """Check a worker's segment and keep it; returns where readers find it. Raises BadSegment."""
+    def hold(self, part: Part) -> Part:
+        """Check a worker's part and keep it; returns where readers find it. Raises BadSegment."""
 
-    def release(self, place: Place) -> None:
+    def release(self, part: Part) -> None:
         """Let go of what `hold` returned."""
 
-    def open(self, place: Place) -> int:
+    def open(self, part: Part) -> int:
         """An fd to read from it. Raises BadSegment."""
 
 
 class Memfds:
     """Sealed memfds, opened through /proc (Linux)."""
+
+    parallel = True  # one file is written by one thread at a time
 
     def __init__(self) -> None:
         """Raises AttributeError where Python knows no memfds."""
@@ -69,18 +104,18 @@ class Memfds:
     def drop(self, fd: int, name: str) -> None:
         os.close(fd)
 
-    def hold(self, place: Place) -> Place:
-        fd = self.open(place)
-        return Place(os.getpid(), str(fd), place.size)
+    def hold(self, part: Part) -> Part:
+        fd = self.open(part)
+        return Part(os.getpid(), str(fd), part.size)
 
-    def release(self, place: Place) -> None:
-        os.close(int(place.name))
+    def release(self, part: Part) -> None:
+        os.close(int(part.name))
 
-    def open(self, place: Place) -> int:
-        if not (place.name.isascii() and place.name.isdecimal()):
-            raise BadSegment(f"{place.name!r} is not the number of a file handle")
-        path = f"/proc/{place.pid}/fd/{place.name}"
-        with _checked(path, place) as fd:
+    def open(self, part: Part) -> int:
+        if not (part.name.isascii() and part.name.isdecimal()):
+            raise BadSegment(f"{part.name!r} is not the number of a file handle")
+        path = f"/proc/{part.pid}/fd/{part.name}"
+        with _checked(path, part) as fd:
             try:
                 seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             except OSError:
@@ -95,6 +130,8 @@ class Files:
 
     They are sealed by permission alone: a process of the same user could change them.
     """
+
+    parallel = False
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -112,25 +149,25 @@ class Files:
             if (self._directory / name).stat().st_mode & 0o200:  # never finished
                 (self._directory / name).unlink()
 
-    def hold(self, place: Place) -> Place:
-        os.close(self.open(place))
-        return place
+    def hold(self, part: Part) -> Part:
+        os.close(self.open(part))
+        return part
 
-    def release(self, place: Place) -> None:
-        (self._directory / place.name).unlink(missing_ok=True)
+    def release(self, part: Part) -> None:
+        (self._directory / part.name).unlink(missing_ok=True)
 
-    def open(self, place: Place) -> int:
-        if not place.name.startswith(_PREFIX) or os.path.basename(place.name) != place.name:
-            raise BadSegment(f"{place.name!r} is not the name of a segment")
-        with _checked(str(self._directory / place.name), place, os.O_NOFOLLOW) as fd:
+    def open(self, part: Part) -> int:
+        if not part.name.startswith(_PREFIX) or os.path.basename(part.name) != part.name:
+            raise BadSegment(f"{part.name!r} is not the name of a segment")
+        with _checked(str(self._directory / part.name), part, os.O_NOFOLLOW) as fd:
             status = os.fstat(fd)
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o400:
-                raise BadSegment(f"{place.name} is not sealed, or another user's")
+                raise BadSegment(f"{part.name} is not sealed, or another user's")
         return fd
 
 
 @contextmanager
-def _checked(path: str, place: Place, flags: int = 0) -> Iterator[int]:
+def _checked(path: str, part: Part, flags: int = 0) -> Iterator[int]:
     """Open what is a plain file of the right size; it is closed again if the caller isn't content with it."""
     try:
         if not flags & os.O_NOFOLLOW and not stat.S_ISREG(os.stat(path).st_mode):
@@ -140,8 +177,8 @@ def _checked(path: str, place: Place, flags: int = 0) -> Iterator[int]:
         raise BadSegment(f"{path} can't be opened ({error.strerror}): its process may be gone") from error
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != place.size:
-            raise BadSegment(f"{path} has {status.st_size} bytes, not the {place.size} that were announced")
+        if not stat.S_ISREG(status.st_mode) or status.st_size != part.size:
+            raise BadSegment(f"{path} has {status.st_size} bytes, not the {part.size} that were announced")
         yield fd
     except BaseException:
         os.close(fd)

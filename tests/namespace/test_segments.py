@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from pickle import PickleBuffer
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,6 @@ import pytest
 from mpkernel.errors import BadSegment
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.segments import (
-    PAGE,
     Segment,
     Segments,
     attach,
@@ -28,7 +28,7 @@ from mpkernel.namespace.segments import (
     memfds_work,
     write,
 )
-from mpkernel.namespace.transport import Files, Memfds, Place, Transport
+from mpkernel.namespace.transport import PAGE, Files, Memfds, Place, Transport
 
 MB = 1 << 20
 linux = pytest.mark.skipif(not memfds_work(), reason="no memfds")
@@ -138,12 +138,12 @@ def test_the_writers_end_has_no_hold_on_it(transport: Transport, broker: Segment
     code = (
         "import sys; from pathlib import Path; from mpkernel.namespace.segments import choose, write; import os;"
         f"segment = write(choose(Path(sys.argv[1]), memfds={isinstance(transport, Memfds)}), [b'x' * {MB}]);"
-        "print(os.getpid(), segment.place.name, segment.size, flush=True); sys.stdin.read()"
+        "print(os.getpid(), segment.size, segment.place.name, flush=True); sys.stdin.read()"
     )
     directory = str(getattr(transport, "_directory", "."))
     with subprocess.Popen([sys.executable, "-c", code, directory], stdin=-1, stdout=-1, text=True) as writer:
         assert writer.stdout is not None
-        pid, name, size = writer.stdout.readline().split()
+        pid, size, name = writer.stdout.readline().split()
         number = broker.take(int(pid), name, int(size))
         writer.kill()
     (view,) = attach(transport, broker.place(number), [(0, MB)])
@@ -191,9 +191,9 @@ def test_an_unsealed_memfd_a_file_a_pipe_and_a_socket_are_refused() -> None:
 def test_a_sealed_memfd_cannot_be_written() -> None:
     with write(Memfds(), [b"x"]) as segment:
         with pytest.raises(PermissionError):
-            os.pwrite(segment.fd, b"y", 0)
+            os.pwrite(segment.fds[0], b"y", 0)
         with pytest.raises(PermissionError):
-            os.ftruncate(segment.fd, 0)
+            os.ftruncate(segment.fds[0], 0)
 
 
 def test_an_unfinished_file_is_refused_and_a_link_too(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_write_that_fails_leaves_nothing(
     def full(*args: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     with pytest.raises(OSError, match="No space"):
         write(transport, [b"x"])
     assert os.listdir(tmp_path) == []
@@ -329,6 +329,104 @@ def test_no_change_is_a_delta_as_well(transport: Transport) -> None:
         segment.close()
         (view,) = attach_with(transport, base.place, base.ranges, [delta])
         assert bytes(view) == b"x" * PAGE
+
+
+# --- parts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def striped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments are in three parts from 3 MB on."""
+    monkeypatch.setattr("mpkernel.namespace.segments.STRIPE_FROM", MB)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+
+
+@linux
+@pytest.mark.usefixtures("striped")
+def test_big_segments_are_written_in_parts_and_read_as_one() -> None:
+    transport = Memfds()
+    broker = Segments(transport)
+    data = os.urandom(3 * MB + 5000)
+    buffers = [data[: 900 * 1024], data[900 * 1024 :]]
+    base = write(transport, buffers)
+    assert len(base.fds) == 3
+    place = broker.place(taken(broker, base))
+    views = attach(transport, place, base.ranges)
+    assert [bytes(view) for view in views] == buffers
+    runs = [[(0, 700_000)], [(offset, 10) for offset in range(0, MB, 2 * PAGE)] + [(MB, 1_100_000)]]
+    news = [changed_copy(old, *some) for old, some in zip(buffers, runs, strict=True)]
+    piece, delta = write_delta(transport, news, runs)
+    assert len(piece.fds) > 1
+    delta = replace(delta, place=broker.place(taken(broker, piece)))
+    assert [bytes(view) for view in attach_with(transport, place, base.ranges, [delta])] == news
+    apply_delta(transport, views, delta)
+    assert [bytes(view) for view in views] == news
+    assert broker.total == base.size + piece.size
+    broker.close()
+
+
+@linux
+@pytest.mark.usefixtures("striped")
+def test_a_segment_with_a_bad_part_is_refused_as_a_whole() -> None:
+    broker = Segments(Memfds())
+    with write(Memfds(), [bytes(3 * MB)]) as segment:
+        a, b, c = segment.place.names()
+        for names in ([a, b], [a, b, c, c], [a, b, "99999"], []):
+            with pytest.raises(BadSegment):
+                broker.take(os.getpid(), "+".join(names), segment.size)
+        with pytest.raises(BadSegment):
+            broker.take(os.getpid(), segment.place.name, -1)
+    assert len(broker) == 0
+
+
+@linux
+@pytest.mark.usefixtures("striped")
+def test_an_error_in_another_thread_is_an_error_of_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwritev
+
+    def full(*args: Any) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(28, "No space left on device")
+        return real(*args)
+
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(OSError, match="No space"):
+        write(Memfds(), [bytes(3 * MB)])
+
+
+@linux
+@pytest.mark.usefixtures("striped")
+def test_an_interrupted_write_writes_to_nobody_elses_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwritev
+    go_on = threading.Event()
+
+    def interrupted(*args: Any) -> int:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        go_on.wait(10)
+        return real(*args)
+
+    monkeypatch.setattr(os, "pwritev", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(Memfds(), [bytes(3 * MB)])
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as two, tempfile.TemporaryFile() as three:
+        go_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "mpkernel-write":
+                thread.join()
+        assert [os.fstat(file.fileno()).st_size for file in (one, two, three)] == [0, 0, 0]
+
+
+@linux
+@pytest.mark.usefixtures("striped")
+def test_without_threads_it_is_written_nevertheless(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    data = os.urandom(3 * MB)
+    with write(Memfds(), [data]) as segment:
+        assert bytes(attach(Memfds(), segment.place, segment.ranges)[0]) == data
 
 
 # --- the rest -------------------------------------------------------------------------------------------------
