@@ -26,6 +26,7 @@ needs_pydantic = pytest.mark.skipif(find_spec("pydantic") is None, reason="needs
 
 SOON = 5.0 * PATIENCE  # seconds within which what changed between two cells is seen elsewhere
 BETWEEN_LOOKS = 0.05  # seconds between two looks at what changes while no cell runs
+TRUE = ("True", "np.True_")
 _LINE = re.compile(r"([A-Z])([:?!])(?: |$)(.*)")
 
 # Leaves what IPython put there; a private name of a story is always `_held`.
@@ -33,6 +34,27 @@ _CLEAN_UP = (
     "[globals().pop(_n, None) for _n in list(globals())"
     " if _n not in get_ipython().user_ns_hidden and (not _n.startswith('_') or _n == '_held')]"
 )
+
+
+def blocks(text: str) -> dict[str, str]:
+    """By title, code: from blocks of a line ``# title`` and lines of code, with an empty line between them."""
+    found = {}
+    for block in textwrap.dedent(text).strip("\n").split("\n\n"):
+        title, _, code = block.partition("\n")
+        if not title.startswith("# ") or not code:
+            raise ValueError(f"not a titled block: {block!r}")
+        found[title[2:]] = code
+    return found
+
+
+def examples(text: str) -> dict[str, tuple[str, str]]:
+    """By title, code and what is true after it: blocks with lines ``? expression`` for the latter."""
+    found = {}
+    for title, block in blocks(text).items():
+        code = [line for line in block.splitlines() if not line.startswith("? ")]
+        checks = [line[2:] for line in block.splitlines() if line.startswith("? ")]
+        found[title] = ("\n".join(code), " and ".join(checks))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +93,8 @@ class Open:
 
     def finish(self) -> Result:
         """Let the cell go on, and wait for its end."""
-        self._gate.release()
+        if not self.pending.is_done:
+            self._gate.release()
         return self.pending.wait()
 
 
@@ -83,6 +106,7 @@ class Stories:
         self._subshells: dict[str, str | None] = {"M": None}
         self._gates = 0
         self._failed = False
+        self._opened: list[Open] = []
 
     def __call__(self, text: str) -> None:
         """Play a story. All its subshells run a cell before it begins, so that each gets the news as news."""
@@ -124,7 +148,7 @@ class Stories:
     def check(self, letter: str, expression: str) -> None:
         """Fail unless `expression` is true in that subshell."""
         result = self.run(letter, expression)
-        if result.text != "True":
+        if result.text not in TRUE:
             self._failed = True
             raise AssertionError(
                 f"{letter}: {expression} is {result.text or 'nothing'}{self._seen(letter, expression)}"
@@ -142,7 +166,7 @@ class Stories:
     def eventually(self, letter: str, expression: str) -> None:
         """Fail unless `expression` is true in one of many cells within some seconds."""
         deadline = time.monotonic() + SOON
-        while self.run(letter, expression).text != "True":
+        while self.run(letter, expression).text not in TRUE:
             if time.monotonic() > deadline:
                 self.check(letter, expression)
                 return
@@ -159,7 +183,9 @@ class Stories:
         """A cell that has run `before`, and runs `after` when it is told to finish."""
         gate = self.gate()
         code = f"{before}\nprint('ready', flush=True)\n{gate.pass_through}\n{after}"
-        return Open(self.kernel.start(code, self.subshell(letter)), gate)
+        cell = Open(self.kernel.start(code, self.subshell(letter)), gate)
+        self._opened.append(cell)
+        return cell
 
     def at_once(self, **cells: str) -> list[Result]:
         """Run cells, by letter, in such a way that all have started before one of them works; they end in order."""
@@ -179,6 +205,10 @@ class Stories:
 
     def close(self) -> None:
         """Delete all names; the subshells too, if something went wrong. They are kept for what they have imported."""
+        for cell in self._opened:  # a test that failed leaves them so
+            if not cell.pending.is_done:
+                cell.finish()
+        self._opened.clear()
         if self._failed:
             self.without_subshells()
         self._failed = False

@@ -1,0 +1,315 @@
+"""What is one object stays one object, and what holds it sees its news: it is patched, not replaced."""
+
+from __future__ import annotations
+
+import pytest
+
+from .stories import Stories, examples, needs_numpy, needs_pandas
+
+
+def test_two_names_of_one_list(story: Stories) -> None:
+    story("""
+        A: x = y = [1]
+        B? x is y
+        B: x.append(2)
+        A? y == [1, 2] and x is y
+        A: y.append(3)
+        B? x == [1, 2, 3] and x is y
+    """)
+
+
+def test_an_alias_made_in_a_later_cell(story: Stories) -> None:
+    story("""
+        A: x = [1]
+        B? x == [1]
+        A: y = x
+        B? y is x
+        A: x.append(2)
+        B? y == [1, 2] and y is x
+    """)
+
+
+def test_an_alias_made_in_another_subshell(story: Stories) -> None:
+    story("""
+        A: x = [1]
+        B: y = x
+        A: x.append(2)
+        B? y == [1, 2] and y is x
+        A? y is x
+        A: y.append(3)
+        C? x == [1, 2, 3] and y is x
+    """)
+
+
+def test_an_alias_is_cut(story: Stories) -> None:
+    story("""
+        A: x = y = [1]
+        B: x = list(x)
+        A: x.append(2)
+        B? x == [1, 2] and y == [1] and x is not y
+    """)
+
+
+def test_aliases_of_aliases_in_three_subshells(story: Stories) -> None:
+    story("""
+        A: x = {"rows": []}
+        B: rows = x["rows"]
+        C: last = [rows, x]
+        A: x["rows"].append(1)
+        B: rows.append(2)
+        C: last[0].append(3)
+        A? rows is x["rows"] and last[0] is rows and last[1] is x and rows == [1, 2, 3]
+        B? rows is x["rows"] and last[0] is rows and last[1] is x and rows == [1, 2, 3]
+    """)
+
+
+def test_an_object_and_what_contains_it(story: Stories) -> None:
+    story("""
+        A: class Node: pass
+           node = Node(); node.n = 1
+           table = {"first": node}; items = [node, table]; pair = (node,)
+        B? table["first"] is node and items[0] is node and items[1] is table and pair[0] is node
+        B: table["first"].n = 2; table["second"] = node
+        A? node.n == 2 and items[1]["second"] is node and len({id(n) for n in [*pair, *table.values()]}) == 1
+    """)
+
+
+def test_an_element_moves_from_one_container_to_another(story: Stories) -> None:
+    story("""
+        A: todo, done, one = [["a"], ["b"]], [], None
+        B: one = todo.pop(0); done.append(one)
+        A? todo == [["b"]] and done == [["a"]] and done[0] is one
+        A: one.append("more"); todo.append(one)
+        B? done[0] is todo[1] is one and one == ["a", "more"]
+    """)
+
+
+def test_objects_that_contain_themselves(story: Stories) -> None:
+    story("""
+        A: x = [1]; x.append(x)
+           d = {}; d["self"] = d
+           class Tree:
+               def __init__(self, parent=None):
+                   self.parent, self.children = parent, []
+                   if parent: parent.children.append(self)
+           root = Tree(); leaf = Tree(Tree(root))
+        B? x[1] is x and d["self"] is d and leaf.parent.parent is root and root.children[0].children[0] is leaf
+        B: x.append(2); d["more"] = x; Tree(leaf)
+        A? x[2] == 2 and x[1] is x and d["self"]["more"] is x and leaf.children[0].parent is leaf
+    """)
+
+
+def test_a_set_of_instances_and_a_dict_by_instance(story: Stories) -> None:
+    story("""
+        A: class Node: pass
+           a, b = Node(), Node()
+           group, names = {a, b}, {a: "a", b: "b"}
+        B? a in group and names[a] == "a" and names[b] == "b"
+        B: group.discard(a); names[a] = "A"
+        A? group == {b} and names[a] == "A" and len(names) == 2
+    """)
+
+
+@needs_numpy
+def test_views_share_memory(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           a = np.zeros((100, 200)); row, column, turned, flat = a[3], a[:, 5], a.T, a.reshape(-1)
+        B? all(np.shares_memory(a, view) for view in (row, column, turned, flat))
+        B: row[5] = 1; column[0] = 2
+        A? a[3, 5] == 1 and a[0, 5] == 2 and flat[605] == 1 and turned[5, 3] == 1
+        A: flat[:] = 7
+        B? (a == 7).all() and (row == 7).all() and np.shares_memory(a, row)
+    """)
+
+
+@needs_numpy
+def test_views_made_elsewhere_and_of_temporary_arrays(story: Stories) -> None:
+    story("""
+        A: import numpy as np; a = np.arange(10.0)
+        B: tail = a[5:]
+        A: a[9] = -1
+        B? tail[-1] == -1 and np.shares_memory(a, tail)
+        C: tail[0] = -5
+        A? a[5] == -5 and np.shares_memory(a, tail)
+        A: whole = np.arange(8); first, second = whole[:4], whole[2:]; del whole
+        B? np.shares_memory(first, second)
+        B: both = [first]; del first
+        A: second[0] = 9
+        B? both[0][2] == 9 and np.shares_memory(both[0], second)
+    """)
+
+
+@needs_numpy
+def test_an_array_is_patched_for_what_holds_it(story: Stories) -> None:
+    story("""
+        A: import numpy as np; a = np.zeros(50_000)
+        B: _held = {"array": a, "view": a[10:20]}
+           def total(): return float(_held["array"].sum())
+        A: a[15] = 3
+        B? total() == 3 and _held["view"][5] == 3 and _held["array"] is a
+    """)
+
+
+@needs_pandas
+def test_frames_in_containers_and_aliases(story: Stories) -> None:
+    story("""
+        A: import pandas as pd
+           f = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}); same = f; frames = {"f": f}
+        B? same is f and frames["f"] is f
+        B: frames["f"]["c"] = [3, 4]
+        A? list(same.columns) == ["a", "b", "c"] and same is f
+        A: f.loc[0, "a"] = 9
+        B? int(frames["f"].loc[0, "a"]) == 9
+    """)
+
+
+# What B holds of A's `x`, how A changes it, and what B sees by way of what it holds.
+HOLDERS = examples("""
+# private name
+_held = x
+? _held == [1, 2]
+
+# closure
+def make(a):
+    return lambda: a
+get = make(x)
+? get() == [1, 2] and get() is x
+
+# default argument
+def get(a=x): return a
+? get() == [1, 2] and get() is x
+
+# bound method
+add = x.append
+? add.__self__ == [1, 2] and add.__self__ is x
+
+# partial
+import functools; count = functools.partial(len, x)
+? count() == 2
+
+# instance
+class Plot:
+    def __init__(self, d): self.d = d
+plot = Plot(x)
+? plot.d == [1, 2] and plot.d is x
+
+# class attribute
+class Plot:
+    data = x
+? Plot.data == [1, 2] and Plot.data is x
+
+# global of a module
+import json; json.held = x
+? json.held == [1, 2] and json.held is x
+
+# waiting generator
+def g():
+    yield
+    yield list(x_)
+x_ = x; _held = g(); next(_held)
+? next(_held) == [1, 2]
+
+# method of an instance
+class Plot:
+    def __init__(self, d): self.d = d
+    def draw(self): return len(self.d)
+draw = Plot(x).draw
+? draw() == 2
+
+# dict view
+table = {'x': x}; _held = table.values()
+? list(_held) == [[1, 2]]
+""")
+
+
+@pytest.mark.parametrize(("hold", "check"), HOLDERS.values(), ids=HOLDERS)
+def test_news_reach_what_holds_the_object(story: Stories, hold: str, check: str) -> None:
+    story("A: x = [1]\nB? x == [1]")
+    story.run("B", hold)
+    story.run("A", "x.append(2)")
+    story.check("B", check)
+
+
+# The same for other kinds: B holds `x` under a private name.
+PATCHED = {
+    "dict": ("x = {'a': 1}", "x['b'] = 2; del x['a']", "_held == {'b': 2}"),
+    "set": ("x = {1}", "x.add(2)", "_held == {1, 2}"),
+    "deque": ("from collections import deque; x = deque([1], 5)", "x.append(2)", "list(_held) == [1, 2]"),
+    "defaultdict": ("from collections import defaultdict; x = defaultdict(int)", "x['a'] += 1", "_held == {'a': 1}"),
+    "bytearray": ("x = bytearray(b'a')", "x += b'b'", "_held == b'ab'"),
+    "instance": ("class K: pass\nx = K(); x.a = 1", "x.b = 2; del x.a", "vars(_held) == {'b': 2}"),
+    "slots": ("class K: __slots__ = ('a', 'b')\nx = K(); x.a = 1", "x.b = 2", "_held.b == 2"),
+    "nested": ("x = {'a': [{'b': 1}]}", "x['a'][0]['b'] = 2", "_held == {'a': [{'b': 2}]}"),
+    "subclass of dict": ("class K(dict): pass\nx = K(a=1)", "x['b'] = 2", "_held == {'a': 1, 'b': 2}"),
+    "counter": ("from collections import Counter; x = Counter('a')", "x['a'] += 1", "_held['a'] == 2"),
+    "random": ("import random; x = random.Random(1)", "x.seed(2)", "_held.random() == random.Random(2).random()"),
+}
+
+
+@pytest.mark.parametrize(("made", "change", "check"), PATCHED.values(), ids=PATCHED)
+def test_an_object_is_patched(story: Stories, made: str, change: str, check: str) -> None:
+    story.run("B", "pass")
+    story.run("A", made)
+    story.run("B", "_held = x; inner = [_held]")
+    story.run("A", change)
+    story.check("B", f"{check} and _held is x and inner[0] is x")
+
+
+def test_an_inner_object_is_patched(story: Stories) -> None:
+    story("""
+        A: config = {"axes": {"x": [0, 1]}, "names": ["a"]}
+        B: _held = config["axes"]
+           limits = _held["x"].copy
+        A: config["axes"]["x"][1] = 9; config["names"] = ["b"]
+        B? _held is config["axes"] and limits() == [0, 9] and config["names"] == ["b"]
+    """)
+
+
+def test_a_rebound_name_leaves_the_old_object_alone(story: Stories) -> None:
+    """What holds the old list goes on holding the old list, as with threads."""
+    story("""
+        A: x = [1]
+        B: _held = x
+        A: x = [2, 3]
+        B? x == [2, 3] and _held == [1]
+        B: x.append(4)
+        A? x == [2, 3, 4] and _held == [1]
+    """)
+
+
+def test_an_element_that_is_replaced_is_another_object(story: Stories) -> None:
+    story("""
+        A: d = {"k": [1]}
+        B: old = d["k"]
+        A: d["k"] = [2]
+        B? d["k"] == [2] and old == [1]
+        A? old == [1] and d["k"] is not old
+    """)
+
+
+def test_a_callback_registered_elsewhere_sees_the_news(story: Stories) -> None:
+    story("""
+        A: class Model:
+               def __init__(self): self.watchers, self.value = [], 0
+               def set(self, value):
+                   self.value = value
+                   for watcher in self.watchers: watcher(self)
+           model, log = Model(), []
+        B: model.watchers.append(lambda m: log.append(("B", m.value)))
+        A: model.set(5)
+        B? log == [("B", 5)] and model.value == 5
+        B: model.set(6)
+        A? log == [("B", 5), ("B", 6)] and model.value == 6
+    """)
+
+
+def test_weak_references_die_with_the_object(story: Stories) -> None:
+    """A weak dictionary in a subshell doesn't make the name's object another one."""
+    story("""
+        A: class Node: pass
+           node = Node(); node.n = 1
+        B: import weakref; _held = weakref.WeakKeyDictionary(); _held[node] = "seen"
+        A: node.n = 2
+        B? _held[node] == "seen" and next(iter(_held)).n == 2
+    """)

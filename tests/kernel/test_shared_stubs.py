@@ -1,0 +1,322 @@
+"""What can't be pickled, or misbehaves when it is, never fails or slows a cell; others see where it lives."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+
+import pytest
+
+from .sandbox import PATIENCE
+from .stories import Stories, blocks
+
+THREADS = "threads share every object"
+AT_ONCE = 8.0 * PATIENCE  # seconds within which a cell must end, whatever its objects do when they are pickled
+
+UNPICKLABLE = {
+    "generator": ("(n for n in range(5))", "next(thing) == 0", "next(thing)"),
+    "lock": ("__import__('threading').Lock()", "thing.acquire()", "thing.acquire()"),
+    "file": ("open('a-file.txt', 'w+')", "thing.write('x') == 1", "thing.write('x')"),
+    "socket": ("__import__('socket').socket()", "thing.fileno() > 0", "thing.fileno()"),
+    "database": (
+        "__import__('sqlite3').connect(':memory:')",
+        "thing.execute('select 1').fetchone() == (1,)",
+        "thing.execute('select 1')",
+    ),
+    "thread": ("__import__('threading').Thread(target=print)", "thing.daemon in (True, False)", "thing.start()"),
+    "queue": ("__import__('queue').Queue()", "thing.empty()", "thing.get_nowait()"),
+    "process": ("__import__('subprocess').Popen(['true'])", "thing.wait() == 0", "thing.wait()"),
+    "coroutine": ("(lambda: __import__('asyncio').sleep(0))()", "thing.close() is None", "thing.close()"),
+    "frame": ("__import__('sys')._getframe()", "thing.f_lineno > 0", "thing.f_lineno"),
+    "memoryview": ("memoryview(b'abc')", "thing[0] == 97", "thing[0]"),
+}
+
+
+@pytest.mark.parametrize(("make", "works", "use"), UNPICKLABLE.values(), ids=UNPICKLABLE)
+def test_the_owner_uses_it_and_the_container_is_shared(story: Stories, make: str, works: str, use: str) -> None:
+    """Others see all of the container; what they do to it doesn't hurt the owner's object."""
+    story(f"""
+        A: thing = {make}
+           box = {{"it": thing, "n": [1]}}; row = [thing, 2]
+        B? box["n"] == [1] and row[1] == 2 and set(box) == {{"it", "n"}} and len(row) == 2
+        B: box["n"].append(2); box["more"] = 3; row.append(4); row.insert(0, "front")
+        A? box["n"] == [1, 2] and box["more"] == 3 and row[2:] == [2, 4]
+        A? box["it"] is thing and row[1] is thing
+        A? {works}
+        A: del thing, box, row
+    """)
+
+
+@pytest.mark.mpkernel_only(THREADS)
+@pytest.mark.parametrize(("make", "works", "use"), UNPICKLABLE.values(), ids=UNPICKLABLE)
+def test_a_stub_says_where_it_lives_and_what_to_do(story: Stories, make: str, works: str, use: str) -> None:
+    story(f"A: thing = {make}\nB: pass")
+    subshell = str(story.subshell("A"))
+    shown = story.run("B", "thing")
+    assert subshell[:8] in shown.text, f"a stub's repr without its owner: {shown.text}"
+    assert "can't be pickled" in shown.text or "can't leave" in shown.text
+    result = story.kernel.run(use, story.subshell("B"))
+    assert result.ename == "LivesElsewhere", str(result)
+    assert subshell[:8] in str(result.content["evalue"])
+    assert "mpkernel.remote" in str(result.content["evalue"])
+    story(f"A? {works}\nA: del thing\nB! NameError: thing")
+
+
+def test_a_generator_goes_on_where_it_was(story: Stories) -> None:
+    story("""
+        A: gen = (n for n in range(10)); next(gen)
+           jobs = {"gen": gen, "log": []}
+        B: jobs["log"].append("seen"); copy = dict(jobs)
+        A: jobs["log"].append(next(jobs["gen"]))
+        B? jobs["log"] == ["seen", 1]
+        A? next(gen) == 2 and jobs["gen"] is gen and copy["gen"] is gen
+    """)
+
+
+def test_an_instance_with_a_lock_keeps_it(story: Stories) -> None:
+    story("""
+        A: import threading
+           class Account:
+               def __init__(self): self.lock, self.money = threading.Lock(), 0
+               def pay(self, n):
+                   with self.lock: self.money += n
+           account = Account(); account.pay(5); lock = account.lock
+        B? account.money == 5 and isinstance(account, Account)
+        B: account.money += 1
+        A: account.pay(1)
+        A? account.money == 7 and account.lock is lock and not lock.locked()
+        B? account.money == 7
+    """)
+
+
+def test_a_closure_over_an_open_file(story: Stories) -> None:
+    story("""
+        A: def logger(file):
+               lines = []
+               def log(line):
+                   lines.append(line); file.write(line)
+                   return len(lines)
+               return log
+           log = logger(open("log.txt", "w")); other = 1
+        A? log("a") == 1
+        B? other == 1
+        B: other = 2
+        A? log("b") == 2 and other == 2
+    """)
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_an_unpicklable_name_is_told_once(story: Stories) -> None:
+    """No output at all of a cell that makes one."""
+    result = story.run("A", "gen = (n for n in 'ab')")
+    assert result.stderr == ""
+    assert story.run("A", "pass").stderr == ""
+    assert story.run("B", "1").stderr == ""
+
+
+HOSTILE = blocks("""
+# __reduce__ raises
+def __reduce__(self): raise ValueError('no')
+
+# __reduce__ exits
+def __reduce__(self): raise SystemExit
+
+# __reduce__ interrupts
+def __reduce__(self): raise KeyboardInterrupt
+
+# __reduce__ gives nonsense
+def __reduce__(self): return 5
+
+# __getstate__ raises
+def __getstate__(self): raise RuntimeError('no')
+
+# __setstate__ raises
+def __getstate__(self): return {'a': 1}
+def __setstate__(self, s): raise RuntimeError('no')
+
+# __eq__ raises
+def __eq__(self, o): raise RuntimeError('no')
+__hash__ = object.__hash__
+
+# __eq__ gives an array
+def __eq__(self, o): return [True, False]
+__hash__ = object.__hash__
+
+# __bool__ raises
+def __bool__(self): raise RuntimeError('no')
+
+# __len__ lies
+def __len__(self): raise RuntimeError('no')
+
+# __hash__ raises
+def __hash__(self): raise RuntimeError('no')
+
+# __repr__ raises
+def __repr__(self): raise RuntimeError('no')
+
+# __getattr__ raises
+def __getattr__(self, n): raise RuntimeError('no')
+
+# __getattr__ has everything
+def __getattr__(self, n): return lambda *a, **k: self
+
+# __getattribute__ raises
+def __getattribute__(self, n): raise RuntimeError('no')
+
+# __del__ raises
+def __del__(self): raise RuntimeError('no')
+
+# __class__ lies
+@property
+def __class__(self): return dict
+
+# __dict__ raises
+@property
+def __dict__(self): raise RuntimeError('no')
+
+# __sizeof__ raises
+def __sizeof__(self): raise RuntimeError('no')
+
+# __init__ wants arguments
+def __init__(self, *, must=5): assert must == 5
+
+# __new__ wants arguments
+def __new__(cls, must=None):
+    return super().__new__(cls)
+
+# __slots__ unset
+__slots__ = ('never',)
+
+# nbytes raises
+@property
+def nbytes(self): raise RuntimeError('no')
+
+# __array__ raises
+def __array__(self, *a, **k): raise RuntimeError('no')
+""")
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_bad_object_harms_nobody(story: Stories, body: str) -> None:
+    """Not its cell, not the names beside it, not the container it is in."""
+    story("B: pass")
+    began = time.monotonic()
+    made = story.run("A", f"class Bad:\n{textwrap.indent(body, '    ')}\nbad = Bad(); box = [bad, 1]; n = 1")
+    assert time.monotonic() - began < AT_ONCE
+    assert made.stderr.count("\n") <= 1, f"more than a line about it: {made.stderr}"
+    story("""
+        B? n == 1 and box[1] == 1 and len(box) == 2
+        B: box.append(2); n = 2
+        A? n == 2 and box[1:] == [1, 2] and box[0] is bad
+        B: box = None
+        A: del bad, box, Bad
+        B? n == 2
+    """)
+
+
+SLOW = blocks("""
+# deep list
+x = []
+for _ in range(100_000): x = [x]
+
+# deep dict
+x = {}
+for _ in range(100_000): x = {'k': x}
+
+# linked list
+class Node: pass
+x = None
+for _ in range(100_000):
+    node = Node(); node.next = x; x = node
+del node
+
+# endless reduce
+class Bad:
+    def __reduce__(self): return Bad, (Bad(),)
+x = Bad()
+
+# recursion in __reduce__
+class Bad:
+    def __reduce__(self): return self.__reduce__()
+x = Bad()
+
+# sleeps
+import time
+class Bad:
+    def __reduce__(self):
+        time.sleep(60)
+        return Bad, ()
+x = Bad()
+
+# computes
+class Bad:
+    def __reduce__(self):
+        while True: pass
+x = Bad()
+
+# catches all
+class Bad:
+    def __reduce__(self):
+        while True:
+            try:
+                sum(range(10**6))
+            except Exception: pass
+x = Bad()
+
+# runs a cell
+class Bad:
+    def __reduce__(self):
+        get_ipython().run_cell('ran = 1')
+        return Bad, ()
+x = Bad()
+
+# changes names
+class Bad:
+    def __reduce__(self):
+        globals()['made_by_reduce'] = x
+        return Bad, ()
+x = Bad()
+
+# slow to load
+import time
+def load():
+    time.sleep(60)
+class Bad:
+    def __reduce__(self): return load, ()
+x = Bad()
+
+# starts a thread
+import threading
+class Bad:
+    def __reduce__(self):
+        threading.Thread(target=print).start()
+        return Bad, ()
+x = Bad()
+""")
+
+
+@pytest.mark.parametrize("code", SLOW.values(), ids=SLOW)
+def test_no_cell_waits_for_a_bad_pickle(story: Stories, code: str) -> None:
+    story("B: pass")
+    began = time.monotonic()
+    story.run("A", f"{code}\nn = 1")
+    took = time.monotonic() - began
+    assert took < AT_ONCE, f"the cell that made it took {took:.1f} s"
+    for number in range(2, 4):
+        began = time.monotonic()
+        story.check("B", f"n == {number - 1}")
+        story.run("A", f"n = {number}")
+        took = time.monotonic() - began
+        assert took < AT_ONCE, f"a cell beside it took {took:.1f} s"
+    story("B? n == 3\nA? 'x' in globals()")
+    story.run("A", "node = x\nwhile isinstance(node, list) and node: node = node.pop()\nx = node = None")
+
+
+def test_a_list_100_000_deep_is_the_same_elsewhere_or_a_stub(story: Stories) -> None:
+    """No process dies of it, and the owner's is whole."""
+    story("B: pass")
+    story.run("A", "x = []; n = 1\nfor _ in range(100_000): x = [x]")
+    story.kernel.run("x", story.subshell("B"), silent=True)
+    story("B? n == 1")
+    story.run("A", "depth = 0\nwhile x: x = x[0]; depth += 1")
+    story.check("A", "depth == 100_000")

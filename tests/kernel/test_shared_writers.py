@@ -1,0 +1,246 @@
+"""Two cells that run at the same time: their changes are merged, and of the same thing the later one counts."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from .shared_model import play_at_random
+from .stories import Stories, needs_numpy, needs_pandas
+
+THREADS = "one object, no conflict"
+
+# What is there, what the cells of A and B do while both are open (A ends first), and what is true then everywhere.
+BOTH = {
+    "different names": ("x = y = 0", "x = 1", "y = 2", "(x, y) == (1, 2)"),
+    "a new name each": ("pass", "x = 1", "y = 2", "(x, y) == (1, 2)"),
+    "keys of a dict": ("d = {'k': 0}", "d['a'] = 1", "d['b'] = 2", "d == {'k': 0, 'a': 1, 'b': 2}"),
+    "a key deleted, one added": ("d = {'k': 0, 'l': 1}", "del d['k']", "d['b'] = 2", "d == {'l': 1, 'b': 2}"),
+    "nested dicts": (
+        "d = {'x': {}, 'y': {}}",
+        "d['x']['a'] = 1",
+        "d['y']['a'] = 2",
+        "d == {'x': {'a': 1}, 'y': {'a': 2}}",
+    ),
+    "one nested dict": (
+        "d = {'x': {'k': 0}}",
+        "d['x']['a'] = 1",
+        "d['x']['b'] = 2",
+        "d == {'x': {'k': 0, 'a': 1, 'b': 2}}",
+    ),
+    "appended items": ("xs = [0]", "xs.append(1)", "xs.append(2)", "sorted(xs) == [0, 1, 2] and xs[0] == 0"),
+    "extended lists": ("xs = [0]", "xs += [1, 2]", "xs.extend([3, 4])", "sorted(xs) == [0, 1, 2, 3, 4]"),
+    "items of a list": ("xs = [0] * 5", "xs[0] = 1", "xs[4] = 2", "xs == [1, 0, 0, 0, 2]"),
+    "one appends, one changes": ("xs = [0, 0]", "xs.append(1)", "xs[0] = 2", "xs == [2, 0, 1]"),
+    "elements of a set": ("s = {1, 2}", "s.add(3)", "s.remove(1)", "s == {2, 3}"),
+    "attributes": ("class K: pass\nk = K()", "k.a = 1", "k.b = 2", "vars(k) == {'a': 1, 'b': 2}"),
+    "attributes of a class": ("class K: pass", "K.a = 1", "K.b = 2", "K.a == 1 and K.b == 2"),
+    "deque, both ends": (
+        "from collections import deque; q = deque([0])",
+        "q.append(1)",
+        "q.appendleft(2)",
+        "list(q) == [2, 0, 1]",
+    ),
+    "defaultdict": (
+        "from collections import defaultdict; d = defaultdict(list)",
+        "d['a'].append(1)",
+        "d['b'].append(2)",
+        "d == {'a': [1], 'b': [2]}",
+    ),
+    "bytes": ("b = bytearray(5)", "b[0] = 1", "b[4] = 2", "b == b'\\1\\0\\0\\0\\2'"),
+    "list in a list": ("xs = [[], []]", "xs[0].append(1)", "xs[1].append(2)", "xs == [[1], [2]]"),
+    "through aliases": ("d = {}; e = d", "d['a'] = 1", "e['b'] = 2", "d == {'a': 1, 'b': 2} and d is e"),
+    "content and a new alias": ("x = [0]", "x.append(1)", "y = x", "y == [0, 1] and y is x"),
+    "two aliases of one": ("x = [0]", "y = x", "z = x", "y is x and z is x"),
+    "both append elements that they share": (
+        "x, one = [], [0]",
+        "x.append(one)",
+        "one.append(1)",
+        "x == [[0, 1]] and x[0] is one",
+    ),
+    "rebound here, something else in place there": ("x, d = 0, {}", "x = 1", "d['x'] = x + 1", "x == 1 and 'x' in d"),
+    "functions": ("pass", "def f(): return 1", "def g(): return f() + 1", "f() == 1 and g() == 2"),
+    "deleted here, other there": ("x, y = 1, [1]", "del x", "y.append(2)", "'x' not in globals() and y == [1, 2]"),
+    "the same thing twice": ("d = {}", "d['a'] = 1", "d['a'] = 1", "d == {'a': 1}"),
+    "dict of instances": (
+        "class K: pass\nd = {'a': K(), 'b': K()}",
+        "d['a'].n = 1",
+        "d['b'].n = 2",
+        "d['a'].n == 1 and d['b'].n == 2",
+    ),
+}
+ARRAYS = {
+    "elements": ("a = np.zeros(10)", "a[0] = 1", "a[9] = 2", "a[0] == 1 and a[9] == 2 and a.sum() == 3"),
+    "rows of a large one": (
+        "a = np.zeros((1000, 200))",
+        "a[:500] = 1",
+        "a[500:] = 2",
+        "a[:500].sum() + a[500:].sum() == 300_000",
+    ),
+    "every other element": (
+        "a = np.zeros(20_000, 'u1')",
+        "a[::2] = 1",
+        "a[1::2] = 2",
+        "a[::2].tolist() == [1] * 10_000 and a.sum() == 30_000",
+    ),
+    "a view and its array": (
+        "a = np.zeros(10); v = a[5:]",
+        "a[0] = 1",
+        "v[0] = 2",
+        "a[0] == 1 and a[5] == 2 and np.shares_memory(a, v)",
+    ),
+}
+FRAMES = {
+    "columns": (
+        "f = pd.DataFrame({'k': [0, 0]})",
+        "f['a'] = [1, 1]",
+        "f['b'] = [2, 2]",
+        "sorted(f.columns) == ['a', 'b', 'k'] and int(f.sum().sum()) == 6",
+    ),
+    "values of columns": (
+        "f = pd.DataFrame({'a': [0, 0], 'b': [0, 0]})",
+        "f.loc[0, 'a'] = 1",
+        "f.loc[1, 'b'] = 2",
+        "f.to_dict('list') == {'a': [1, 0], 'b': [0, 2]}",
+    ),
+    "rows of one column": (
+        "f = pd.DataFrame({'a': [0, 0]})",
+        "f.loc[0, 'a'] = 1",
+        "f.loc[1, 'a'] = 2",
+        "f['a'].tolist() == [1, 2]",
+    ),
+    "a column deleted": (
+        "f = pd.DataFrame({'a': [0], 'b': [0]})",
+        "del f['a']",
+        "f['c'] = 1",
+        "list(f.columns) == ['b', 'c']",
+    ),
+    "series": ("f = pd.Series([0, 0, 0])", "f[0] = 1", "f[2] = 3", "f.tolist() == [1, 0, 3]"),
+}
+
+
+def merged(story: Stories, before: str, in_a: str, in_b: str, check: str, prepare: str = "pass") -> None:
+    story.run("B", prepare)
+    story.run("A", f"{prepare}\n{before}")
+    story.run("B", "pass")
+    first, second = story.at_once(A=in_a, B=in_b)
+    assert (first.stderr, second.stderr) == ("", ""), "a warning, although both changes can be had"
+    for letter in "ABM":
+        story.check(letter, check)
+
+
+@pytest.mark.parametrize(("before", "in_a", "in_b", "check"), BOTH.values(), ids=BOTH)
+def test_both_changes_are_there(story: Stories, before: str, in_a: str, in_b: str, check: str) -> None:
+    merged(story, before, in_a, in_b, check)
+
+
+@needs_numpy
+@pytest.mark.parametrize(("before", "in_a", "in_b", "check"), ARRAYS.values(), ids=ARRAYS)
+def test_both_changes_of_an_array_are_there(story: Stories, before: str, in_a: str, in_b: str, check: str) -> None:
+    merged(story, before, in_a, in_b, check, "import numpy as np")
+
+
+@needs_pandas
+@pytest.mark.parametrize(("before", "in_a", "in_b", "check"), FRAMES.values(), ids=FRAMES)
+def test_both_changes_of_a_frame_are_there(story: Stories, before: str, in_a: str, in_b: str, check: str) -> None:
+    merged(story, before, in_a, in_b, check, "import pandas as pd")
+
+
+def test_four_subshells_append_at_once(story: Stories) -> None:
+    story("M: xs, d = [], {}\nA: pass\nB: pass\nC: pass")
+    story.at_once(**{letter: f"xs.append({letter!r}); d[{letter!r}] = [{letter!r}]" for letter in "MABC"})
+    for letter in "MABC":
+        story.check(letter, "sorted(xs) == sorted('MABC') and d == {k: [k] for k in 'MABC'}")
+
+
+def test_many_short_cells_in_two_subshells_lose_nothing(story: Stories) -> None:
+    """Nobody waits for anybody: the cells meet as they come."""
+    story("A: xs, d = [], {}\nB: pass")
+    pendings = [
+        story.kernel.submit(f"xs.append({letter!r} + '{n}'); d[{letter!r} + '{n}'] = {n}", story.subshell(letter))
+        for n in range(15)
+        for letter in "AB"
+    ]
+    assert [pending.wait().status for pending in pendings] == ["ok"] * 30
+    for letter in "AB":
+        story.check(letter, "len(xs) == len(d) == 30 and set(xs) == set(d)")
+        story.check(letter, "[x for x in xs if x[0] == 'A'] == [f'A{n}' for n in range(15)]")
+
+
+def test_a_loop_here_while_cells_come_and_go_there(story: Stories) -> None:
+    """A long cell of A fills one end while short cells of B fill the other."""
+    story("A: d = {}\nB: pass")
+    long = story.open_cell("A", "d['a1'] = 1", "d['a2'] = 2")
+    for n in range(5):
+        story.run("B", f"d['b{n}'] = {n}")
+    assert long.finish().status == "ok"
+    for letter in "AB":
+        story.check(letter, "sorted(d) == ['a1', 'a2', 'b0', 'b1', 'b2', 'b3', 'b4']")
+
+
+@pytest.mark.parametrize(
+    ("before", "in_a", "in_b", "value", "lost"),
+    [
+        ("x = 0", "x = 1", "x = 2", "x == 2", "1"),
+        ("x = {'k': 0}", "x['k'] = 1", "x['k'] = 2", "x == {'k': 2}", "{'k': 1}"),
+        ("x = [0, 0]", "x[1] = 1", "x[1] = 2", "x == [0, 2]", "[0, 1]"),
+        ("class K: pass\nx = K(); x.n = 0", "x.n = 1", "x.n = 2", "x.n == 2", None),
+        ("x = 'text'", "x = [1]", "x = {2}", "x == {2}", "[1]"),
+    ],
+)
+@pytest.mark.mpkernel_only(THREADS)
+def test_the_later_cell_counts_and_says_so(
+    story: Stories, before: str, in_a: str, in_b: str, value: str, lost: str | None
+) -> None:
+    story.run("A", f"import mpkernel\n{before}")
+    story.run("B", "pass")
+    first, second = story.at_once(A=in_a, B=in_b)
+    assert first.stderr == ""
+    assert second.stderr.count("\n") == 1, f"one line of warning expected: {second.stderr!r}"
+    assert "x" in second.stderr
+    assert "theirs" in second.stderr
+    for letter in "AB":
+        story.check(letter, value)
+    if lost is not None:
+        story.check("B", f"mpkernel.theirs('x') == {lost}")
+        assert story.run("B", "%theirs x").text == lost
+    else:
+        story.check("B", "mpkernel.theirs('x').n == 1")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_theirs_of_a_variable_without_a_conflict_is_an_error(story: Stories) -> None:
+    story("""
+        A: import mpkernel; calm = 1
+        A! MPKernelError: mpkernel.theirs("calm")
+        A! MPKernelError: mpkernel.theirs("there is none")
+    """)
+
+
+def test_a_name_is_deleted_and_later_bound(story: Stories) -> None:
+    story("A: x = [1]\nB: pass")
+    story.at_once(A="del x", B="x = [5]")
+    story("A? x == [5]\nB? x == [5]")
+
+
+def test_an_object_is_changed_and_later_its_name_deleted(story: Stories) -> None:
+    story("A: x = [1]; y = [x]\nB: pass")
+    story.at_once(A="x.append(2)", B="del x")
+    story("A! NameError: x\nB! NameError: x\nA? y == [[1, 2]]\nB? y == [[1, 2]]")
+
+
+def test_a_counter_in_turns(story: Stories) -> None:
+    story("A: n = 0; d = {'n': 0}")
+    for number in range(20):
+        story.run("AB"[number % 2], "n += 1; d['n'] += 1")
+    story("A? n == d['n'] == 20\nB? n == d['n'] == 20")
+
+
+def test_changes_at_random_against_a_model(story: Stories) -> None:
+    """More of it by MPKERNEL_TEST_ROUNDS and MPKERNEL_TEST_SEED."""
+    rounds = int(os.environ.get("MPKERNEL_TEST_ROUNDS", "40"))
+    seed = int(os.environ.get("MPKERNEL_TEST_SEED", random.randrange(10**6)))
+    print(f"seed {seed}")
+    assert play_at_random(story, seed, seconds=max(6.0, rounds / 10), rounds=rounds) > 0
