@@ -31,10 +31,10 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
         if (told := head[2].get(what)) is not None:
             try:
                 head[2][what] = _hold(segments, pid, told)
-                taken.append(told["names"][0])
+                taken.append(told["name"])
             except BadSegment as error:
                 log.warning("a segment of worker %d is refused: %s", worker, error)
-                refused.append(told["names"][0])
+                refused.append(told["name"])
                 continue
         kept.append(head)
     if refused:
@@ -43,9 +43,9 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
 
 
 def _hold(segments: Segments, pid: int, told: dict[str, Any]) -> _Note:
-    number = segments.take(pid, told["names"], told["size"])
+    number = segments.take(pid, told["name"], told["size"])
     place = segments.place(number)
-    note = _Note(told, pid=place.pid, names=place.names, size=place.size)
+    note = _Note(told, pid=place.pid, name=place.name, size=place.size)
     weakref.finalize(note, _release, segments, number).atexit = False
     return note
 

@@ -124,7 +124,8 @@ _GETSET = types.GetSetDescriptorType
 
 
 def _mro(cls: type) -> tuple[type, ...]:
-    return type.__getattribute__(cls, "__mro__")
+    mro: tuple[type, ...] = type.__getattribute__(cls, "__mro__")
+    return mro
 
 
 def _namespace(cls: type) -> Any:
@@ -200,8 +201,8 @@ def _bases() -> dict[type, Kind]:
             atom=_imported,
         ),
         functools.partial: patch(_PartialItems()),
-        io.StringIO: patch(State(io.StringIO.__getstate__, io.StringIO.__setstate__)),
-        io.BytesIO: patch(State(io.BytesIO.__getstate__, io.BytesIO.__setstate__)),
+        io.StringIO: patch(_stream_state(io.StringIO)),
+        io.BytesIO: patch(_stream_state(io.BytesIO)),
         random.Random: patch(State(random.Random.getstate, random.Random.setstate), _dict_of(random.Random)),
         random.SystemRandom: ATOM,
         tuple: Kind(Way.REBUILD, frozen=TupleItems(), make=_made_tuple),
@@ -228,13 +229,18 @@ def _dict_of(cls: type) -> Attributes:
     return Attributes(next(_namespace(owner)["__dict__"] for owner in _mro(cls) if "__dict__" in _namespace(owner)))
 
 
+def _stream_state(kind: Any) -> State:
+    return State(kind.__getstate__, kind.__setstate__)
+
+
 def _exceptions() -> list[type]:
     """The built-in exceptions that are made of nothing but arguments and attributes."""
     found: list[type] = [BaseException]
     for cls in found:
+        below: list[type] = type.__subclasses__(cls)
         found += [
             sub
-            for sub in type.__subclasses__(cls)
+            for sub in below
             if sub.__module__ == "builtins" and sub.__basicsize__ == BaseException.__basicsize__ and sub not in found
         ]
     return found
@@ -267,7 +273,7 @@ class _PartialItems(Items):
     """Function, arguments, keywords and attributes of a `functools.partial`."""
 
     def read(self, obj: Any) -> list[Any]:
-        return list(functools.partial.__reduce__(obj)[2])  # type: ignore[arg-type]
+        return list(functools.partial.__reduce__(obj)[2])
 
     def write(self, obj: Any, content: list[Any]) -> None:
         functools.partial.__setstate__(obj, tuple(content))  # type: ignore[attr-defined]

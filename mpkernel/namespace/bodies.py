@@ -213,7 +213,7 @@ def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
             type.__setattr__(base, "__init_subclass__", hook)
 
 
-def _nothing(_cls: type, **_: Any) -> None:
+def _nothing(_cls: type, /, **_: Any) -> None:
     """Stands in for an ``__init_subclass__``."""
 
 

@@ -37,7 +37,10 @@ class _Frames:
             return self._whole(base, theirs, mine, self._same_frame)
         b, t, m = ({label: df[label] for label in df.columns} for df in three)
         order = dict.fromkeys((*t, *m)) if list(b) == list(m) else dict.fromkeys((*m, *t))
-        merged = {label: self._column(*(side.get(label, MISSING) for side in (b, t, m)), label) for label in order}
+        merged = {
+            label: self._column(b.get(label, MISSING), t.get(label, MISSING), m.get(label, MISSING), label)
+            for label in order
+        }
         merged = {label: column for label, column in merged.items() if column is not MISSING}
         if list(merged) == list(m) and all(merged[label] is m[label] for label in m):
             return mine._mgr

@@ -244,10 +244,15 @@ class _Loader(_Words, pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class _PatientLoader(_Words, pickle._Unpickler):  # type: ignore[misc]
+_python: Any = pickle._Unpickler
+
+
+class _PatientLoader(_Words, _python):  # type: ignore[misc]
     """Slow, but what an object's class refuses to load becomes a stub, and all else is loaded."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(_python.dispatch)
+    stack: list[Any]
+    memo: dict[int, Any]
 
     def __init__(self, data: bytes | memoryview, loading: Loading, regions: Regions | None, buffers: Any) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
@@ -274,9 +279,9 @@ class _PatientLoader(_Words, pickle._Unpickler):  # type: ignore[misc]
                 if known is refused and not isinstance(refused, type):
                     self.memo[place] = stub
 
-    dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(pickle._Unpickler.load_build)
-    dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(pickle._Unpickler.load_reduce)
-    dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(pickle._Unpickler.load_newobj)
+    dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(_python.load_build)
+    dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(_python.load_reduce)
+    dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(_python.load_newobj)
 
 
 class _Deep(list[Any]):

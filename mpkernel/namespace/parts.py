@@ -189,7 +189,7 @@ class Entries(Part):
                 pairs += ((old_key, key), (old_value, value))
         if len(unmatched) == len(here):  # keys that are equal to nothing but themselves: by their order
             for (old_key, old_value), (key, value) in zip(here.values(), unmatched, strict=True):
-                if type(old_key) is type(key) and type(key).__hash__ is object.__hash__:
+                if type(old_key) is type(key) and _by_identity(type(key)):
                     pairs += ((old_key, key), (old_value, value))
         return pairs
 
@@ -304,3 +304,7 @@ class State(Part):
 
 class Bytes(State):
     """Small items without identity, side by side: a bytearray or an array. Content: of the same type."""
+
+
+def _by_identity(kind: Any) -> bool:
+    return kind.__hash__ is object.__hash__

@@ -9,8 +9,8 @@ from mpkernel.namespace.component import Component
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.runs import Run
-from mpkernel.namespace.segments import Place, Segment, write
-from mpkernel.namespace.transport import Transport
+from mpkernel.namespace.segments import Segment, write
+from mpkernel.namespace.transport import Place, Transport
 
 
 def to_component(
@@ -49,13 +49,13 @@ def _described(pickled: Pickled) -> tuple[dict[str, Any], tuple[bytes, ...]]:
 
 
 def _place(segment: Segment) -> dict[str, Any]:
-    return {"pid": segment.place.pid, "names": segment.place.names, "size": segment.place.size}
+    return {"pid": segment.place.pid, "name": segment.place.name, "size": segment.place.size}
 
 
 def _delta(told: dict[str, Any]) -> Delta:
     ranges = [(offset, nbytes) for offset, nbytes in told["ranges"]]
     runs = [[(offset, nbytes) for offset, nbytes in some] for some in told["runs"]]
-    return Delta(Place(told["pid"], told["names"], told["size"]), ranges, runs)
+    return Delta(Place(told["pid"], told["name"], told["size"]), ranges, runs)
 
 
 def sent_as(component: Component) -> tuple[str, int]:
@@ -76,7 +76,7 @@ def from_component(component: Component, transport: Transport | None) -> Pickled
     bodies, inline = rest[: len(definitions)], rest[len(definitions) :]
     buffers: list[Any] = [bytearray(buffer) for buffer in inline]
     if (segment := component.meta.get("segment")) is not None and transport is not None:
-        place = Place(segment["pid"], segment["names"], segment["size"])
+        place = Place(segment["pid"], segment["name"], segment["size"])
         ranges = [(offset, nbytes) for offset, nbytes in segment["ranges"]]
         buffers = list(
             attach_with(transport, place, ranges, [_delta(told) for told in component.meta.get("deltas", ())])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,7 +206,7 @@ def _overlapping(items: list[tuple[Extent, Any]]) -> Iterable[list[tuple[Extent,
 
 def bulk(children: Iterable[Any], kinds: Kinds) -> list[Sequence[Any]] | None:
     """The objects of a large container of plain data, level by level, the direct ones first; else None."""
-    if not isinstance(children, Sequence) and not hasattr(children, "__len__"):
+    if not isinstance(children, Sized):
         return None
     if len(children) <= BULK or not all(_is_open(cls, kinds) for cls in set(map(type, children))):
         return None

@@ -145,7 +145,7 @@ class NamespaceSync:
             self._tracker.hold(names)
             return Component(tuple(names), HELD)
         if segment is not None:
-            self._outgoing[segment.place.names[0]] = (segment, names)
+            self._outgoing[segment.place.name] = (segment, names)
             self._tracker.sent(names, key)
             self._here.update(dict.fromkeys(names, (key, 0)))
         return part
@@ -157,7 +157,7 @@ class NamespaceSync:
             part, segment = to_delta(patch.names, patch.pickled, patch.runs, self._transport, patch.key)
         except OSError:
             return self._component(patch.names, patch.pickled)
-        self._outgoing[segment.place.names[0]] = (segment, patch.names)
+        self._outgoing[segment.place.name] = (segment, patch.names)
         key, deltas = self._here.get(patch.names[0], (patch.key, 0))
         self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
         return part
