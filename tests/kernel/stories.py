@@ -137,10 +137,10 @@ class Stories:
             self._subshells[letter] = self.kernel.create_subshell()
         return self._subshells[letter]
 
-    def run(self, letter: str, code: str) -> Result:
+    def run(self, letter: str, code: str, timeout: float | None = None) -> Result:
         """Run a cell that must succeed."""
         self._failed = True
-        result = self.kernel.run(code, self.subshell(letter))
+        result = self.kernel.run(code, self.subshell(letter), timeout=timeout)
         assert result.status == "ok", f"{letter}: {code!r} failed: {result.traceback or result}"
         self._failed = False
         return result

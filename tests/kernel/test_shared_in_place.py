@@ -315,12 +315,12 @@ def test_a_task_changes_things_after_its_cell(story: Stories, letter: str) -> No
         "import asyncio, os\n"
         "async def later():\n"
         "    global n\n"
-        "    while not os.path.exists('go-on'): await asyncio.sleep(0.01)\n"
+        f"    while not os.path.exists('go-on-{letter}'): await asyncio.sleep(0.01)\n"
         "    x.append(2)\n    n = 5\n"
         "task = asyncio.ensure_future(later())",
     )
     story.check("B", "x == [1] and n == 0")
-    go_on = story.kernel.sandbox.cwd / "go-on"
+    go_on = story.kernel.sandbox.cwd / f"go-on-{letter}"
     go_on.touch()
     story.eventually("B", "x == [1, 2] and n == 5")
     go_on.unlink()

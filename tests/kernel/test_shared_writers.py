@@ -11,6 +11,7 @@ from .shared_model import play_at_random
 from .stories import Stories, needs_numpy, needs_pandas
 
 THREADS = "one object, no conflict"
+ROUNDS = int(os.environ.get("MPKERNEL_TEST_ROUNDS", "40"))
 
 # What is there, what the cells of A and B do while both are open (A ends first), and what is true then everywhere.
 BOTH = {
@@ -238,9 +239,9 @@ def test_a_counter_in_turns(story: Stories) -> None:
     story("A? n == d['n'] == 20\nB? n == d['n'] == 20")
 
 
+@pytest.mark.timeout(60 + ROUNDS)
 def test_changes_at_random_against_a_model(story: Stories) -> None:
     """More of it by MPKERNEL_TEST_ROUNDS and MPKERNEL_TEST_SEED."""
-    rounds = int(os.environ.get("MPKERNEL_TEST_ROUNDS", "40"))
     seed = int(os.environ.get("MPKERNEL_TEST_SEED", random.randrange(10**6)))
     print(f"seed {seed}")
-    assert play_at_random(story, seed, seconds=max(6.0, rounds / 10), rounds=rounds) > 0
+    assert play_at_random(story, seed, seconds=max(6.0, ROUNDS / 2), rounds=ROUNDS) > 0
