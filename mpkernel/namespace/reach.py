@@ -58,7 +58,7 @@ def _code_of(value: Any) -> Iterable[types.CodeType]:
             todo.append(value.func)
         elif kind is functools._lru_cache_wrapper:
             todo.append(value.__wrapped__)
-        elif kind.__module__ == "__main__" or isinstance(value, type):
-            for base in (value if isinstance(value, type) else kind).__mro__:
+        elif kind.__module__ == "__main__" or issubclass(kind, type):
+            for base in (value if issubclass(kind, type) else kind).__mro__:
                 if base.__module__ == "__main__":
                     todo += vars(base).values()

@@ -314,7 +314,10 @@ class NamespaceSync:
         theirs = self._values_of(parts[: message.n_theirs])
         base = self._values_of(parts[message.n_theirs :])
         self._tracker.collect()  # what has changed since is merged, too
-        names = {name for listed in (message.names, theirs) for name in listed}
+        here = self._namespace
+        # Of what else they have committed together with these: not what was deleted here.
+        names = {*message.names, *(name for name in theirs if name in here or name not in base)}
+        theirs = {name: value for name, value in theirs.items() if name in names}
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         mine = self._tracker.values(names)
         merged = merge.merge(base, mine, theirs, self._copy(mine))

@@ -293,7 +293,10 @@ class WorkerKernel:
         try:
             with self.interrupts.window():  # input transformers are user code, too
                 transformed = shell.transform_cell(code)
-                self._acquire(transformed, crowded)
+                try:
+                    self._acquire(transformed, crowded)
+                except Exception:  # odd objects of the user's; the cell can do with what is here
+                    self.log.exception("the newest values of variables could not be had")
         except BaseException as error:
             transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
         if not shell.asyncio_runs_cells and shell.should_run_async(
