@@ -36,8 +36,8 @@ KNOWN_LIMITS = {
     "test_both_changes_are_there[attributes of a class]": "classes aren't merged: the later version counts",
     "test_both_changes_are_there[both append elements that they share]": "whether an appended element was changed as "
     "well isn't looked at",
-    "test_a_bad_object_harms_nobody[__setstate__ raises]": "an object that can't be loaded elsewhere doesn't find its way "
-    "home when its container was changed there",
+    "test_a_bad_object_harms_nobody[__setstate__ raises]": "an object that can't be loaded elsewhere doesn't find its "
+    "way home when its container was changed there",
 }
 
 
