@@ -513,8 +513,8 @@ class Machine:
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
         request = subshell.current
-        if request is None:
-            return False
+        if request is None or (subshell.worker is not None and subshell.worker.held_back is not None):
+            return False  # in the latter case it is done, and only merges
         request.interrupts += 1
         if request.running and subshell.worker is not None:
             self.act(SignalWorker(subshell.worker.id, signal.SIGINT))

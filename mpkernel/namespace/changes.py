@@ -52,6 +52,7 @@ class Group:
     seconds: float = 0.0
     known: bool = True
     held: bool = False
+    kept: bool = False  # it isn't to be copied unless somebody asks
 
 
 @dataclass(slots=True)
@@ -139,6 +140,34 @@ class Tracker:
                 group.digest = self._fingerprint(group)
                 if group.buffers is not None:
                     group.buffers.sent_as(group.buffers.key)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are values that only this process has, though they could be copied."""
+        return any(group.held and not group.kept for group in self._groups.values())
+
+    def next_held(self) -> tuple[Group, dict[str, Any]] | None:
+        """A group that is held, with its values; each is given once."""
+        for group in self._groups.values():
+            if group.held and not group.kept:
+                group.kept = True
+                return group, {name: self._base[name] for name in sorted(group.names)}
+        return None
+
+    def look_at(self, group: Group, pickled: Pickled) -> bytes:
+        """A fingerprint of a held group whose values will be copied. What is written from now on will be seen."""
+        if any(buffer.nbytes >= WATCHED for buffer in pickled.buffers):
+            group.buffers = WatchedBuffers(self._pages)
+            return group.buffers.look(pickled)
+        return self._fingerprint(group) or b""
+
+    def copied(self, group: Group, digest: bytes) -> bool:
+        """The values of `group` were copied as they were at `digest`; False if it isn't held any more."""
+        if not group.held or any(self._groups.get(name) is not group for name in group.names):
+            return False
+        group.held, group.known, group.digest = False, True, digest
+        self._unchecked.add(group)
+        return True
 
     def hold(self, names: Iterable[str]) -> None:
         """There was no memory to copy the values of `names`: others will have to ask."""

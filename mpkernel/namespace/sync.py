@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
-from mpkernel.namespace import component, merge
+from mpkernel.namespace import component, merge, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Changes, Tracker, is_own
 from mpkernel.namespace.component import DELETED, HELD, Component
@@ -25,6 +25,7 @@ from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
+from mpkernel.namespace.pressure import plentiful
 from mpkernel.namespace.reach import reached
 from mpkernel.namespace.segments import Segment
 from mpkernel.namespace.transport import Transport
@@ -36,6 +37,8 @@ RELEASE_INTERVAL = 0.1
 # Values that don't change in place, or not by being used.
 _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.FunctionType)
 _BUILTINS = frozenset(dir(builtins))
+# A larger value isn't copied unasked (bytes that pickle must walk): it takes the GIL for 0.1 s and more.
+MAX_BACK_UP_IN_BAND = 32 << 20
 # So often two subshells may overtake each other; then the one who merges last wins.
 MERGE_ROUNDS = 3
 
@@ -111,6 +114,47 @@ class NamespaceSync:
         with self._lock:
             self._publish(self._tracker.sweep(seconds))
             return self._tracker.swept
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are large values that would be lost with this process, and could be copied."""
+        return self.mode == "shared" and self._tracker.holds
+
+    def back_up(self) -> None:
+        """In the service thread, while no cell runs: copy large values, as long as there is plenty of memory.
+
+        The lock is free while memory is written: what is changed meanwhile is found afterwards.
+        """
+        while True:
+            with self._lock:
+                found = self._tracker.next_held()
+                if found is None:
+                    return
+                group, values = found
+                if sum(map(weight.in_band, values.values())) > MAX_BACK_UP_IN_BAND:
+                    continue  # nobody else would have the GIL for long
+                pickled = self._pickling.dump(values, outer=False)
+                if not plentiful(sum(buffer.nbytes for buffer in pickled.buffers)):
+                    continue
+                digest = self._tracker.look_at(group, pickled)
+            key = f"{self._pickling.worker}.{next(self._keys)}"
+            try:
+                part, segment = to_component(values, pickled, self._transport, key=key)
+            except OSError as error:
+                log.info("no copy of %s is kept: %s", _listed(values), error)
+                continue
+            part.meta["rebound"] = []
+            with self._lock:
+                if not self._tracker.copied(group, digest):
+                    if segment is not None:
+                        segment.close()
+                    continue
+                if segment is not None:
+                    self._outgoing[segment.place.name] = (segment, list(values))
+                    self._tracker.sent(values, key)
+                    self._here.update(dict.fromkeys(values, (key, 0)))
+                heads, blobs = component.join([part])
+                self._send(Commit(self._number, heads, [], False, blobs))
 
     @property
     def settled(self) -> bool:

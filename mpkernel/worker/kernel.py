@@ -48,6 +48,9 @@ SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
 # A cell that starts asks so often for what it can reach.
 ACQUIRE_ROUNDS = 4
 
+# Large values are copied when no cell has run for so long (seconds).
+BACK_UP_AFTER = 0.3
+
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 
@@ -94,6 +97,7 @@ class WorkerKernel:
         self.told_to_end = False
         self.running = False
         self._request_task: asyncio.Task[None] | None = None
+        self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
         self._context = contextvars.copy_context()
@@ -212,6 +216,8 @@ class WorkerKernel:
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
         if background:
             self._sweep_soon()
+        else:
+            self._back_up_soon()
 
     def _sweep_soon(self) -> None:
         if self._sweeping is None:
@@ -231,6 +237,17 @@ class WorkerKernel:
             self._sweep_soon()
         elif not self._has_background():
             self.lanes.send(messages.Settled())
+            self._back_up_soon()
+
+    def _back_up_soon(self) -> None:
+        if self.sync.holds and self._backing_up is None:
+            self._backing_up = self.loop.call_later(BACK_UP_AFTER, self._back_up)
+
+    def _back_up(self) -> None:
+        """The user pauses: what is large can be copied now, so that it outlives this process."""
+        self._backing_up = None
+        if not self.running:  # else at the next pause
+            self.service.in_background(self.sync.back_up)
 
     def _commit(self) -> None:
         try:

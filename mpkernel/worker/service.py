@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
@@ -30,6 +31,7 @@ class Service:
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {}
         self._called = threading.Event()  # there was something to do: no time to warm up
         self._answered = threading.Event()
+        self._helper: threading.Thread | None = None
         self._thread = threading.Thread(target=self._serve, name="mpkernel-service", daemon=True)
 
     def start(self) -> None:
@@ -39,6 +41,12 @@ class Service:
     def _warm_up(self) -> None:
         if not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
             self._kernel.shell.warm_up()
+
+    def in_background(self, call: Callable[[], None]) -> None:
+        """Run `call` in a thread, unless the last one is still at it."""
+        if self._helper is None or not self._helper.is_alive():
+            self._helper = threading.Thread(target=call, name="mpkernel-background", daemon=True)
+            self._helper.start()
 
     def make_way(self) -> None:
         """In the main thread, in a signal handler: let the other threads have the GIL until the answer is out."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpkernel.namespace import changes, sync
+from mpkernel.namespace import changes, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook, Space
@@ -290,3 +290,48 @@ def visible(space: Space) -> dict[str, object]:
     values = {name: value if not callable(value) else "function" for name, value in space.user_names().items()}
     shared = {(a, b) for a in values for b in values if values[a] is values[b] and isinstance(values[a], list)}
     return {**values, "shared": shared}
+
+
+# --- large values -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is more than 1 kB counts as large."""
+    monkeypatch.setattr(weight, "HEAVY", 1000)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_large_value_is_copied_when_somebody_needs_it(two: Two) -> None:
+    here, there = two
+    here.run("x = list(range(1000)); n = 1")
+    assert here.store.holder("x") == 1
+    there.hear()
+    assert (there.names.get("x"), there.value("n")) == (None, 1)
+    here.sync.release_names(["x"])
+    there.run("x.append('there')")
+    there.sync.release_names(["x"])
+    here.hear()
+    assert here.value("x[-1]") == "there"
+
+
+@pytest.mark.usefixtures("light")
+def test_a_large_value_is_copied_in_a_pause_and_only_once(two: Two) -> None:
+    here, _ = two
+    here.run("x = list(range(1000))")
+    assert here.sync.holds
+    here.sync.back_up()
+    assert here.store.holder("x") is None
+    assert not here.sync.holds
+    assert here.run("n = 1") == ["n"]
+    assert here.run("x.append(1)") == ["x"]
+    assert here.store.holder("x") == 1
+
+
+@pytest.mark.usefixtures("light")
+def test_what_is_large_is_not_copied_without_plenty_of_memory(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, _ = two
+    monkeypatch.setattr(sync, "plentiful", lambda _: False)
+    here.run("x = list(range(1000))")
+    here.sync.back_up()
+    assert here.store.lost_names(1) == ["x"]
