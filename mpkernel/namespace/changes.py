@@ -236,6 +236,10 @@ class Tracker:
             self._ran.clear()
         return changes
 
+    def uncheck(self) -> None:
+        """Code has run that nobody has told of."""
+        self._unchecked.update(group for group in self._groups.values() if group.known)
+
     def sweep(self, seconds: float) -> Changes:
         """Check some of the groups that `collect` left out, for about so long. See `swept`."""
         end, dirty, changes = time.perf_counter() + seconds, set(), Changes()

@@ -107,6 +107,13 @@ class NamespaceSync:
             changes = self._tracker.collect(only=names, force=names) if names else self._tracker.collect()
             self._publish(changes)
 
+    def start_over(self) -> None:
+        """Everything may have changed since the last cell: commit what was bound, and have `sweep` look at the rest."""
+        with self._lock:
+            if self.mode == "shared":
+                self._publish(self._tracker.collect(mutations=False))
+                self._tracker.uncheck()
+
     def sweep(self, seconds: float) -> bool:
         """Between cells, for about so long: look at what the end of the last one left out; whether that was all."""
         if self.mode != "shared":

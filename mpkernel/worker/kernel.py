@@ -96,6 +96,7 @@ class WorkerKernel:
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False
+        self._had_background = False
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -212,7 +213,8 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
-        background = self._has_background() or not self.sync.settled
+        self._had_background = self._has_background()
+        background = self._had_background or not self.sync.settled
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
         if background:
             self._sweep_soon()
@@ -229,6 +231,9 @@ class WorkerKernel:
         if self.running:
             return  # its end will see to it
         try:
+            if self._had_background and not self._has_background():
+                self._had_background = False  # it has ended, and may have changed anything since the cell
+                self.sync.start_over()
             settled = self.sync.sweep(SWEEP_SLICE)
         except Exception:
             self.log.exception("looking for changed variables failed")

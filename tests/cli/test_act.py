@@ -234,13 +234,13 @@ def test_new_prints_the_target_for_the_next_command(kernels: Kernels, mpkernel: 
     broker = kernels.start("one", answers={"new": {"subshell": "7be0", "name": "loader"}})
     outcome = mpkernel("new", "one", "--name", "loader")
     assert (outcome.code, outcome.out) == (0, "one/7be0\n")
-    assert broker.ops() == [{"op": "new", "name": "loader"}]
+    assert broker.ops() == [{"op": "new", "name": "loader", "mode": "shared"}]
 
 
 def test_new_without_a_name_asks_for_none(kernels: Kernels, mpkernel: Shell) -> None:
     broker = kernels.start("one", answers={"new": {"subshell": "7be0", "name": None}})
     assert mpkernel("new", "one").code == 0
-    assert broker.ops() == [{"op": "new", "name": None}]
+    assert broker.ops() == [{"op": "new", "name": None, "mode": "shared"}]
 
 
 def test_new_refuses_a_subshell_in_place_of_a_kernel(kernels: Kernels, mpkernel: Shell) -> None:
