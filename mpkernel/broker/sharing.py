@@ -4,7 +4,8 @@ The store has the versions; here they meet subshells, workers and clocks. Two ru
 
 1. A reply isn't out before what its cell made is in the store. If the commit before it was refused, it is held back
    until the worker has merged.
-2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer.
+2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer. Only for
+   a large value that nobody else has it waits longer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class _Acquisition:
     token: int
     names: list[str] | None
     waiting: set[int]
+    holders: set[int]
     silent: list[list[str]]
 
 
@@ -93,12 +95,12 @@ class Sharing:
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
         machine = self._machine
-        asked = {other.id for other in self._others(worker)}
+        asked = set() if message.names == [] else {other.id for other in self._others(worker)}
         holders = {h for name in message.names or () if (h := self.store.holder(name)) is not None}
         holders = {h for h in holders if h != worker.id and h in machine.workers}
         token = machine.number()
         waiting = (asked - self._slow) | holders
-        acquisition = _Acquisition(worker.id, message.token, message.names, waiting, [])
+        acquisition = _Acquisition(worker.id, message.token, message.names, waiting, holders, [])
         self._acquisitions[token] = acquisition
         for other in asked & self._slow - holders:
             self._give_up_on(acquisition, other)
@@ -108,7 +110,7 @@ class Sharing:
             self._finish(token)
             return
         machine.act(SetTimer(("kick", token), KICK_AFTER))
-        machine.act(SetTimer(("acquire", token), HOLDER_LIMIT if holders else ANSWER_LIMIT))
+        machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
 
     def on_released(self, worker: Worker, message: messages.Released) -> None:
         self._slow.discard(worker.id)
@@ -131,10 +133,15 @@ class Sharing:
     def on_acquire_timer(self, token: int) -> None:
         """Rule 2."""
         if acquisition := self._acquisitions.get(token):
-            for worker in acquisition.waiting:
+            late = acquisition.waiting - acquisition.holders
+            for worker in late or acquisition.holders:
                 self._slow.add(worker)
                 self._give_up_on(acquisition, worker)
-            self._finish(token)
+            acquisition.waiting -= late
+            if acquisition.waiting:
+                self._machine.act(SetTimer(("acquire", token), HOLDER_LIMIT))
+            else:
+                self._finish(token)
 
     def _give_up_on(self, acquisition: _Acquisition, worker: int) -> None:
         subshell = self._machine.workers[worker].subshell if worker in self._machine.workers else None
@@ -151,7 +158,7 @@ class Sharing:
         telling = self.store.news(acquisition.worker, acquisition.names) or Telling(0, [], [])
         heads, offers, blobs = _fields(telling)
         answer = messages.Acquired(acquisition.token, telling.number, heads, offers, acquisition.silent, blobs)
-        self._machine.act(ToWorker(acquisition.worker, answer, service=True))
+        self._machine.act(ToWorker(acquisition.worker, answer))  # in order with news and merges
 
     def on_gone(self, worker: Worker) -> None:
         """`worker` is gone; nobody waits for it any longer."""

@@ -69,6 +69,12 @@ class Changes:
     deleted: list[str] = field(default_factory=list)
     rebound: set[str] = field(default_factory=set)  # of the names in all these
 
+    @property
+    def names(self) -> set[str]:
+        """All that changed, but for those that were deleted."""
+        groups = [names for names, _ in self.changed] + [patch.names for patch in self.patched] + self.held
+        return {name for names in groups for name in names}
+
 
 class Tracker:
     """Watches one namespace, an exact dict. Not for two threads at once."""
@@ -202,13 +208,19 @@ class Tracker:
     # --- looking for changes ------------------------------------------------------------------------------------------
 
     def collect(
-        self, *, mutations: bool = True, only: Collection[str] | None = None, force: Iterable[str] = ()
+        self,
+        *,
+        mutations: bool = True,
+        only: Collection[str] | None = None,
+        force: Iterable[str] = (),
+        deliver: bool = True,
     ) -> Changes:
         """What has changed since the last call, taken for known.
 
         Without `mutations`: rebound and deleted names. With `only`: of these names, whether code could reach them or
-        not, with their values however dear. Those in `force` count as changed.
+        not; unless `deliver` is false, with their values however dear. Those in `force` count as changed.
         """
+        deliver = deliver and only is not None
         self.forget(force)
         deleted, changed, _ = self._diff()
         if only is not None:
@@ -226,11 +238,11 @@ class Tracker:
         if mutations or only is not None:
             groups = self._to_check(only)
             dirty |= self._mutated(groups, changes)
-            if only is not None:
+            if deliver:
                 dirty |= {name for group in groups if group.held for name in group.names}
         atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
         dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
-        self._regroup(dirty, changes, deliver=only is not None)
+        self._regroup(dirty, changes, deliver=deliver)
         changes.changed += [([name], self._pickling.dump({name: changed[name]})) for name in atoms]
         if mutations and only is None:
             self._ran.clear()

@@ -113,6 +113,8 @@ class NamespaceStore:
 
     def _overtaken(self, view: _View, name: str, component: Component) -> bool:
         """Whether somebody was faster, and the two can't simply both be done."""
+        if name in view.clashing and component.kind != DELETED:
+            return True  # it may have been told of the other value, but has not merged it
         head = self._heads.get(name)
         if head is None or head is view.has.get(name) or head.component.kind == DELETED:
             return False

@@ -1,7 +1,11 @@
 """The worker's half of the namespace service: commits what a cell changed, takes over what others committed, merges.
 
 Values are changed by the main thread only, and only between requests or at the start of one: names don't change under
-a running cell. Committing in the midst of a cell, for others that start one, is done by the service thread.
+a running cell (unless it says `pull`). Committing in the midst of a cell, for others that start one, is done by the
+service thread.
+
+What the broker tells about versions is taken in the order in which it was sent, all from one inbox. What it tells of a
+name that has changed here meanwhile isn't taken over: the change is committed, refused, and comes back to be merged.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ import logging
 import threading
 import time
 import types
+from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
@@ -67,9 +73,12 @@ class NamespaceSync:
         self._lock = threading.Lock()  # between the main thread and the service thread
         self._number = 0  # of the last message about versions that was applied
         self._committed = 0.0  # when: monotonic seconds
+        self._inbox: deque[News | Acquired | Merge] = deque()
         self._offers: dict[str, Component] = {}
-        self._merges: list[Merge] = []
         self._rounds = 0
+        self.background = False  # threads or tasks of the user's go on between cells
+        self._committed_all = True  # no cell has run since
+        self.awaits_merge = False  # a commit will be refused
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
@@ -77,6 +86,7 @@ class NamespaceSync:
 
     def ran(self, code: types.CodeType) -> None:
         """A top-level statement of a cell is run."""
+        self._committed_all = False
         self._tracker.ran(code)
 
     # --- committing ---------------------------------------------------------------------------------------------------
@@ -88,8 +98,9 @@ class NamespaceSync:
 
     def commit(self) -> None:
         """At the end of a cell: commit what it changed."""
-        self.merge()
+        self.take()
         self._commit()
+        self._committed_all = True
         self._rounds = 0
 
     def release_names(self, names: Collection[str] | None) -> None:
@@ -227,25 +238,57 @@ class NamespaceSync:
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
-    def apply(self, news: News | Acquired) -> None:
-        """Take over what other subshells committed."""
-        with self._lock:
-            fresh: dict[str, Any] = {}
-            grouped: list[list[str]] = []
-            for part in component.split(news.components, news.blobs):
+    def put(self, message: News | Acquired | Merge) -> None:
+        """In the IO thread: here is what `take` will find."""
+        self._inbox.append(message)
+
+    def take(self) -> None:
+        """Take over what other subshells committed, and merge it with what was refused."""
+        while self._inbox:
+            with self._lock:
+                try:
+                    message = self._inbox.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                if isinstance(message, Merge):
+                    self._merge_or_insist(message)
+                else:
+                    self._apply(message)
+
+    def _apply(self, news: News | Acquired) -> None:
+        parts = list(component.split(news.components, news.blobs))
+        changed, bound = self._changed_meanwhile(parts)
+        fresh: dict[str, Any] = {}
+        grouped: list[list[str]] = []
+        for part in parts:
+            if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
                 grouped.append(self._take_over(part, fresh))
-            # All at once: of two names that shared an object and no longer do, one keeps it.
-            torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
-            old = self._tracker.values(fresh.keys() - set(torn))
-            copies = [*self._tracker.values(fresh).values(), *fresh.values()]
-            fresh = graft(old, fresh)
-            old.clear()
-            self._namespace.update(fresh)
-            self._tracker.received(fresh, grouped, {name: self._here[name][0] for name in fresh if self._here[name][0]})
-            for names, kind, meta, _ in news.offers:
-                self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
-            self._number = max(self._number, news.number)
-            retire(copies)
+        # All at once: of two names that shared an object and no longer do, one keeps it.
+        torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
+        old = self._tracker.values(fresh.keys() - set(torn))
+        copies = [*self._tracker.values(fresh).values(), *fresh.values()]
+        fresh = graft(old, fresh)
+        old.clear()
+        self._namespace.update(fresh)
+        self._tracker.received(fresh, grouped, {name: self._here[name][0] for name in fresh if self._here[name][0]})
+        for names, kind, meta, _ in news.offers:
+            self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
+        self._number = max(self._number, news.number)
+        retire(copies)
+        if self.background:
+            self._tracker.prepare(None)
+
+    def _changed_meanwhile(self, parts: list[Component]) -> tuple[set[str], set[str]]:
+        """Of the names in `parts`, those that have changed here since the last commit, and those that were rebound.
+
+        They are committed, as of before the news.
+        """
+        if self.mode != "shared" or (self._committed_all and self._tracker.swept and not self.background):
+            return set(), set()
+        changes = self._tracker.collect(only={name for part in parts for name in part.names}, deliver=False)
+        self._publish(changes)
+        self.awaits_merge = self.awaits_merge or bool(changes.names)
+        return changes.names, changes.rebound
 
     def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
         """Put what `part` has into `fresh`; returns the names."""
@@ -296,6 +339,7 @@ class NamespaceSync:
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""
         with self._lock:
+            self._committed_all = False
             self._tracker.prepare(code)
 
     def may_need(self, *, crowded: bool) -> bool:
@@ -318,6 +362,8 @@ class NamespaceSync:
         mutable = {name for name, value in self._namespace.items() if not isinstance(value, _UNCHANGING)}
         both = stored | mutable if reach_theirs is None else stored | (mutable & reach_theirs)
         both = both & set(self._namespace) if reach_ours is None else both & reach_ours
+        here = self._namespace
+        both = {name for name in both if type(here.get(name)) is not types.ModuleType}  # imported there, too
         return _listed(sorted(name for name in both if not is_own(name)))
 
     # --- values for other uses than the namespace ---------------------------------------------------------------------
@@ -348,23 +394,30 @@ class NamespaceSync:
 
     # --- merging ------------------------------------------------------------------------------------------------------
 
-    def must_merge(self, message: Merge) -> None:
-        """Others were faster. Between cells, `merge` follows at once."""
-        self._merges.append(message)
-
-    def merge(self) -> None:
-        """Merge what others committed into what is here, and commit that."""
-        while self._merges:
-            message = self._merges.pop(0)
-            with self._lock:
-                self._merge(message)
+    def _merge_or_insist(self, message: Merge) -> None:
+        """Merge what others committed into what is here, and commit that; there is a commit whatever happens."""
+        self.awaits_merge = False
+        try:
+            self._merge(message)
+        except BaseException as error:  # odd objects of the user's
+            log.warning("%s could not be merged", _listed(message.names), exc_info=True)
+            self._number = max(self._number, message.number)
+            changes = Changes()
+            with suppress(Exception):
+                changes = self._tracker.collect(only=message.names, force=message.names)
+            self._publish(changes, overruled=message.names, force=True)
+            self._warn(
+                f"{_listed(message.names)} could not be merged with what another subshell made of it "
+                f'({_text(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
+            )
 
     def _merge(self, message: Merge) -> None:
         self._rounds += 1
         parts = list(component.split(message.components, message.blobs))
         theirs = self._values_of(parts[: message.n_theirs])
         base = self._values_of(parts[message.n_theirs :])
-        self._tracker.collect()  # what has changed since is merged, too
+        if self.mode == "shared":
+            self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
         here = self._namespace
         # Of what else they have committed together with these: not what was deleted here.
         names = {*message.names, *(name for name in theirs if name in here or name not in base)}

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -77,6 +78,9 @@ class Interrupts:
     @contextmanager
     def shelter(self) -> Iterator[None]:
         """In the midst of user code: an import, say, that would stay half done for good. Raises at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         windows, self._windows = self._windows, 0
         try:
             yield

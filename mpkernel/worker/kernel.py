@@ -96,7 +96,6 @@ class WorkerKernel:
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False
-        self._had_background = False
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -113,8 +112,8 @@ class WorkerKernel:
         }
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
-            messages.News: self.sync.apply,
-            messages.Merge: self._on_merge,
+            messages.News: self._on_versions,
+            messages.Merge: self._on_versions,
             messages.Assign: self._on_assign,
             messages.Exit: lambda _: self._end(),
         }
@@ -130,6 +129,8 @@ class WorkerKernel:
 
     def _on_message(self, message: messages.LaneMessage) -> None:
         """In the IO thread."""
+        if isinstance(message, (messages.News, messages.Merge, messages.Acquired)):
+            self.sync.put(message)
         if handler := self._in_main.get(type(message)):
             with suppress(RuntimeError):  # the loop is closed: we are on our way out
                 self.loop.call_soon_threadsafe(handler, message)
@@ -150,10 +151,9 @@ class WorkerKernel:
         self.sync.startup_done()
         self.shell.skip_prompts(message.execution_count)
 
-    def _on_merge(self, message: messages.Merge) -> None:
-        self.sync.must_merge(message)
+    def _on_versions(self, _message: messages.News | messages.Merge) -> None:
         if not self.running:  # else at the cell's end: its names don't change while it runs
-            self.sync.merge()
+            self.sync.take()
 
     def _warn(self, text: str) -> None:
         print(f"mpkernel: {text}", file=sys.stderr)
@@ -213,8 +213,8 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
-        self._had_background = self._has_background()
-        background = self._had_background or not self.sync.settled
+        self.sync.background = self._has_background()
+        background = self.sync.background or not self.sync.settled
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
         if background:
             self._sweep_soon()
@@ -231,8 +231,8 @@ class WorkerKernel:
         if self.running:
             return  # its end will see to it
         try:
-            if self._had_background and not self._has_background():
-                self._had_background = False  # it has ended, and may have changed anything since the cell
+            if self.sync.background and not self._has_background():
+                self.sync.background = False  # it has ended, and may have changed anything since the cell
                 self.sync.start_over()
             settled = self.sync.sweep(SWEEP_SLICE)
         except Exception:
@@ -352,6 +352,8 @@ class WorkerKernel:
 
     def _acquire(self, transformed: str, crowded: bool) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
+        if self.sync.awaits_merge:
+            self.service.acquire([])  # the answer comes after what is to be merged
         if not self.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:
             return
         silent: list[list[str]] = []
@@ -360,16 +362,14 @@ class WorkerKernel:
             names = self.sync.needs(code, crowded=crowded)
             if asked is None or names == set() or (names is not None and names <= asked):
                 break
-            answer = self.service.acquire(None if names is None else sorted(names))
+            silent = self.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
-            self.sync.apply(answer)
-            silent = answer.silent
         with self.interrupts.shelter():
             self.sync.before_cell(code)
         for where, running in silent:
             their_code = compiled(self.shell.transform_cell(running))
             if their_code and (stale := self.sync.touched_by_both(code, their_code)):
-                self._warn(f"subshell {where} is in C code and can't be asked: {stale} as of its last commit")
+                self._warn(f"subshell {where} does not answer (in C code?): {stale} as of its last commit")
 
     def _user_expressions(self, expressions: Any) -> Json:
         if not isinstance(expressions, dict) or not expressions:

@@ -12,12 +12,19 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from mpkernel.errors import TookTooLong
 from mpkernel.messages import KICK_SIGNAL
 
 # Seconds until the second kick, doubled from one to the next. C code that runs on after the last lets no handler run.
 FIRST_KICK_DELAY, LAST_KICK_DELAY = 0.002, 2.0
+
+
+@dataclass(slots=True)
+class _Limit:
+    at: float  # monotonic seconds
+    over: bool = False
 
 
 class Kicker:
@@ -37,36 +44,37 @@ class Kicker:
         self._pid = os.getpid()
         self._sent = self._handled = 0
         self._delay = 0.0
-        self._limit_at: float | None = None
-        self._limit_over = False
+        self._limit: _Limit | None = None
         self.make_way: Callable[[], None] = lambda: None  # called in the main thread, when the broker kicks
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """In the main thread: what runs in here is ended by `TookTooLong` after so many seconds."""
-        if threading.get_ident() != self._main or self._limit_at is not None:
+        if threading.get_ident() != self._main or self._limit is not None:
             yield
             return
-        self._limit_at = time.monotonic() + seconds
+        self._limit = _Limit(time.monotonic() + seconds)
         with suppress(BlockingIOError):
             os.write(self._wakeup_fd, b"\0")  # the IO thread sets its alarm
         try:
             yield
         finally:
-            self._limit_at = None
+            self._limit = None
 
     def next_due(self) -> float | None:
         """In the IO thread: when to call `act`, if at all."""
-        return min((at for at in (self.due, self._limit_at) if at is not None), default=None)
+        limit = self._limit
+        times = (self.due, None if limit is None else limit.at)
+        return min((at for at in times if at is not None), default=None)
 
     def act(self) -> None:
         """In the IO thread, when something is due."""
         now = time.monotonic()
         if self.due is not None and self.due <= now:
             self.kick()
-        if self._limit_at is not None and self._limit_at <= now:
-            self._limit_at = now + FIRST_KICK_DELAY  # again, should the signal come between two system calls
-            self._limit_over = True
+        if (limit := self._limit) is not None and limit.at <= now:
+            limit.at = now + FIRST_KICK_DELAY  # again, should the signal come between two system calls
+            limit.over = True
             signal.pthread_kill(self._main, KICK_SIGNAL)
 
     def install(self) -> None:
@@ -77,10 +85,11 @@ class Kicker:
             signal.set_wakeup_fd(theirs)
 
     def _on_kick(self, _signum: int, _frame: types.FrameType | None) -> None:
-        over, self._limit_over = self._limit_over, False
-        if over and self._limit_at is not None:
+        limit = self._limit
+        if limit is not None and limit.over:
+            limit.over = False
             raise TookTooLong
-        if self._handled == self._sent and not over:  # not ours, so the broker's
+        if self._handled == self._sent:  # not ours, so the broker's
             self.make_way()
         self._handled = self._sent
 

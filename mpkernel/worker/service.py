@@ -6,6 +6,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
@@ -30,7 +31,7 @@ class Service:
         self._tokens = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {}
         self._called = threading.Event()  # there was something to do: no time to warm up
-        self._answered = threading.Event()
+        self._answered = threading.Lock()  # as a signal to `make_way`: free once there is an answer
         self._helper: threading.Thread | None = None
         self._thread = threading.Thread(target=self._serve, name="mpkernel-service", daemon=True)
 
@@ -49,9 +50,16 @@ class Service:
             self._helper.start()
 
     def make_way(self) -> None:
-        """In the main thread, in a signal handler: let the other threads have the GIL until the answer is out."""
-        self._answered.clear()
-        self._answered.wait(MAKE_WAY)
+        """In the main thread, in a signal handler: let the other threads have the GIL until the answer is out.
+
+        Other handlers may run meanwhile, and raise. An Event would be left locked then, for good.
+        """
+        self._answered.acquire(blocking=False)
+        self._answered.acquire(timeout=MAKE_WAY)
+
+    def _has_answered(self) -> None:
+        with suppress(RuntimeError):  # nobody waits
+            self._answered.release()
 
     def put(self, message: messages.LaneMessage) -> None:
         """Hand over a message; answers wake those who wait for them."""
@@ -78,7 +86,7 @@ class Service:
                     self._kernel.sync.taken(message.segments, message.refused)
             except BaseException:
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
-            self._kernel.lanes.when_sent(self._answered.set)
+            self._kernel.lanes.when_sent(self._has_answered)
 
     def _answer(self, request: messages.SideRequest) -> None:
         from mpkernel.worker.kernel import message_of
@@ -137,10 +145,16 @@ class Service:
         """The header of the request that the calling code belongs to."""
         return self._kernel.parents.get()
 
-    def acquire(self, names: list[str] | None) -> messages.Acquired:
-        """The newest values of `names` (None: all) that the other subshells have."""
+    def acquire(self, names: list[str] | None) -> list[list[str]]:
+        """Take over the newest values of `names` (None: all) that the other subshells have.
+
+        Returns those that did not answer in time, with the cells that they run. Should an interrupt come first, what
+        was asked for is taken over later.
+        """
         answer: messages.Acquired = self._ask(lambda token: messages.Acquire(token, names))
-        return answer
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.take()
+        return answer.silent
 
     def live(self, name: str, subshell: str | None) -> Any:
         """The value that `name` has now in another subshell. Raises MPKernelError if it can't be had."""
@@ -163,7 +177,8 @@ class Service:
 
     def pull(self, names: list[str] | None) -> None:
         """Take over the newest values of `names` (None: all), though a cell is running here."""
-        self._kernel.sync.apply(self.acquire(names))
+        self._kernel.sync.release_names(names)
+        self.acquire(names)
 
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""

@@ -37,15 +37,31 @@ def allow_provisional() -> None:
 
 
 def import_jedi(shell: InteractiveShell) -> None:
-    """What the first completion would import."""
-    if getattr(shell.Completer, "use_jedi", False) and "jedi.api.classes" not in sys.modules:
-        with suppress(Exception):
-            importlib.import_module("jedi.api.classes")
+    """What the first completion would import.
+
+    Jedi's parser, parso, keeps files that it parsed in a cache on disk, and fails on one that another process is just
+    writing: the first completions in several subshells at once found nothing. It may parse the file itself.
+    """
+    if not getattr(shell.Completer, "use_jedi", False) or "jedi.api.classes" in sys.modules:
+        return
+    with suppress(Exception):
+        importlib.import_module("jedi.api.classes")
+        cache: Any = importlib.import_module("parso.cache")
+        load = cache._load_from_file_system
+
+        def load_if_whole(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return load(*args, **kwargs)
+            except Exception:
+                return None
+
+        cache._load_from_file_system = load_if_whole
 
 
 def complete(shell: InteractiveShell, content: Json) -> Json:
     """Content of a complete_reply."""
     code, cursor = _cursor(content)
+    import_jedi(shell)
     allow_provisional()
     found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     start = found[0].start if found else cursor

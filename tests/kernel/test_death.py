@@ -100,7 +100,7 @@ def test_a_worker_killed_from_outside_while_busy_or_idle_is_replaced(kernel: Ker
     assert kernel.value("kept", shell) == "kept"
     pid = kernel.value(PID, shell)
     os.kill(pid, signal.SIGKILL)
-    assert psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=GONE_WITHIN)[1] == []
+    kernel.wait_until(lambda: not psutil.pid_exists(pid), "end of the process", GONE_WITHIN)
     assert kernel.value("kept", shell) == "kept"
 
 

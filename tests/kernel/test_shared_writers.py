@@ -239,6 +239,25 @@ def test_a_counter_in_turns(story: Stories) -> None:
     story("A? n == d['n'] == 20\nB? n == d['n'] == 20")
 
 
+@pytest.mark.parametrize("letter", ["M", "A"])
+def test_a_thread_goes_on_changing_what_cells_elsewhere_change(story: Stories, letter: str) -> None:
+    """Also while its subshell hears of those changes."""
+    story(f"M: rows = []\nA: pass\nB: pass\n{letter}: import threading, itertools, time; stop = threading.Event()")
+    story.run(
+        letter,
+        "def work():\n    for n in itertools.count():\n        rows.append(n)\n        if stop.wait(0.001): break\n"
+        "    done.append(n)\ndone = []\nthread = threading.Thread(target=work, daemon=True); thread.start()",
+    )
+    for n in range(8):
+        story.run("B", f"rows.append('B{n}')")
+        story.check(letter, f"'B{n}' in rows")
+    story.run(letter, "stop.set(); thread.join()")
+    expected = "[f'B{n}' for n in range(8)]"
+    for reader in (letter, "B"):
+        story.check(reader, "[row for row in rows if isinstance(row, int)] == [*range(done[0] + 1)]")
+        story.check(reader, f"[row for row in rows if isinstance(row, str)] == {expected}")
+
+
 @pytest.mark.timeout(60 + ROUNDS)
 def test_changes_at_random_against_a_model(story: Stories) -> None:
     """More of it by MPKERNEL_TEST_ROUNDS and MPKERNEL_TEST_SEED."""

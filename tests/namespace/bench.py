@@ -120,16 +120,18 @@ class Notebook(Space):
             number = self.store.clash_told(self.worker, clash)
             heads, blobs = join([*clash.theirs, *clash.base])
             merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
-            self.sync.must_merge(through_lane(merge))
+            self.sync.put(through_lane(merge))
 
-    def hear(self) -> list[str]:
+    def hear(self, *, take: bool = True) -> list[str]:
         """Take over what others committed, as before a cell; returns its names."""
         telling = self.store.news(self.worker)
         if telling is None:
             return []
         heads, blobs = join(telling.sent)
-        with self.as_main():
-            self.sync.apply(through_lane(messages.News(telling.number, heads, join(telling.offered)[0], blobs)))
+        self.sync.put(through_lane(messages.News(telling.number, heads, join(telling.offered)[0], blobs)))
+        if take:
+            with self.as_main():
+                self.sync.take()
         return [name for part in telling.sent for name in part.meta["take"]]
 
     def commit(self) -> list[str]:
@@ -137,7 +139,7 @@ class Notebook(Space):
         self.sent.clear()
         with self.as_main():
             self.sync.commit()
-            self.sync.merge()
+            self.sync.take()
         return sorted({name for message in self.sent for head in message.components for name in head[0]})
 
     def start(self, cell: str) -> None:

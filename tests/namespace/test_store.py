@@ -283,3 +283,20 @@ def test_old_versions_are_let_go_when_nobody_has_them_any_more(store: NamespaceS
     store.heard(B, telling.number)
     gc.collect()
     assert old() is None
+
+
+def test_what_was_refused_stays_refused_until_it_was_merged(store: NamespaceStore) -> None:
+    """Though the worker may have been told the other value in between."""
+    commit(store, A, x="1")
+    heard(store, B)
+    commit(store, A, x="2")
+    clash = commit(store, B, after=1, x="3")
+    assert clash is not None
+    assert clash.names == {"x"}
+    merge = store.clash_told(B, clash)
+    commit(store, B, after=merge - 1, x="4")
+    assert heard(store, C) == {"x": "2"}
+    assert store.clashing(B)
+    commit(store, B, after=merge, x="5")
+    assert heard(store, C) == {"x": "5"}
+    assert not store.clashing(B)

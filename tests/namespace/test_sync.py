@@ -335,3 +335,45 @@ def test_what_is_large_is_not_copied_without_plenty_of_memory(two: Two, monkeypa
     here.run("x = list(range(1000))")
     here.sync.back_up()
     assert here.store.lost_names(1) == ["x"]
+
+
+# --- both at once -----------------------------------------------------------------------------------------------------
+
+
+def test_what_changed_between_cells_is_merged_with_the_news(two: Two) -> None:
+    here, there = two
+    here.run("xs = []")
+    there.run("xs.append('there')")
+    here.sync.background = True
+    here.execute("xs.append('here')")
+    here.hear()
+    here.commit()
+    there.hear()
+    assert here.value("xs") == there.value("xs") == ["there", "here"]
+
+
+def test_an_answer_that_nobody_waits_for_is_taken_over_before_later_news(two: Two) -> None:
+    here, there = two
+    there.run("x = 1; y = 1")
+    here.hear(take=False)
+    there.run("x = 2")
+    here.hear()
+    assert here.value("(x, y)") == (2, 1)
+
+
+def test_a_merge_that_fails_is_committed_nevertheless(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply waits for it."""
+    here, there = two
+    here.run("xs = [1]")
+    there.start("xs.append(2)")
+    here.run("xs.append(3)")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(sync.merge, "merge", fail)
+    there.commit()
+    assert not there.store.clashing(there.worker)
+    assert "could not be merged" in there.warnings[0]
+    here.hear()
+    assert here.value("xs") == [1, 2]
