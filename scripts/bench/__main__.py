@@ -9,13 +9,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from scripts.bench import report, rows_arrays, rows_control, rows_latency, rows_output, rows_resources, runner
+from scripts.bench import report, rows_control, rows_latency, rows_output, rows_resources, rows_sharing, runner
 from scripts.bench.registry import Options
 from scripts.harness import proc
 from scripts.harness.kernel import Spec, install_ipykernel
 from scripts.harness.sandbox import Sandbox
 
-ROWS = (rows_latency, rows_output, rows_control, rows_resources, rows_arrays)  # the order of the report
+ROWS = (rows_latency, rows_output, rows_control, rows_resources, rows_sharing)  # the order of the report
 
 
 def _arguments() -> argparse.Namespace:
