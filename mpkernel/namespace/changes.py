@@ -393,7 +393,7 @@ class Tracker:
         if any(dumps[name] is None for name in names):
             pickled = None
         elif len(names) > 1:
-            pickled = self._pickling.dump({name: self._base[name] for name in names})
+            pickled = self._pickling.dump({name: self._base[name] for name in names}, outer=False)
         if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
         if pickled is None:
@@ -404,7 +404,7 @@ class Tracker:
                 group.buffers = WatchedBuffers(self._pages)
                 group.digest = group.buffers.look(pickled)
             else:
-                group.digest = self._fingerprint(group)
+                group.digest, group.seconds = pickled.digest(), pickled.seconds
             changes.changed.append((names, pickled))
         self._add(group)
 
