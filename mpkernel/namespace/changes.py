@@ -188,13 +188,17 @@ class Tracker:
 
     def prepare(self, code: types.CodeType | None) -> None:
         """Before a cell runs: know how what it can reach looks now."""
-        if self._unknown:
+        if not self._unknown:
+            return
+        names = reached([code], self._namespace) if code is not None else None
+        if names is None:
             unknown = {name for group in self._unknown for name in group.names}
-            names = reached([code], self._namespace) if code is not None else None
-            self._regroup(unknown if names is None else unknown & names, Changes(), deliver=True)
-            for name in self._keys.keys() & unknown:
-                if (group := self._groups.get(name)) and group.known:
-                    self.sent(group.names, self._keys.pop(name))
+        else:
+            unknown = {name for name in names if self._groups.get(name) in self._unknown}
+        self._regroup(unknown, Changes(), deliver=True)
+        for name in self._keys.keys() & unknown:
+            if (group := self._groups.get(name)) and group.known:
+                self.sent(group.names, self._keys.pop(name))
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""

@@ -38,7 +38,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.state import Subshell
-from mpkernel.namespace.component import DELETED, Component, join
+from mpkernel.namespace.component import DELETED, HELD, Component, join
 from mpkernel.wire import Codec, Json, Message, Signer
 
 SESSION = "the-kernel"
@@ -220,6 +220,11 @@ class FakeWorker:
         parts += [Component((name,), meta={"stubs": [name]}, blobs=(b"stub",)) for name in lost]
         heads, blobs = join(parts)
         self.say(messages.Commit(max(told, default=0), heads, [], False, blobs))
+
+    def hold(self, *names: str) -> None:
+        """Tell that there are new values, which are too large to be published unasked."""
+        heads, blobs = join([Component((name,), HELD) for name in names])
+        self.say(messages.Commit(0, heads, [], False, blobs))
 
     def merge(self) -> bool:
         """Answer what it was told to merge, if anything."""
