@@ -109,6 +109,8 @@ def history(shell: Any, content: Json) -> Json:
     elif kind == "range":
         session, start = content.get("session", 0), content.get("start", 1)
         found = manager.get_range(session, start, content.get("stop"), raw=raw, output=output)
+        if session > 0:  # IPython calls the current one 0
+            found = [(session, *entry[1:]) for entry in found]
     elif kind == "search":
         pattern, unique = content.get("pattern", "*"), bool(content.get("unique", False))
         found = manager.search(pattern, raw=raw, output=output, n=content.get("n"), unique=unique)
