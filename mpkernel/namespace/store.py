@@ -159,8 +159,9 @@ class NamespaceStore:
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
-        told = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
-        number = self._tell(view, told)
+        heads = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
+        view.offered.update({name: entry for name, entry in heads.items() if entry.component.kind == HELD})
+        number = self._tell(view, heads)
         view.clashing.update(dict.fromkeys(clash.names, number))
         return number
 
@@ -237,10 +238,11 @@ class NamespaceStore:
         return self._views.setdefault(worker, _View())
 
     def forget(self, worker: int) -> None:
-        """`worker` is gone: what only it had is gone too."""
+        """`worker` is gone: what only it had is gone too. A stub stays, and says so."""
         self._views.pop(worker, None)
         for name in self.lost_names(worker):
-            del self._heads[name]
+            if self._heads[name].component.kind == HELD:
+                del self._heads[name]
 
     def lost_names(self, worker: int) -> list[str]:
         """Names whose value only `worker` has."""

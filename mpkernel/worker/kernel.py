@@ -182,7 +182,7 @@ class WorkerKernel:
                     "msg_type": message.msg_type,
                 }
                 content = await self._handlers[message.msg_type](request, message)
-            except BadMessage as error:
+            except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
                 self.log.exception("a %s failed", message.msg_type)
@@ -292,7 +292,10 @@ class WorkerKernel:
             reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
-        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        try:
+            reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        except (KeyboardInterrupt, Killed) as interrupt:  # the cell is done; only this isn't
+            reply["user_expressions"] = {"interrupted": error_content(interrupt)}
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
@@ -405,7 +408,8 @@ class WorkerKernel:
 
     def publish_names(self) -> None:
         """Between two statements of a cell: others may see what it has bound so far."""
-        self.sync.release()
+        with self.interrupts.shelter():  # user code may have called `run_cell`
+            self.sync.release()
 
     # --- for the shell and for libraries ----------------------------------------------------------------------------
 

@@ -95,6 +95,24 @@ class ZMQShellDisplayHook(DisplayHook):
             shell.kernel.publish("execute_result", self._content)
 
 
+class _History(HistoryManager):
+    """History in a database that many processes write to: those of all subshells, and of other kernels."""
+
+    @default("connection_options")
+    def _default_connection_options(self) -> dict[str, Any]:
+        return {"check_same_thread": False, "timeout": 60}  # seconds, for those who wait for their turn to write
+
+    @property
+    def _corrupt_db_limit(self) -> int:  # type: ignore[override]
+        """How often IPython moves the file away, and begins a new one, when something is wrong with it.
+
+        Not when it was but locked, say, or the disk is full: the others have the file open, and would fail in turn.
+        """
+        import sqlite3
+
+        return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
+
+
 class ZMQInteractiveShell(InteractiveShell):
     """Named as libraries expect it: by this name they know that they are in a notebook."""
 
@@ -212,7 +230,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if old.enabled:
             return
         try:
-            manager = HistoryManager(shell=self, parent=self)
+            manager = _History(shell=self, parent=self)
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
