@@ -148,6 +148,14 @@ class Taken(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Keep(LaneMessage):
+    """The broker gave up its copy of what was sent as `key`, as memory is short: the worker will be asked for it."""
+
+    key: str
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Release(LaneMessage):
     """Commit now what has changed of `names` (None: all), though a cell is running."""
 
@@ -362,7 +370,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
-        *(SideRequest, Taken, Release, Acquired, ReadLive, Call, LiveValue),
+        *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

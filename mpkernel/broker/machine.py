@@ -33,6 +33,7 @@ from mpkernel.broker.events import (
     Interrupted,
     Log,
     MeasureUsage,
+    MemoryShort,
     Send,
     SetTimer,
     SignalWorker,
@@ -119,6 +120,7 @@ class Machine:
             Interrupted: lambda _: self.interrupt_any(),
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
+            MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
         }
         self._requests: dict[str, Callable[[Request], None]] = {

@@ -239,6 +239,11 @@ class NamespaceSync:
             with self._lock:
                 self._publish(self._tracker.collect(only=names, force=names))
 
+    def keep(self, key: str, names: list[str]) -> None:
+        """In the service thread: there is no copy any more of what was sent as `key`."""
+        with self._lock:
+            self._tracker.hold([name for name in names if self._here.get(name, ("", 0))[0] == key])
+
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def put(self, message: News | Acquired | Merge) -> None:

@@ -367,6 +367,11 @@ class WorkerKernel:
                 break
             silent = self.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
+        if missing := self.sync.needs(code, crowded=False):
+            self._warn(
+                f"{', '.join(sorted(missing))} stays in its subshell: there isn't enough memory for a copy here. "
+                "%%subshell runs a cell there"
+            )
         with self.interrupts.shelter():
             self.sync.before_cell(code)
         for where, running in silent:

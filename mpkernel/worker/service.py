@@ -82,6 +82,8 @@ class Service:
                     self._release(message)
                 elif isinstance(message, messages.Call):
                     self._call(message)
+                elif isinstance(message, messages.Keep):
+                    self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
             except BaseException:

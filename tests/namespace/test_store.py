@@ -299,3 +299,34 @@ def test_what_was_refused_stays_refused_until_it_was_merged(store: NamespaceStor
     commit(store, B, after=merge, x="5")
     assert heard(store, C) == {"x": "5"}
     assert not store.clashing(B)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def large(name: str, key: str, size: int = 100) -> Component:
+    return Component((name,), meta={"segment": {"key": key, "size": size}}, blobs=(key.encode(),))
+
+
+def test_the_oldest_large_values_that_their_workers_have_are_given_up(store: NamespaceStore) -> None:
+    for name in "xyz":
+        store.commit(A, 0, [large(name, f"a.{name}")])
+    commit(store, A, small="1")
+    assert store.give_up(150) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
+    assert [store.holder(name) for name in ("x", "y", "z", "small")] == [A, A, None, None]
+    assert commit(store, A, x="new") is None
+
+
+def test_what_nobody_else_has_is_not_given_up(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.forget(A)
+    assert store.give_up(1) == []
+    assert store.holder("x") is None
+
+
+def test_a_delta_of_what_was_given_up_is_dropped(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.give_up(1)
+    delta = Component(("x",), meta={"onto": "a.1", "delta": {}})
+    assert store.commit(A, 0, [delta]) is None
+    assert store.holder("x") == A
