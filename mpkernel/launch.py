@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +38,8 @@ log = logging.getLogger("mpkernel")
 
 # sun_path holds 108 bytes on Linux, 104 on macOS, with the terminating NUL.
 MAX_SOCKET_PATH = 103
+# Of the broker, which needs ten for a subshell.
+MAX_OPEN_FILES = 65536
 # Room for "/<worker>.o" behind the directory's path.
 _LANE_NAME_ROOM = 16
 
@@ -88,6 +90,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
+        open_files=_open_files(),
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
@@ -103,7 +106,9 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     from mpkernel.broker.processes import SpawnLauncher, ZygoteConnection, ZygoteLauncher
 
     _become_subreaper()
+    _allow_open_files()
     context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     stack.callback(context.term)
     sockets, ports = _bind(context, info, stack)
     if ports != info.ports:
@@ -284,6 +289,23 @@ def _parent() -> int | None:
     if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
         raise StartError(f"the process that started this kernel ({front_end}) is gone already")
     return parent
+
+
+def _open_files() -> int:
+    """The limit that we found."""
+    import resource  # not on Windows, where we say so and end
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _allow_open_files() -> None:
+    """As many as the system allows without being asked."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _become_subreaper() -> None:

@@ -33,6 +33,7 @@ class WorkerSettings:
     log_level: int | str = 30
     capture_fds: bool = True
     user_ns: dict[str, Any] | None = None
+    open_files: int | None = None  # the soft limit that user code is to find; the broker needs more
 
     def lane(self, worker: int, kind: str) -> str:
         """The ZMQ address of a worker's ``ordered`` or ``service`` lane; the broker binds it."""

@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import gc
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -23,6 +24,10 @@ OOM_SCORE_ADJ = 500
 
 def build_template(settings: WorkerSettings) -> IPKernelApp:
     """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
+    if settings.open_files is not None:
+        with suppress(OSError, ValueError):
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
     app = IPKernelApp()
     app.load_profile(settings)
     app.build_shell(settings)
