@@ -37,7 +37,7 @@ def allow_provisional() -> None:
 
 
 def import_jedi(shell: InteractiveShell) -> None:
-    """What the first completion would import.
+    """What the first completion would import and read, so that an interrupt can't leave that half done for good.
 
     Jedi's parser, parso, keeps files that it parsed in a cache on disk, and fails on one that another process is just
     writing: the first completions in several subshells at once found nothing. It may parse the file itself.
@@ -56,6 +56,7 @@ def import_jedi(shell: InteractiveShell) -> None:
                 return None
 
         cache._load_from_file_system = load_if_whole
+        sys.modules["jedi"].Interpreter("str.", [{}]).complete(1, 4)
 
 
 def complete(shell: InteractiveShell, content: Json) -> Json:
