@@ -94,12 +94,15 @@ class WorkerKernel:
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
         )
         self.last_error: Json | None = None
+        self.result_error: Json | None = None  # in the repr of the running cell's value
         self.told_to_end = False
         self.running = False
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
+        # ipyparallel reads it from error replies.
+        self._engine_info = {"engine_uuid": settings.session, "engine_id": -1, "method": "execute"}
         self._context = contextvars.copy_context()
         self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
@@ -281,22 +284,24 @@ class WorkerKernel:
         shell = self.shell
         payloads: Any = shell.payload_manager
         payloads.clear_payload()
-        self.last_error = None
+        self.last_error = self.result_error = None
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
         result: Any = await self._run_cell(code, silent, store_history, message, crowded=request.crowded)
         error = result.error_before_exec or result.error_in_exec
+        failed = error is not None or self.result_error is not None
         reply: Json = {"status": "ok"}
-        if error is not None:  # shown already, unless IPython printed it (exception groups)
-            shown: Json | None = self.last_error
-            reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
+        if failed:  # shown already, unless IPython printed it (exception groups)
+            shown: Json | None = self.result_error if error is None else self.last_error
+            reply = dict(shown) if shown is not None else error_content(error, with_traceback=True)
+            reply |= {"status": "error", "engine_info": self._engine_info}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
-        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if not failed else {}
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
-        reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
+        reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
         self._input_parent = (0, {}, False)
         return reply
 
@@ -333,7 +338,8 @@ class WorkerKernel:
         try:
             result: ExecutionResult = await self.interrupts.drive(coroutine)
         except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
-            shell.showtraceback()
+            if self.last_error is None or not isinstance(error, Exception):  # else IPython failed to store what it showed
+                shell.showtraceback()
             from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
             result = ExecutionResult(
