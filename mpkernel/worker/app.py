@@ -59,6 +59,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     def build_shell(self, settings: WorkerSettings) -> ZMQInteractiveShell:
         """The shell, without a kernel yet."""
         self.shell = ZMQInteractiveShell.instance(parent=self, profile_dir=self.profile_dir, user_ns=settings.user_ns)
+        self.shell.configurables.append(self)  # for %config
         return self.shell
 
     def run_startup(self) -> None:

@@ -58,6 +58,7 @@ class WorkerKernel:
     """One worker's kernel object: the shell, the loop, and the messages between them."""
 
     implementation = "mpkernel"
+    use_experimental_completions = True  # say of what type a completion is
 
     def __init__(
         self,
@@ -325,7 +326,8 @@ class WorkerKernel:
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self.log.exception("the newest values of variables could not be had")
         except BaseException as error:
-            transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
+            frames = error.__traceback__
+            transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
         if not shell.asyncio_runs_cells and shell.should_run_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         ):
@@ -338,8 +340,8 @@ class WorkerKernel:
         try:
             result: ExecutionResult = await self.interrupts.drive(coroutine)
         except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
-            if self.last_error is None or not isinstance(error, Exception):  # else IPython failed to store what it showed
-                shell.showtraceback()
+            if self.last_error is None or not isinstance(error, Exception):
+                shell.showtraceback()  # else IPython failed to store what it has shown
             from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
             result = ExecutionResult(

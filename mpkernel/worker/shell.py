@@ -201,7 +201,8 @@ class ZMQInteractiveShell(InteractiveShell):
                     hook(*args, **kwargs)
             except Exception:
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
-                self.showtraceback()
+                kind, error, frames = sys.exc_info()
+                self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.

@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ipykernel-python", default=sys.executable, metavar="PYTHON", help="an interpreter that has ipykernel"
     )
-    parser.add_argument("--patience", type=float, default=20, metavar="SECONDS", help="for one answer (20)")
+    parser.add_argument("--patience", type=float, default=8, metavar="SECONDS", help="for one answer (8)")
     parser.add_argument("--all", action="store_true", help="also show what differs with a reason")
     return parser.parse_args()
 

@@ -26,10 +26,12 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"\b\d\d:\d\d:\d\d\b", "TIME"),
     (r"[\d.]+(e[+-]\d+)? (ns|μs|µs|us|ms|s)\b( ± [\d.]+ (ns|μs|µs|us|ms|s))?", "DURATION"),
     (r"(?<=in )\d+\.\d+ seconds", "DURATION"),
+    (r"(?<=Thread-)\d+", "N"),
     (r"(?<=pid[=: ])\d+", "PID"),
     (r"(?<=object at )[0-9a-f]{12}", "ADDRESS"),
     (r"[\w/.-]*/(ipykernel|mpkernel/worker)/[\w.]+\.py(:\d+|\S* line \d+)?", "KERNEL-MODULE"),
     (r"ipykernel(?=[.\w]*\b)|mpkernel(\.worker)?(?=[.\w]*\b)", "KERNEL"),
+    (r"KERNEL\.(zmqshell|shell|kernel|ipkernel)\b", "KERNEL"),
 )
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _SOURCE_LINE = re.compile(r"(-+> *)?\s*\d+ |\s*\[\.\.\. skipping|-+>\s*\d+$|\s*\d+$|\s*\(\.\.\.\)")
@@ -46,6 +48,9 @@ def text(value: str) -> str:
 
 def lines(pending: Pending) -> list[str]:
     """All that was answered to a request."""
+    if not pending.shown("error"):  # printed by IPython without a traceback, of which ipykernel's reply has none either
+        for reply in pending.replies:
+            reply.content.pop("traceback", None)
     said = [_line(message) for message in pending.replies + pending.inputs]
     return [*(f"iopub {line}" for line in _streams_in_place(pending.iopub)), *said]
 

@@ -53,4 +53,7 @@ def _answer(kernel: Kernel, cell: Cell, pending: Pending, patience: float) -> No
             return
         kernel.front.answer_input(pending.inputs[answered], next(answers))
         answered += 1
-    kernel.front.wait(pending, timeout=patience)
+    if cell.msg_type.endswith("_request"):
+        kernel.front.wait(pending, timeout=patience)
+    elif not kernel.front.wait_until(lambda: pending.idle_at, patience):
+        raise NoAnswer("no idle")
