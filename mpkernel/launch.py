@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
+        _silence(app)
         logs.to_fd(2, cast(int | str, app.log_level))
         with ExitStack() as stack:
             _run(app, stack)
@@ -54,6 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _silence(app: options.MPKernelApp) -> None:
+    for wanted, fd in ((app.no_stdout, 1), (app.no_stderr, 2)):
+        if wanted:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, fd)
+            os.close(null)
 
 
 def _check_platform() -> None:
@@ -71,7 +80,13 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     directory = stack.enter_context(_socket_directory())
     lifeline_read, lifeline_write = os.pipe()  # workers see EOF when the broker is gone
     os.set_inheritable(lifeline_write, False)
-    codec = Codec(Signer(info.key, info.signature_scheme), username=_username(), origin="broker")
+    given = app.session_options
+    codec = Codec(
+        Signer(info.key, info.signature_scheme),
+        session=given.get("session"),
+        username=given.get("username") or _username(),
+        origin="broker",
+    )
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
@@ -155,7 +170,8 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
     data = {
         "ip": app.ip,
         "transport": app.transport,
-        "key": secrets.token_hex(16),
+        "key": app.session_options.get("key") or secrets.token_hex(16),
+        "signature_scheme": app.session_options.get("signature_scheme") or "hmac-sha256",
         "kernel_name": "mpkernel",
         **{f"{channel}_port": port for channel, port in app.port_options().items()},
     }

@@ -20,6 +20,8 @@ import mpkernel
 from mpkernel.errors import StartError
 
 CONFIG_NAME = "jupyter_mpkernel_config"
+# The classes in ipykernel to which the options belong that mpkernel knows by the same name.
+THEIR_SECTIONS = ("IPKernelApp", "IPythonKernel", "Kernel")
 
 
 class MPKernelApp(Application):
@@ -46,6 +48,10 @@ class MPKernelApp(Application):
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)
+    no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
+    no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
+        config=True
+    )
     capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
         config=True
     )
@@ -112,6 +118,29 @@ class MPKernelApp(Application):
                 raise StartError(f"configuration file {path} doesn't exist; check --config")
             self._load_file(path.name, str(path.parent))
         self.update_config(from_command_line)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take options that were written for ipykernel, such as ``--IPKernelApp.ip=…``, where ours aren't set."""
+        ours = self.config.get("MPKernelApp", {})
+        for section in THEIR_SECTIONS:
+            for name, value in self.config.get(section, {}).items():
+                if name in self.traits(config=True) and name not in ours:
+                    self.update_config(Config({"MPKernelApp": {name: value}}))
+
+    @property
+    def session_options(self) -> dict[str, str]:
+        """What ``--Session.key=…`` and the like set. Raises StartError for what isn't possible."""
+        given = {name: _text(value) for name, value in self.config.get("Session", {}).items() if value}
+        if keyfile := given.pop("keyfile", ""):
+            try:
+                given["key"] = Path(keyfile).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise StartError(f"Session.keyfile {keyfile} can't be read: {error}") from error
+        for name in ("packer", "unpacker"):
+            if given.get(name, "json") not in ("json", "orjson"):
+                raise StartError(f"Session.{name} is {given[name]!r}; mpkernel speaks JSON: leave that option out")
+        return given
 
     def _load_file(self, name: str, directory: str) -> None:
         try:
@@ -134,6 +163,10 @@ class MPKernelApp(Application):
     def port_options(self) -> dict[str, int]:
         """The ports by channel, 0 for one that is to be chosen."""
         return {channel: getattr(self, f"{channel}_port") for channel in ("shell", "iopub", "stdin", "control", "hb")}
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def load(argv: list[str]) -> MPKernelApp:

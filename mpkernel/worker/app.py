@@ -38,7 +38,10 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     classes = CLASSES
     subapp = None
     connection_file = Unicode("").tag(config=True)
-    capture_fd_output = Bool(True).tag(config=True)
+    capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
+        config=True
+    )
+    quiet = Bool(True, help="Write nothing of what cells print to the kernel's own stdout and stderr.").tag(config=True)
     shell: ZMQInteractiveShell
 
     def load_profile(self, settings: WorkerSettings) -> None:
@@ -59,7 +62,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     def build_shell(self, settings: WorkerSettings) -> ZMQInteractiveShell:
         """The shell, without a kernel yet."""
         self.shell = ZMQInteractiveShell.instance(parent=self, profile_dir=self.profile_dir, user_ns=settings.user_ns)
-        self.shell.configurables.append(self)  # for %config
+        self.shell.configurables.append(self)  # type: ignore[arg-type] # for %config
         return self.shell
 
     def run_startup(self) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpkernel import logs
@@ -34,9 +35,11 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
 def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     """Be the worker until told to exit. Never returns."""
     _settle(settings, worker)
+    settings = replace(settings, capture_fds=settings.capture_fds and app.capture_fd_output, quiet=app.quiet)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
+    kernel.use_experimental_completions = app.config.IPythonKernel.get("use_experimental_completions", True)
     kernel.interrupts.install()
     app.run_startup()
     kernel.sync.startup_done()

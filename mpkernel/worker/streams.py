@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
 from mpkernel.settings import STREAMS, WorkerSettings
@@ -126,8 +126,7 @@ class OutStream(io.TextIOBase):
     closed = False
 
     def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
-        self.name = f"<{name}>"
-        self._name = name
+        self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
         self._parents = parents
@@ -135,6 +134,7 @@ class OutStream(io.TextIOBase):
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._hooks: list[Callable[[str], Any]] = []
+        self.echo: TextIO | None = None  # gets all text, too
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
@@ -146,6 +146,9 @@ class OutStream(io.TextIOBase):
             self._pipe.drain()
         for hook in self._hooks:
             hook(text)
+        if self.echo is not None:
+            self.echo.write(text)
+            self.echo.flush()
         if text:
             self._lanes.write((self._name, self._parents.get(), text))
         return len(text)
@@ -216,10 +219,13 @@ class Streams:
     def __init__(self, lanes: WorkerLanes, parents: Parents, settings: WorkerSettings, worker: int) -> None:
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
+            echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
             pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents) if settings.capture_fds else None
             if pipe is not None:
                 self._pipes.append(pipe)
-            setattr(sys, name, OutStream(name, fd, lanes, parents, pipe))
+            stream = OutStream(name, fd, lanes, parents, pipe)
+            stream.echo = echo
+            setattr(sys, name, stream)
         self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None
 
     def drain(self) -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
-import os
 import sys
 
 from scripts.differential import cells
 from scripts.differential.cells import Cell
 from scripts.differential.play import play
 from scripts.harness.kernel import Spec
-
 
 SHOWN = 300  # characters of a line from where it differs
 
@@ -38,7 +36,8 @@ def main() -> int:
         if arguments.area and path.stem not in arguments.area:
             continue
         asked = cells.read(path)
-        ours, theirs = (play(spec, asked, arguments.patience) for spec in kernels)
+        ours = play(kernels[0], asked, arguments.patience, in_child=arguments.child)
+        theirs = play(kernels[1], asked, arguments.patience)
         for cell, mine, other in zip(asked, ours, theirs, strict=True):
             count += 1
             if mine == other:
@@ -65,6 +64,7 @@ def _arguments() -> argparse.Namespace:
         "--ipykernel-python", default=sys.executable, metavar="PYTHON", help="an interpreter that has ipykernel"
     )
     parser.add_argument("--patience", type=float, default=8, metavar="SECONDS", help="for one answer (8)")
+    parser.add_argument("--child", action="store_true", help="ours in a child subshell, theirs in the parent")
     parser.add_argument("--all", action="store_true", help="also show what differs with a reason")
     return parser.parse_args()
 
@@ -82,7 +82,7 @@ def _show(cell: Cell, ours: list[str], theirs: list[str], kernels: list[Spec]) -
 
 def _where_they_part(first: str, second: str) -> tuple[str, str]:
     """The lines' kinds, and what follows where they begin to differ."""
-    same = len(os.path.commonprefix((first, second)))
+    same = next((n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), 0)
     start = max(0, same - 60)
     kinds = [" ".join(line.split(" ", 2)[:2]) for line in (first, second)]
     return tuple(  # type: ignore[return-value]

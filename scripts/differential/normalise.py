@@ -15,7 +15,10 @@ from typing import Any
 from scripts.harness.client import DELIMITER, Message, Pending
 
 _RULES: tuple[tuple[str, str], ...] = (
-    (r"/\S*/ipykernel_\d+/\d+\.py|(/tmp/)?<ipython-input-\d+-[0-9a-f]+>|/\S*/mpkernel_\d+/\d+\.py|/tmp/mpk\S*/\d+\.py", "CELL"),
+    (
+        r"/\S*/ipykernel_\d+/\d+\.py|(/tmp/)?<ipython-input-\d+-[0-9a-f]+>|/\S*/mpkernel_\d+/\d+\.py|/tmp/mpk\S*/\d+\.py",
+        "CELL",
+    ),
     (r"\b\d{6,}\.py(?=, line)", "CELL"),
     (r"/tmp/mpb-[\w.]+", "SANDBOX"),
     (r"(?<=/tmp/)(tmp|ipython_edit_|ipython_)\w+", "TMP"),

@@ -8,10 +8,11 @@ from scripts.harness.client import NoAnswer, Pending
 from scripts.harness.kernel import Kernel, Spec
 
 
-def play(spec: Spec, cells: list[Cell], patience: float) -> list[list[str]]:
+def play(spec: Spec, cells: list[Cell], patience: float, *, in_child: bool = False) -> list[list[str]]:
     """For each cell the lines that `normalise.lines` makes of what came back.
 
-    A kernel that doesn't answer, or ends, is replaced by a new one.
+    `in_child`: in a child subshell instead of the parent. A kernel that doesn't answer, or ends, is replaced by a new
+    one.
     """
     answered: list[list[str]] = []
     rest = list(cells)
@@ -19,10 +20,11 @@ def play(spec: Spec, cells: list[Cell], patience: float) -> list[list[str]]:
         with Kernel(spec) as kernel:
             kernel.start()
             kernel.front.wait_for_iopub()
+            subshell = kernel.front.create_subshell() if in_child else None
             sent: list[Pending] = []
             end = ""
             for cell in rest:
-                sent.append(_send(kernel, cell))
+                sent.append(_send(kernel, cell, subshell))
                 try:
                     _answer(kernel, cell, sent[-1], patience)
                 except NoAnswer as error:
@@ -36,11 +38,12 @@ def play(spec: Spec, cells: list[Cell], patience: float) -> list[list[str]]:
     return answered
 
 
-def _send(kernel: Kernel, cell: Cell) -> Pending:
+def _send(kernel: Kernel, cell: Cell, subshell: str | None) -> Pending:
     if cell.msg_type == "execute_request":
-        return kernel.front.execute(**{"code": cell.code, **cell.content})
-    channel = "control" if cell.msg_type in ("usage_request", "create_subshell_request") else "shell"
-    return kernel.front.send(cell.msg_type, cell.content, channel=channel)
+        return kernel.front.execute(**{"code": cell.code, "subshell": subshell, **cell.content})
+    if cell.msg_type == "usage_request":
+        return kernel.front.send(cell.msg_type, cell.content, channel="control")
+    return kernel.front.send(cell.msg_type, cell.content, subshell=subshell)
 
 
 def _answer(kernel: Kernel, cell: Cell, pending: Pending, patience: float) -> None:
