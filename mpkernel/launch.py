@@ -42,15 +42,15 @@ MAX_SOCKET_PATH = 103
 _LANE_NAME_ROOM = 16
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a kernel until it is shut down; returns the exit code."""
+def main(argv: list[str] | None = None, *, kernel_class: str = "") -> int:
+    """Run a kernel until it is shut down; returns the exit code. `kernel_class`: of a wrapper kernel, see `wrapper`."""
     try:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
         _silence(app)
         logs.to_fd(2, cast(int | str, app.log_level))
         with ExitStack() as stack:
-            _run(app, stack)
+            _run(app, stack, kernel_class)
     except StartError as error:
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
@@ -73,7 +73,7 @@ def _check_platform() -> None:
         )
 
 
-def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
+def _run(app: options.MPKernelApp, stack: ExitStack, kernel_class: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
     parent = _parent()
     path, info, ours = _connection(app)
@@ -102,6 +102,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
+        kernel_class=kernel_class,
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
@@ -134,6 +135,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         ports=ports,
         help_links=app.help_links,
         pid=os.getpid(),
+        wrapper=bool(kernel_class),
     )
     machine = Machine(
         codec,

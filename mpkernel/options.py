@@ -152,7 +152,13 @@ class MPKernelApp(Application):
 
     def shell_config(self) -> Config:
         """What the workers' shells get: everything that isn't the broker's."""
-        return Config({name: section for name, section in self.config.items() if name != "MPKernelApp"})
+        config = Config(
+            {name: section for name, section in self.config.items() if name not in ("MPKernelApp", "Session")}
+        )
+        theirs = config.get("IPKernelApp", {})
+        for name in set(theirs) & set(self.traits(config=True)) - {"capture_fd_output"}:
+            del theirs[name]
+        return config
 
     def _know_shell_options(self) -> None:
         """Only for ``--help``: the classes that the handed-on options belong to."""

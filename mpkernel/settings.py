@@ -33,6 +33,7 @@ class WorkerSettings:
     log_level: int | str = 30
     capture_fds: bool = True
     quiet: bool = True  # else what cells print is written to the worker's own stdout and stderr as well
+    kernel_class: str = ""  # of a wrapper kernel: ``module:class``
     user_ns: dict[str, Any] | None = None
 
     def lane(self, worker: int, kind: str) -> str:

@@ -38,6 +38,7 @@ from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -114,12 +115,13 @@ class WorkerKernel:
             "comm_close": self._comm,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),
         }
+        self.wrapped: Wrapped | None = None
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
             messages.News: self._on_versions,
             messages.Merge: self._on_versions,
             messages.Assign: self._on_assign,
-            messages.Exit: lambda _: self._end(),
+            messages.Exit: self._on_exit,
         }
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
@@ -143,6 +145,16 @@ class WorkerKernel:
         else:
             self.service.put(message)
 
+    def wrap(self, kernel_class: str) -> None:
+        """Be a wrapper kernel's worker. `lanes` must be there to take its description."""
+        self.wrapped = Wrapped(kernel_class, self)
+
+    def _on_exit(self, message: messages.Exit) -> None:
+        if self.wrapped is not None:
+            self.wrapped.restart = message.restart
+            self.wrapped.told.set()
+        self._end()
+
     def _end(self) -> None:
         self.told_to_end = True
         self.loop.stop()
@@ -153,6 +165,8 @@ class WorkerKernel:
         for code in message.everywhere:
             self.shell.run_cell(code, store_history=False, silent=True)
         self.sync.startup_done()
+        if self.wrapped is not None:
+            self.wrapped.kernel.execution_count = message.execution_count
         self.shell.skip_prompts(message.execution_count)
 
     def _on_versions(self, _message: messages.News | messages.Merge) -> None:
@@ -200,7 +214,7 @@ class WorkerKernel:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
             self._end()
-        elif message.msg_type == "execute_request":
+        elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
@@ -217,6 +231,8 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        if self.wrapped is not None:
+            count = self.wrapped.kernel.execution_count
         self.sync.background = self._has_background()
         background = self.sync.background or not self.sync.settled
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
@@ -281,6 +297,8 @@ class WorkerKernel:
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         store_history = bool(content.get("store_history", not silent)) and not silent
         self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
+        if self.wrapped is not None:
+            return await self._execute_wrapped(self.wrapped, request, message)
         metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
         shell = self.shell
         payloads: Any = shell.payload_manager
@@ -303,6 +321,14 @@ class WorkerKernel:
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
+        self._input_parent = (0, {}, False)
+        return reply
+
+    async def _execute_wrapped(self, wrapped: Wrapped, request: messages.Request, message: Message) -> Json:
+        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
+        reply = await wrapped.execute(request, message)
+        reply["__metadata__"] = {**metadata, "status": reply["status"]}
+        reply["__abort__"] = reply["status"] == "error" and bool(message.content().get("stop_on_error", True))
         self._input_parent = (0, {}, False)
         return reply
 
@@ -388,6 +414,8 @@ class WorkerKernel:
     # --- the other requests -----------------------------------------------------------------------------------------
 
     async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        if self.wrapped is not None:
+            return await self.wrapped.answer(message)
         if message.msg_type == "complete_request":
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:

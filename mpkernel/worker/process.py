@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpkernel import logs
-from mpkernel.messages import DUMP_SIGNAL
+from mpkernel.messages import DUMP_SIGNAL, Describe
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp
 from mpkernel.worker.kernel import WorkerKernel
@@ -44,7 +44,11 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     app.run_startup()
     kernel.sync.startup_done()
     kernel.service.start()
+    if settings.kernel_class:
+        kernel.wrap(settings.kernel_class)
     kernel.lanes.start()  # says Hello
+    if kernel.wrapped is not None:
+        kernel.lanes.send(Describe(kernel.wrapped.kernel.kernel_info()))
     code = 0
     try:
         while not kernel.told_to_end:
@@ -82,6 +86,11 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
 
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
+    if kernel.wrapped is not None:
+        try:
+            kernel.wrapped.shut_down(kernel.loop)
+        except BaseException:
+            kernel.log.exception("do_shutdown failed")
     with suppress(Exception):
         history: Any = kernel.shell.history_manager
         history.end_session()
