@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,15 +42,25 @@ MAX_SOCKET_PATH = 103
 _LANE_NAME_ROOM = 16
 
 
-def main(argv: list[str] | None = None, *, kernel_class: str = "") -> int:
-    """Run a kernel until it is shut down; returns the exit code. `kernel_class`: of a wrapper kernel, see `wrapper`."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    kernel_class: str = "",
+    user_ns: dict[str, Any] | None = None,
+    ready: Callable[[Path], None] = lambda _: None,
+) -> int:
+    """Run a kernel until it is shut down; returns the exit code.
+
+    `kernel_class`: of a wrapper kernel, see `wrapper`. `user_ns`: variables that the shells begin with, see `embed`;
+    `ready` is called with the connection file as soon as clients can connect.
+    """
     try:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
         _silence(app)
         logs.to_fd(2, cast(int | str, app.log_level))
         with ExitStack() as stack:
-            _run(app, stack, kernel_class)
+            _run(app, stack, kernel_class, user_ns, ready)
     except StartError as error:
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
@@ -73,7 +83,13 @@ def _check_platform() -> None:
         )
 
 
-def _run(app: options.MPKernelApp, stack: ExitStack, kernel_class: str) -> None:
+def _run(
+    app: options.MPKernelApp,
+    stack: ExitStack,
+    kernel_class: str,
+    user_ns: dict[str, Any] | None,
+    ready: Callable[[Path], None],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
     parent = _parent()
     path, info, ours = _connection(app)
@@ -103,11 +119,14 @@ def _run(app: options.MPKernelApp, stack: ExitStack, kernel_class: str) -> None:
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
         kernel_class=kernel_class,
+        user_ns=user_ns,
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
         raise StartError(f"MPKERNEL_START is {method!r}; it can be 'fork' or 'spawn'")
+    if user_ns is not None and method == "spawn":
+        raise StartError("a kernel over a program's variables needs start_method 'fork'")
     zygote = _fork_zygote(settings, (lifeline_write,)) if method == "fork" else None
 
     # From here on: the broker. What is imported now, the zygote has not had to wait for.
@@ -122,11 +141,13 @@ def _run(app: options.MPKernelApp, stack: ExitStack, kernel_class: str) -> None:
     context = zmq.Context()
     stack.callback(context.term)
     sockets, ports = _bind(context, info, stack)
-    if ports != info.ports:
+    if ours or ports != info.ports:
         info = replace(info, ports=ports)
         connection.write(path, info)
     if ours:
         stack.callback(path.unlink, missing_ok=True)
+        print(f"To connect another client to this kernel, use:\n    --existing {path.name}", file=sys.stderr)
+    ready(path)
     launcher = ZygoteLauncher(ZygoteConnection(*zygote), settings) if zygote else SpawnLauncher(settings)
     facts = Facts(
         mpkernel_version=mpkernel.__version__,
@@ -180,8 +201,6 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
     info = connection.ConnectionInfo.from_json(data)
     if info.transport == "ipc" and info.ip == "127.0.0.1":
         info = replace(info, ip=str(path.with_suffix("")) + "-ipc")
-    connection.write(path, info)
-    print(f"To connect another client to this kernel, use:\n    --existing {path.name}", file=sys.stderr)
     return path, info, True
 
 

@@ -1,4 +1,4 @@
-"""A wrapper kernel for the tests: its language has the words ``echo``, ``count``, ``pid``, ``ask``, ``sleep``, ``fail``."""
+"""A wrapper kernel for the tests. The first word of a cell says what to do."""
 
 from __future__ import annotations
 
