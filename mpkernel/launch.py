@@ -193,7 +193,7 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
     data = {
         "ip": app.ip,
         "transport": app.transport,
-        "key": app.session_options.get("key") or secrets.token_hex(16),
+        "key": app.session_options.get("key", secrets.token_hex(16)),
         "signature_scheme": app.session_options.get("signature_scheme") or "hmac-sha256",
         "kernel_name": "mpkernel",
         **{f"{channel}_port": port for channel, port in app.port_options().items()},

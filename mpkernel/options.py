@@ -24,6 +24,15 @@ CONFIG_NAME = "jupyter_mpkernel_config"
 THEIR_SECTIONS = ("IPKernelApp", "IPythonKernel", "Kernel")
 
 
+def _switches(section: str, *names: str) -> dict[str, tuple[dict[str, dict[str, bool]], str]]:
+    """The flags ``--x`` and ``--no-x`` for options of the shell."""
+    return {
+        f"{prefix}{name.replace('_', '-')}": ({section: {name: value}}, f"Turn {section}.{name} {state}.")
+        for name in names
+        for prefix, value, state in (("", True, "on"), ("no-", False, "off"))
+    }
+
+
 class MPKernelApp(Application):
     """Options of the mpkernel broker."""
 
@@ -88,11 +97,30 @@ class MPKernelApp(Application):
         "ext": "InteractiveShellApp.extra_extensions",
         "cache-size": "InteractiveShell.cache_size",
         "colors": "InteractiveShell.colors",
+        "theme": "InteractiveShell.colors",
+        "profile-dir": "ProfileDir.location",
+        "ipython-dir": "BaseIPythonApplication.ipython_dir",
+        "autocall": "InteractiveShell.autocall",
+        "logfile": "InteractiveShell.logfile",
+        "logappend": "InteractiveShell.logappend",
+        "c": "InteractiveShellApp.code_to_run",
+        "m": "InteractiveShellApp.module_to_run",
+        "ident": "Session.session",
+        "user": "Session.username",
+        "keyfile": "Session.keyfile",
     }
     flags = {  # noqa: RUF012
         "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
         "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
         "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+        "quiet": ({"MPKernelApp": {"log_level": 50}}, "Log nothing but what ends the kernel."),
+        "no-stdout": ({"MPKernelApp": {"no_stdout": True}}, "Drop the kernel's own stdout."),
+        "no-stderr": ({"MPKernelApp": {"no_stderr": True}}, "Drop the kernel's own stderr."),
+        "no-secure": ({"Session": {"key": b""}}, "Don't sign messages, if there is no connection file."),
+        "secure": ({}, "Sign messages, which is the default."),
+        **_switches("InteractiveShell", "automagic", "pdb", "color_info", "autoindent"),
+        **_switches("InteractiveShellApp", "ignore_cwd"),
+        **_switches("PlainTextFormatter", "pprint"),
     }
 
     def _help_links_default(self) -> list[dict[str, str]]:
@@ -131,7 +159,7 @@ class MPKernelApp(Application):
     @property
     def session_options(self) -> dict[str, str]:
         """What ``--Session.key=…`` and the like set. Raises StartError for what isn't possible."""
-        given = {name: _text(value) for name, value in self.config.get("Session", {}).items() if value}
+        given = {name: _text(value) for name, value in self.config.get("Session", {}).items()}
         if keyfile := given.pop("keyfile", ""):
             try:
                 given["key"] = Path(keyfile).read_text().strip()

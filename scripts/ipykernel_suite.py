@@ -58,7 +58,18 @@ def _download(version: str, folder: Path) -> Path:
     source = ["download", "--no-deps", "--no-binary", "ipykernel", "--no-build-isolation", "-d", str(folder)]
     subprocess.run([*pip, *source, f"ipykernel=={version}"], check=True)
     subprocess.run(
-        [*pip, "install", "--target", str(folder / "site"), "--no-deps", "flaky", "pytest-asyncio"], check=True
+        [
+            *pip,
+            "install",
+            "--target",
+            str(folder / "site"),
+            "--no-deps",
+            "flaky",
+            "pytest-asyncio",
+            "pytest-cov",
+            "coverage",
+        ],
+        check=True,
     )
     with tarfile.open(next(folder.glob("ipykernel-*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
@@ -75,14 +86,17 @@ def _environment(folder: Path) -> dict[str, str]:
     directory = folder / "jupyter" / "kernels" / "python3"
     directory.mkdir(parents=True)
     (directory / "kernel.json").write_text(json.dumps(spec))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_", "IPY"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JUPYTER", "JPY_", "IPY", "MPLBACKEND"))
+    }
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), str(folder / "site"), os.environ.get("PYTHONPATH")))),
         "JUPYTER_PATH": str(folder / "jupyter"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "IPYTHONDIR": str(folder / "ipython"),
-        "MPLBACKEND": "",
     }
 
 

@@ -16,10 +16,17 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from IPython.core.shellapp import InteractiveShellApp
 from traitlets import Bool, Unicode
-from traitlets.config import Config
+from traitlets.config import Config, Configurable
 
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.shell import ZMQInteractiveShell
+
+
+class IPythonKernel(Configurable):
+    """Options that users have in a section of this name."""
+
+    use_experimental_completions = Bool(True, help="Say of what type a completion is.").tag(config=True)
+
 
 CLASSES: list[Any] = [
     InteractiveShellApp,
@@ -28,6 +35,7 @@ CLASSES: list[Any] = [
     HistoryManager,
     IPCompleter,
     ProfileDir,
+    IPythonKernel,
 ]
 
 

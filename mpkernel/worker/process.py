@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL, Describe
 from mpkernel.settings import WorkerSettings
-from mpkernel.worker.app import IPKernelApp
+from mpkernel.worker.app import IPKernelApp, IPythonKernel
 from mpkernel.worker.kernel import WorkerKernel
 
 # A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
@@ -39,7 +39,7 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
-    kernel.use_experimental_completions = app.config.IPythonKernel.get("use_experimental_completions", True)
+    kernel.use_experimental_completions = IPythonKernel(parent=app).use_experimental_completions
     kernel.interrupts.install()
     app.run_startup()
     kernel.sync.startup_done()

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,13 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: WorkerKernel = AnyTrait()  # type: ignore[assignment]
 
     # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Trio finds a wakeup fd that isn't its own: the kicker's, which doesn't keep trio from its signals.
+        warnings.filterwarnings(
+            "ignore", message=".*Trio's signal handling code might have collided", category=RuntimeWarning
+        )
 
     def init_environment(self) -> None:
         """What programs started from a cell should know: they write to a notebook, not to a terminal."""

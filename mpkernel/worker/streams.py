@@ -153,6 +153,10 @@ class OutStream(io.TextIOBase):
             self._lanes.write((self._name, self._parents.get(), text))
         return len(text)
 
+    def _is_master_process(self) -> bool:
+        """Whether this isn't a child that user code forked; ipykernel's streams have it."""
+        return not self._forked
+
     def _note_fork(self) -> None:
         self._forked = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +13,25 @@ from .driver import KERNEL, Kernel, start_kernel
 SQUARE = "import os, sys, multiprocessing, concurrent.futures, threading, signal, time\ndef square(x): return x * x\n"
 
 
+@pytest.fixture
+def kernel(shared_kernel: Kernel) -> Kernel:
+    return shared_kernel
+
+
+@pytest.fixture(params=["main", "child"])
+def shell(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[str | None]:
+    subshell = kernel.create_subshell() if request.param == "child" else None
+    yield subshell
+    if subshell is not None:
+        kernel.delete_subshell(subshell)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_pool_of_each_start_method(kernel: Kernel, shell: str | None, method: str) -> None:
-    (kernel.sandbox.cwd / "own_worker.py").write_text("def cube(x): print('cube', x); return x ** 3\n")
+    (kernel.sandbox.cwd / "own_worker.py").write_text("def cube(x): print('cube', x, flush=True); return x ** 3\n")
     code = f"{SQUARE}import own_worker\nwith multiprocessing.get_context({method!r}).Pool(1) as pool:\n"
     result = kernel.run(code + "    print(pool.map(own_worker.cube, [2, 3]))", shell)
-    assert result.stdout.splitlines()[-1] == "[8, 27]", str(result)
-    assert "cube 2" in result.stdout
+    assert sorted(result.stdout.splitlines()) == ["[8, 27]", "cube 2", "cube 3"], str(result)
 
 
 def test_a_process_pool_runs_functions_of_the_notebook(kernel: Kernel, shell: str | None) -> None:
@@ -70,11 +83,13 @@ def test_an_alarm_ends_a_call_that_takes_too_long(kernel: Kernel, shell: str | N
     assert kernel.run(code, shell).ename == "TimeoutError"
 
 
-def test_atexit_runs_at_shutdown(kernel: Kernel, shell: str | None) -> None:
-    path = kernel.sandbox.cwd / "ended"
-    kernel.run(f"import atexit, pathlib\n_ = atexit.register(pathlib.Path({str(path)!r}).touch)", shell)
-    kernel.shut_down()
-    assert path.exists()
+def test_atexit_runs_at_shutdown() -> None:
+    with start_kernel() as kernel:
+        paths = [kernel.sandbox.cwd / name for name in ("main", "child")]
+        for path, shell in zip(paths, (None, kernel.create_subshell()), strict=True):
+            kernel.run(f"import atexit, pathlib\n_ = atexit.register(pathlib.Path({str(path)!r}).touch)", shell)
+        kernel.shut_down()
+        assert all(path.exists() for path in paths)
 
 
 def test_children_that_were_not_waited_for_end_with_the_kernel() -> None:
