@@ -71,14 +71,19 @@ class Parents:
 
 
 class Pipe:
-    """The read end of what stands behind fd 1 or 2."""
+    """The read end of what stands behind fd 1 or 2, if these are captured.
 
-    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents) -> None:
+    In any case, what user code prints in a child that it has forked comes through here: `write_end`.
+    """
+
+    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents, *, capture: bool) -> None:
         self._name = name
         self._read_end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # for writing too: no end when all writers are gone
-        write_end = os.open(fifo, os.O_WRONLY)
-        os.dup2(write_end, fd)
-        os.close(write_end)
+        self.write_end = os.open(fifo, os.O_WRONLY)
+        if capture:
+            os.dup2(self.write_end, fd)
+            os.close(self.write_end)
+            self.write_end = fd
         self._lanes = lanes
         self._parents = parents
         self._lock = threading.Lock()
@@ -125,7 +130,7 @@ class OutStream(io.TextIOBase):
     line_buffering = True
     closed = False
 
-    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
+    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe) -> None:
         self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
@@ -140,9 +145,9 @@ class OutStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._forked:  # by user code: there's no IO thread here, but the pipe is
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
             return len(text)
-        if text != "\n" and self._pipe is not None and self._pipe.has_data():
+        if text != "\n" and self._pipe.has_data():
             self._pipe.drain()
         for hook in self._hooks:
             hook(text)
@@ -166,7 +171,7 @@ class OutStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if self._pipe is not None and not self._forked and self._pipe.has_data():
+        if not self._forked and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
 
@@ -224,9 +229,8 @@ class Streams:
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
             echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
-            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents) if settings.capture_fds else None
-            if pipe is not None:
-                self._pipes.append(pipe)
+            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents, capture=settings.capture_fds)
+            self._pipes.append(pipe)
             stream = OutStream(name, fd, lanes, parents, pipe)
             stream.echo = echo
             setattr(sys, name, stream)
