@@ -12,7 +12,7 @@ DESCRIPTION = {"implementation": "Echo", "language_info": {"name": "echo"}}
 def test_kernel_info_waits_for_the_description() -> None:
     kernel = Kernel(wrapper=True)
     early = kernel.ask("kernel_info_request")
-    assert not early.has_reply
+    assert kernel.replies(early) == []
     kernel.worker().launch().hello().say(messages.Describe(DESCRIPTION))
     late = kernel.ask("kernel_info_request", channel="control")
     for asked in (early, late):
