@@ -123,7 +123,9 @@ class Flushed(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Exit(LaneMessage):
-    """Run the exit hooks and end."""
+    """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
+
+    restart: bool = False
 
 
 # --- broker to worker, service lane -------------------------------------------------------------------------------
@@ -218,6 +220,13 @@ class Hello(LaneMessage):
     """The worker is ready for its first message."""
 
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(LaneMessage):
+    """From a wrapper kernel, after `Hello`: what a kernel_info_reply says of its language."""
+
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +380,8 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
+        *(Hello, Describe, Started, IOPub, Commit, Acquire, Released, Settled, Reply, Flush, Op),
+        *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }

@@ -32,6 +32,8 @@ class WorkerSettings:
     extra_config_file: str = ""
     log_level: int | str = 30
     capture_fds: bool = True
+    quiet: bool = True  # else what cells print is written to the worker's own stdout and stderr as well
+    kernel_class: str = ""  # of a wrapper kernel: ``module:class``
     user_ns: dict[str, Any] | None = None
     open_files: int | None = None  # the soft limit that user code is to find; the broker needs more
 

@@ -69,11 +69,10 @@ class Lanes:
     def _open_outputs(self, worker: int) -> dict[str, int]:
         """Make the FIFOs for the worker's fds 1 and 2. The worker reads them; we only hold them open."""
         outputs = {}
-        if self._settings.capture_fds:
-            for name, fd in STREAMS.items():
-                path = self._settings.fifo(worker, fd)
-                os.mkfifo(path, 0o600)
-                outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        for name, fd in STREAMS.items():
+            path = self._settings.fifo(worker, fd)
+            os.mkfifo(path, 0o600)
+            outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return outputs
 
     def last_words(self, worker: int) -> list[tuple[str, str]]:

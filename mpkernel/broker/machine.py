@@ -103,6 +103,9 @@ class Machine:
         self.comms = CommOwners()
         self.stopping = False
         self.everywhere: list[str] = []  # code that each new process runs first
+        self._description: dict[str, Any] = {}  # of a wrapper kernel's language
+        self._wait_for_description: list[Request] = []
+        self._restarting = False
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
@@ -124,7 +127,7 @@ class Machine:
             StacksDumped: self.ops.on_stacks,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
-            "kernel_info_request": lambda r: self._answer(r, self.facts.kernel_info()),
+            "kernel_info_request": self._on_kernel_info,
             "connect_request": lambda r: self._answer(r, self.facts.connect()),
             "comm_info_request": self._on_comm_info,
             "interrupt_request": self._on_interrupt_request,
@@ -153,6 +156,7 @@ class Machine:
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,
             messages.Hello: self._on_hello,
+            messages.Describe: self._on_described,
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
             messages.Op: self.ops.on_op,
@@ -442,6 +446,21 @@ class Machine:
         forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
         self.act(ToWorker(worker.id, forward, service=True))
 
+    def _on_kernel_info(self, request: Request) -> None:
+        if self.facts.wrapper and not self._description and self.workers:
+            self._wait_for_description.append(request)
+        else:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
+
+    def _on_described(self, _worker: Worker, message: messages.Describe) -> None:
+        self._description = message.content
+        self._answer_kernel_infos()
+
+    def _answer_kernel_infos(self) -> None:
+        waiting, self._wait_for_description = self._wait_for_description, []
+        for request in waiting:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
+
     def _on_comm_info(self, request: Request) -> None:
         target = request.message.content().get("target_name")
         self._answer(request, {"status": "ok", "comms": self.comms.info(target)})
@@ -592,7 +611,7 @@ class Machine:
         worker.ending = why
         self._close_comms(worker)
         if worker.ready:
-            self.act(ToWorker(worker.id, messages.Exit()))
+            self.act(ToWorker(worker.id, messages.Exit(self._restarting)))
         if worker.pid is not None:
             self.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
         self.act(SetTimer(("kill", worker.id), grace))
@@ -606,6 +625,7 @@ class Machine:
         if worker is None:
             return
         self.act(CancelTimer(("kill", worker.id)))
+        self._answer_kernel_infos()  # it won't say any more what it is
         subshell = worker.subshell
         how = answers.how_it_ended(event.returncode, event.reason)
         self._close_comms(worker)
@@ -687,6 +707,7 @@ class Machine:
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()
         restart = bool(content.get("restart", False))
+        self._restarting = restart
         self._answer_everything()
         self._busy(request)
         self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
@@ -704,6 +725,7 @@ class Machine:
             self._stop()
 
     def _answer_everything(self) -> None:
+        self._answer_kernel_infos()
         for subshell in list(self.subshells.values()):
             self._answer_all(subshell, None)
 

@@ -38,6 +38,7 @@ from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -58,6 +59,7 @@ class WorkerKernel:
     """One worker's kernel object: the shell, the loop, and the messages between them."""
 
     implementation = "mpkernel"
+    use_experimental_completions = True  # say of what type a completion is
 
     def __init__(
         self,
@@ -94,12 +96,15 @@ class WorkerKernel:
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
         )
         self.last_error: Json | None = None
+        self.result_error: Json | None = None  # in the repr of the running cell's value
         self.told_to_end = False
         self.running = False
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
+        # ipyparallel reads it from error replies.
+        self._engine_info = {"engine_uuid": settings.session, "engine_id": -1, "method": "execute"}
         self._context = contextvars.copy_context()
         self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
@@ -110,12 +115,13 @@ class WorkerKernel:
             "comm_close": self._comm,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),
         }
+        self.wrapped: Wrapped | None = None
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
             messages.News: self._on_versions,
             messages.Merge: self._on_versions,
             messages.Assign: self._on_assign,
-            messages.Exit: lambda _: self._end(),
+            messages.Exit: self._on_exit,
         }
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
@@ -139,6 +145,16 @@ class WorkerKernel:
         else:
             self.service.put(message)
 
+    def wrap(self, kernel_class: str) -> None:
+        """Be a wrapper kernel's worker. `lanes` must be there to take its description."""
+        self.wrapped = Wrapped(kernel_class, self)
+
+    def _on_exit(self, message: messages.Exit) -> None:
+        if self.wrapped is not None:
+            self.wrapped.restart = message.restart
+            self.wrapped.told.set()
+        self._end()
+
     def _end(self) -> None:
         self.told_to_end = True
         self.loop.stop()
@@ -149,6 +165,8 @@ class WorkerKernel:
         for code in message.everywhere:
             self.shell.run_cell(code, store_history=False, silent=True)
         self.sync.startup_done()
+        if self.wrapped is not None:
+            self.wrapped.kernel.execution_count = message.execution_count
         self.shell.skip_prompts(message.execution_count)
 
     def _on_versions(self, _message: messages.News | messages.Merge) -> None:
@@ -196,7 +214,7 @@ class WorkerKernel:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
             self._end()
-        elif message.msg_type == "execute_request":
+        elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
@@ -213,6 +231,8 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        if self.wrapped is not None:
+            count = self.wrapped.kernel.execution_count
         self.sync.background = self._has_background()
         background = self.sync.background or not self.sync.settled
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
@@ -277,29 +297,41 @@ class WorkerKernel:
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         store_history = bool(content.get("store_history", not silent)) and not silent
         self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
+        if self.wrapped is not None:
+            return await self._execute_wrapped(self.wrapped, request, message)
         metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
         shell = self.shell
         payloads: Any = shell.payload_manager
         payloads.clear_payload()
-        self.last_error = None
+        self.last_error = self.result_error = None
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
         result: Any = await self._run_cell(code, silent, store_history, message, crowded=request.crowded)
         error = result.error_before_exec or result.error_in_exec
+        failed = error is not None or self.result_error is not None
         reply: Json = {"status": "ok"}
-        if error is not None:  # shown already, unless IPython printed it (exception groups)
-            shown: Json | None = self.last_error
-            reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
+        if failed:  # shown already, unless IPython printed it (exception groups)
+            shown: Json | None = self.result_error if error is None else self.last_error
+            reply = dict(shown) if shown is not None else error_content(error, with_traceback=True)
+            reply |= {"status": "error", "engine_info": self._engine_info}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
         try:
-            reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+            reply["user_expressions"] = {} if failed else self._user_expressions(content.get("user_expressions"))
         except (KeyboardInterrupt, Killed) as interrupt:  # the cell is done; only this isn't
             reply["user_expressions"] = {"interrupted": error_content(interrupt)}
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
-        reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
+        reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
+        self._input_parent = (0, {}, False)
+        return reply
+
+    async def _execute_wrapped(self, wrapped: Wrapped, request: messages.Request, message: Message) -> Json:
+        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
+        reply = await wrapped.execute(request, message)
+        reply["__metadata__"] = {**metadata, "status": reply["status"]}
+        reply["__abort__"] = reply["status"] == "error" and bool(message.content().get("stop_on_error", True))
         self._input_parent = (0, {}, False)
         return reply
 
@@ -323,7 +355,8 @@ class WorkerKernel:
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self.log.exception("the newest values of variables could not be had")
         except BaseException as error:
-            transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
+            frames = error.__traceback__
+            transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
         if not shell.asyncio_runs_cells and shell.should_run_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         ):
@@ -336,7 +369,8 @@ class WorkerKernel:
         try:
             result: ExecutionResult = await self.interrupts.drive(coroutine)
         except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
-            shell.showtraceback()
+            if self.last_error is None or not isinstance(error, Exception):
+                shell.showtraceback()  # else IPython failed to store what it has shown
             from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
             result = ExecutionResult(
@@ -388,6 +422,8 @@ class WorkerKernel:
     # --- the other requests -----------------------------------------------------------------------------------------
 
     async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        if self.wrapped is not None:
+            return await self.wrapped.answer(message)
         if message.msg_type == "complete_request":
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:

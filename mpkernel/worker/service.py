@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import threading
@@ -13,7 +14,9 @@ from mpkernel import messages
 from mpkernel.errors import MPKernelError, RequestFailed
 
 if TYPE_CHECKING:
+    from mpkernel.wire import Message
     from mpkernel.worker.kernel import WorkerKernel
+    from mpkernel.worker.wrapped import Wrapped
 
 
 # The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
@@ -95,7 +98,16 @@ class Service:
 
         kernel = self._kernel
         message = message_of(request)
-        content = kernel.answer_side_request(message)
+        if kernel.wrapped is not None:  # in the main thread, when that is free
+            asyncio.run_coroutine_threadsafe(self._answer_later(kernel.wrapped, request, message), kernel.loop)
+        else:
+            self._reply(request, message, kernel.answer_side_request(message))
+
+    async def _answer_later(self, wrapped: Wrapped, request: messages.SideRequest, message: Message) -> None:
+        self._reply(request, message, await wrapped.answer(message))
+
+    def _reply(self, request: messages.SideRequest, message: Message, content: dict[str, Any]) -> None:
+        kernel = self._kernel
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)

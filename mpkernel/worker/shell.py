@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,10 @@ class ZMQShellDisplayHook(DisplayHook):
     """The value of a cell's last expression as an execute_result message."""
 
     _content: dict[str, Any]
+    showing = False  # a value is being formatted: an error shown meanwhile is the cell's
 
     def start_displayhook(self) -> None:
+        self.showing = True
         self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
 
     def write_output_prompt(self) -> None:
@@ -90,6 +93,7 @@ class ZMQShellDisplayHook(DisplayHook):
         self._content["metadata"] = md_dict or {}
 
     def finish_displayhook(self) -> None:
+        self.showing = False
         if self._content["data"]:
             shell: Any = self.shell
             shell.kernel.publish("execute_result", self._content)
@@ -133,6 +137,13 @@ class ZMQInteractiveShell(InteractiveShell):
 
     # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Trio finds a wakeup fd that isn't its own: the kicker's, which doesn't keep trio from its signals.
+        warnings.filterwarnings(
+            "ignore", message=".*Trio's signal handling code might have collided", category=RuntimeWarning
+        )
+
     def init_environment(self) -> None:
         """What programs started from a cell should know: they write to a notebook, not to a terminal."""
         os.environ["TERM"] = "xterm-color"
@@ -156,7 +167,8 @@ class ZMQInteractiveShell(InteractiveShell):
         from mpkernel.worker.magics import KernelMagics
 
         self.register_magics(KernelMagics)
-        self.magics_manager.register_alias("ed", "edit")
+        for alias, magic in (("ed", "edit"), ("more", "less")):
+            self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
         """Import what the first traceback would (60 ms), once.
@@ -215,7 +227,8 @@ class ZMQInteractiveShell(InteractiveShell):
                     hook(*args, **kwargs)
             except Exception:
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
-                self.showtraceback()
+                kind, error, frames = sys.exc_info()
+                self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.
@@ -297,18 +310,21 @@ class ZMQInteractiveShell(InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
         self.kernel.last_error = content
+        if getattr(self.displayhook, "showing", False):
+            self.kernel.result_error = content
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""
         self.exiting = not self.keepkernel_on_exit
-        self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+        self.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the front end put `text` into the next cell, or this one."""
-        self._write_payload({"source": "set_next_input", "text": text, "replace": replace})
+        self.write_payload({"source": "set_next_input", "text": text, "replace": replace})
 
-    def _write_payload(self, payload: dict[str, Any]) -> None:
+    def write_payload(self, payload: dict[str, Any]) -> None:
+        """Send `payload` to the front end, in the reply to the running request."""
         manager: Any = self.payload_manager
         manager.write_payload(payload)
 

@@ -68,12 +68,13 @@ def complete(shell: InteractiveShell, content: Json) -> Json:
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor
     types = [{"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found]
+    with_types = getattr(getattr(shell, "kernel", None), "use_experimental_completions", True)
     return {
         "status": "ok",
         "matches": [c.text for c in found],
         "cursor_start": start,
         "cursor_end": end,
-        "metadata": {"_jupyter_types_experimental": types},
+        "metadata": {"_jupyter_types_experimental": types} if with_types else {},
     }
 
 
