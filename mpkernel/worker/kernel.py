@@ -38,6 +38,7 @@ from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.threads import is_users
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -263,8 +264,7 @@ class WorkerKernel:
 
     def _has_background(self) -> bool:
         """Whether threads or tasks of the user's go on, which may change variables."""
-        ours = ("mpkernel-", "IPythonHistorySaving")
-        if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
+        if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
         return any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 

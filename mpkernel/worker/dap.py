@@ -1,0 +1,177 @@
+"""pydevd, the core of debugpy, in this process, and the conversation with it in the Debug Adapter Protocol.
+
+It speaks the protocol itself, so debugpy's adapter, a process of its own that listens on a TCP port, isn't needed: the
+two ends of a socket pair are all. Nobody else on the machine can connect.
+
+https://microsoft.github.io/debug-adapter-protocol/specification
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mpkernel.wire import Json
+from mpkernel.worker.threads import leave_alone
+
+# What pydevd has a stopped thread do. It never answers if that goes on first.
+IN_STOPPED_THREAD = frozenset(
+    (
+        *("stackTrace", "variables", "evaluate", "setVariable", "setExpression", "completions", "exceptionInfo"),
+        *("continue", "next", "stepIn", "stepOut", "stepInTargets", "goto"),
+    )
+)
+
+
+class DebuggerUnavailable(Exception):
+    """There is no debugpy, or it doesn't start."""
+
+
+class Pydevd:
+    """All of it belongs to one asyncio loop, in a thread of the kernel's own."""
+
+    def __init__(self, on_event: Callable[[Json], None]) -> None:
+        self._on_event = on_event
+        self._seqs = itertools.count(1)
+        self._pending: dict[int, tuple[str, asyncio.Future[Json]]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._commands: frozenset[str] = frozenset()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def connect(self) -> None:
+        """Import and start pydevd, once. Raises DebuggerUnavailable."""
+        if self._writer is not None:
+            return
+        ours, theirs = socket.socketpair()
+        try:
+            self._commands = _start(theirs)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._tasks.append(asyncio.create_task(self._read(reader)))
+        # One event when all threads have stopped, not one for each; front ends expect that of debugpy.
+        await self.request("setDebuggerProperty", {"multiThreadsSingleNotification": True})
+
+    def knows(self, command: str) -> bool:
+        """Whether pydevd would answer `command`. (It is silent to others.)"""
+        return command.lower() in self._commands
+
+    async def request(self, command: str, arguments: Json | None = None) -> Json:
+        """Send a request, and wait for its response."""
+        assert self._writer is not None
+        seq = next(self._seqs)
+        future = asyncio.get_running_loop().create_future()
+        self._pending[seq] = command, future
+        message = {"type": "request", "seq": seq, "command": command, "arguments": arguments or {}}
+        body = json.dumps(message).encode()
+        self._writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        try:
+            response: Json = await future
+            return response
+        finally:
+            self._pending.pop(seq, None)
+
+    def give_up(self, why: str, commands: Iterable[str] = IN_STOPPED_THREAD) -> None:
+        """Answer with a failure what pydevd won't answer any more."""
+        for command, future in self._pending.values():
+            if command in commands and not future.done():
+                future.set_result({"success": False, "message": why})
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                message = json.loads(await reader.readexactly(int(head.partition(b":")[2])))
+            except (asyncio.IncompleteReadError, OSError):
+                self.give_up("the debugger has ended", {command for command, _ in self._pending.values()})
+                return
+            message.pop("pydevd_cmd_id", None)
+            if message["type"] == "event":
+                self._on_event(message)
+            elif message["type"] == "response":
+                _, future = self._pending.get(message["request_seq"], (None, None))
+                if future is not None and not future.done():
+                    future.set_result(message)
+
+
+def _start(connection: socket.socket) -> frozenset[str]:
+    """Have pydevd listen to `connection`; returns the requests that it knows."""
+    pydevd = import_pydevd()
+    from _pydevd_bundle import pydevd_constants, pydevd_defaults, pydevd_vm_type
+    from _pydevd_bundle.pydevd_process_net_command_json import PyDevJsonCommandProcessor
+    from IPython.core.history import HistorySavingThread
+
+    leave_alone(HistorySavingThread)
+    if pydevd.get_global_debugger() is not None:
+        raise DebuggerUnavailable("code in this kernel has started debugpy itself: there can be one debugger only")
+    pydevd_defaults.PydevdCustomization.DEFAULT_PROTOCOL = pydevd_constants.HTTP_JSON_PROTOCOL
+    debugger = pydevd.PyDB()
+    pydevd_vm_type.setup_type()
+    pydevd.SetupHolder.setup = {
+        **{"client": "127.0.0.1", "port": 0, "server": False},  # never used: there is a connection
+        **{"multiprocess": False, "skip-notify-stdin": True, pydevd_constants.ARGUMENT_PPID: 0},
+    }
+    debugger.initialize_network(connection, terminate_on_socket_close=False)
+    debugger.ready_to_run = True
+    debugger.start_auxiliary_daemon_threads()
+    os.register_at_fork(after_in_child=stop_tracing)
+    handlers = (name for name in dir(PyDevJsonCommandProcessor) if name.startswith("on_"))
+    return frozenset(name.removeprefix("on_").removesuffix("_request") for name in handlers)
+
+
+def import_pydevd() -> Any:
+    """Import pydevd as debugpy has it: 0.1 s, 10 MB. Raises DebuggerUnavailable."""
+    breakpointhook = sys.breakpointhook  # pydevd has its own, which does nothing unless somebody is attached
+    # Else pydevd warns, on the notebook's stderr, that it can't stop in the few modules that are frozen into Python.
+    validate = os.environ.get("PYDEVD_DISABLE_FILE_VALIDATION")
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = validate or "1"
+    try:
+        import debugpy.server  # noqa: F401  # makes its pydevd known
+        import pydevd
+    except ImportError as error:
+        raise DebuggerUnavailable(f"debugpy can't be imported ({error}): install it with 'pip install debugpy'") from error
+    finally:
+        if validate is None:
+            del os.environ["PYDEVD_DISABLE_FILE_VALIDATION"]
+        sys.breakpointhook = breakpointhook
+    return pydevd
+
+
+def trace_all_threads() -> None:
+    """From now on breakpoints are looked for, in threads that are there and in new ones."""
+    import pydevd
+
+    pydevd.settrace(suspend=False, notify_stdin=False)
+    debugger = pydevd.get_global_debugger()
+    debugger.set_tracing_for_untraced_contexts()
+
+
+def trace_this_thread() -> None:
+    """As `trace_all_threads`: where code has set another trace function, or it couldn't be set from outside."""
+    import pydevd
+
+    pydevd.settrace(suspend=False, trace_only_current_thread=True, notify_stdin=False)
+
+
+def stop_here(frame: Any) -> None:
+    """Stop as at a breakpoint, in `frame`."""
+    import pydevd
+
+    pydevd.settrace(suspend=True, trace_only_current_thread=True, stop_at_frame=frame, notify_stdin=False)
+
+
+def stop_tracing() -> None:
+    """In this process, for good: in a child that was forked there is nobody to let a stopped thread go on."""
+    if hasattr(sys, "monitoring") and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID):
+        sys.monitoring.set_events(sys.monitoring.DEBUGGER_ID, 0)
+    threading.settrace(None)  # type: ignore[arg-type]
+    sys.settrace(None)
