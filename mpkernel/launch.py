@@ -88,6 +88,8 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
+        debug_just_my_code=app.debug_just_my_code,
+        filter_internal_frames=app.filter_internal_frames,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):

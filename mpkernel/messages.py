@@ -131,7 +131,7 @@ class Exit(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class SideRequest(LaneMessage):
-    """Like `Request`, for the service thread, while the main thread runs a cell."""
+    """Like `Request`, for the service thread: while the main thread runs a cell, and for the debugger always."""
 
     seq: int
     channel: str | None
@@ -299,6 +299,13 @@ class Reply(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Debugged(LaneMessage):
+    """A debugger attaches to the worker, or lets go of it."""
+
+    attached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
@@ -364,6 +371,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
+        Debugged,
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }

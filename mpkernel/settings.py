@@ -32,6 +32,8 @@ class WorkerSettings:
     extra_config_file: str = ""
     log_level: int | str = 30
     capture_fds: bool = True
+    debug_just_my_code: bool = False
+    filter_internal_frames: bool = True  # debuggers show and step into the user's code and its libraries only
     user_ns: dict[str, Any] | None = None
 
     def lane(self, worker: int, kind: str) -> str:

@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from typing import Any
 
 from mpkernel.wire import Json
@@ -24,10 +24,12 @@ from mpkernel.worker.threads import leave_alone
 # What pydevd has a stopped thread do. It never answers if that goes on first.
 IN_STOPPED_THREAD = frozenset(
     (
-        *("stackTrace", "variables", "evaluate", "setVariable", "setExpression", "completions", "exceptionInfo"),
-        *("continue", "next", "stepIn", "stepOut", "stepInTargets", "goto"),
+        *("stackTrace", "variables", "evaluate", "setVariable", "setExpression"),
+        *("completions", "exceptionInfo", "stepInTargets", "goto"),
     )
 )
+# It never answers "continue", either, if nothing is stopped.
+GO_ON = frozenset(("continue", "next", "stepIn", "stepOut"))
 
 
 class DebuggerUnavailable(Exception):
@@ -80,7 +82,7 @@ class Pydevd:
         finally:
             self._pending.pop(seq, None)
 
-    def give_up(self, why: str, commands: Iterable[str] = IN_STOPPED_THREAD) -> None:
+    def give_up(self, why: str, commands: Container[str]) -> None:
         """Answer with a failure what pydevd won't answer any more."""
         for command, future in self._pending.values():
             if command in commands and not future.done():
@@ -117,8 +119,12 @@ def _start(connection: socket.socket) -> frozenset[str]:
     debugger = pydevd.PyDB()
     pydevd_vm_type.setup_type()
     pydevd.SetupHolder.setup = {
-        **{"client": "127.0.0.1", "port": 0, "server": False},  # never used: there is a connection
-        **{"multiprocess": False, "skip-notify-stdin": True, pydevd_constants.ARGUMENT_PPID: 0},
+        "client": "127.0.0.1",  # as the port, never used: there is a connection
+        "port": 0,
+        "server": False,
+        "multiprocess": False,
+        "skip-notify-stdin": True,
+        pydevd_constants.ARGUMENT_PPID: 0,
     }
     debugger.initialize_network(connection, terminate_on_socket_close=False)
     debugger.ready_to_run = True
@@ -138,7 +144,7 @@ def import_pydevd() -> Any:
         import debugpy.server  # noqa: F401  # makes its pydevd known
         import pydevd
     except ImportError as error:
-        raise DebuggerUnavailable(f"debugpy can't be imported ({error}): install it with 'pip install debugpy'") from error
+        raise DebuggerUnavailable(f"debugpy can't be imported ({error}); try 'pip install debugpy'") from error
     finally:
         if validate is None:
             del os.environ["PYDEVD_DISABLE_FILE_VALIDATION"]
@@ -173,5 +179,5 @@ def stop_tracing() -> None:
     """In this process, for good: in a child that was forked there is nobody to let a stopped thread go on."""
     if hasattr(sys, "monitoring") and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID):
         sys.monitoring.set_events(sys.monitoring.DEBUGGER_ID, 0)
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     sys.settrace(None)

@@ -30,7 +30,9 @@ from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
+from mpkernel.worker.cellfiles import CellFiles
 from mpkernel.worker.comms import Comms
+from mpkernel.worker.debugger import Debugger
 from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
@@ -90,6 +92,8 @@ class WorkerKernel:
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
+        self.cell_files = CellFiles(settings.directory, settings.broker_pid)
+        self.debugger = Debugger(self)
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)

@@ -94,6 +94,9 @@ class Service:
 
         kernel = self._kernel
         message = message_of(request)
+        if message.msg_type == "debug_request":
+            kernel.debugger.put(request)
+            return
         content = kernel.answer_side_request(message)
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))

@@ -22,6 +22,8 @@ from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
+from mpkernel.worker.cellfiles import CellCompiler
+from mpkernel.worker.dap import trace_this_thread
 from mpkernel.worker.interrupts import users_frames
 
 if TYPE_CHECKING:
@@ -100,12 +102,14 @@ class ZMQInteractiveShell(InteractiveShell):
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
+    compiler_class = Type(CellCompiler)
     readline_use = CBool(False)
     autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
     warm = False
     exiting = False  # the user said exit
+    template_modules: frozenset[str] = frozenset()  # names of what was imported before any code of the user's
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -155,6 +159,8 @@ class ZMQInteractiveShell(InteractiveShell):
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""
         self.kernel = kernel
+        compiler: Any = self.compile
+        compiler.files = kernel.cell_files
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
@@ -245,6 +251,8 @@ class ZMQInteractiveShell(InteractiveShell):
         """As in IPython, in a window in which an interrupt raises."""
         __tracebackhide__ = "__ipython_bottom__"
         self.kernel.sync.ran(code_obj)
+        if self.kernel.debugger.attached:
+            trace_this_thread()
         with self.kernel.interrupts.window():
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
