@@ -207,7 +207,7 @@ class LiveValue(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Hello(LaneMessage):
-    """The worker is ready for its first message."""
+    """The worker is ready for its first message. On both lanes."""
 
     pid: int
 

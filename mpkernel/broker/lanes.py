@@ -3,6 +3,7 @@
 A lane's socket is bound when the worker is started and takes messages from that one process only. Each message is
 checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello
 the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection, too.)
+It says Hello on the service lane as well: what is to be sent there before is kept, as libzmq would refuse it.
 
 When a process ends, its last messages may still be on the way. A socket monitor reports the end of the connection, and
 libzmq hands over all that came before it first; so `at_end` means that everything has been received.
@@ -14,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class _Lane:
     monitor: zmq.Socket[Any]
     outputs: dict[str, int]  # stream name: fd of the FIFO behind it
     pid: str = ""  # of the worker, once accepted
+    unsent: list[list[bytes]] | None = field(default_factory=list)  # for the service lane, until it is connected
     disconnected: bool = False  # the monitor said so
     drained: bool = False  # nothing was left to receive after that
 
@@ -116,9 +118,13 @@ class Lanes:
         """Queue a message for a worker; nothing if it is gone."""
         if (lane := self._lanes.get(worker)) is None:
             return
+        frames = messages.pack(message, self._signer)
+        if service and lane.unsent is not None:
+            lane.unsent.append(frames)
+            return
         socket = lane.service if service else lane.ordered
         try:
-            socket.send_multipart(messages.pack(message, self._signer), zmq.NOBLOCK)
+            socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             log.debug("%s for worker %d was not sent: it is gone", type(message).__name__, worker)
 
@@ -137,11 +143,20 @@ class Lanes:
                     frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
                     break
-                if (message := self._checked(worker, lane, frames)) is not None:
+                message = self._checked(worker, lane, frames)
+                if socket is lane.service and isinstance(message, messages.Hello):
+                    self._connected(lane)
+                elif message is not None:
                     yield message
             else:
                 more = True
         lane.drained = lane.disconnected and not more
+
+    @staticmethod
+    def _connected(lane: _Lane) -> None:
+        unsent, lane.unsent = lane.unsent, None
+        for frames in unsent or ():
+            lane.service.send_multipart(frames, zmq.NOBLOCK)
 
     @staticmethod
     def _read_monitor(lane: _Lane) -> None:

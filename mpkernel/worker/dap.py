@@ -9,6 +9,7 @@ https://microsoft.github.io/debug-adapter-protocol/specification
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import json
 import os
@@ -117,6 +118,7 @@ def _start(connection: socket.socket) -> frozenset[str]:
         raise DebuggerUnavailable("code in this kernel has started debugpy itself: there can be one debugger only")
     pydevd_defaults.PydevdCustomization.DEFAULT_PROTOCOL = pydevd_constants.HTTP_JSON_PROTOCOL
     debugger = pydevd.PyDB()
+    atexit.unregister(pydevd.stoptrace)  # waits for half a second until its threads have ended
     pydevd_vm_type.setup_type()
     pydevd.SetupHolder.setup = {
         "client": "127.0.0.1",  # as the port, never used: there is a connection

@@ -117,7 +117,7 @@ class Debugger:
         except Exception as error:
             self._kernel.log.exception("a debug_request could not be answered")
             result = {"success": False, "message": f"{type(error).__name__}: {error}"}
-        reply = {
+        reply: Json = {
             "seq": next(self._seqs),
             "type": "response",
             "request_seq": content.get("seq", 0),

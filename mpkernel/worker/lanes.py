@@ -145,7 +145,8 @@ class WorkerLanes(KernelThread):
         poller = zmq.Poller()
         for source in (ordered, service, self._wake_read, self._lifeline_fd, *self._pipes):
             poller.register(source, zmq.POLLIN)
-        ordered.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
+        for socket in (ordered, service):
+            socket.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
