@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import threading
+import types
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -61,8 +62,6 @@ class Pydevd:
             raise
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._tasks.append(asyncio.create_task(self._read(reader)))
-        # One event when all threads have stopped, not one for each; front ends expect that of debugpy.
-        await self.request("setDebuggerProperty", {"multiThreadsSingleNotification": True})
 
     def knows(self, command: str) -> bool:
         """Whether pydevd would answer `command`. (It is silent to others.)"""
@@ -131,6 +130,7 @@ def _start(connection: socket.socket) -> frozenset[str]:
     debugger.initialize_network(connection, terminate_on_socket_close=False)
     debugger.ready_to_run = True
     debugger.start_auxiliary_daemon_threads()
+    debugger.check_alive_thread.do_kill_pydev_thread()  # ends the session with the user's threads; holds an exit up
     os.register_at_fork(after_in_child=stop_tracing)
     handlers = (name for name in dir(PyDevJsonCommandProcessor) if name.startswith("on_"))
     return frozenset(name.removeprefix("on_").removesuffix("_request") for name in handlers)
@@ -175,6 +175,16 @@ def stop_here(frame: Any) -> None:
     import pydevd
 
     pydevd.settrace(suspend=True, trace_only_current_thread=True, stop_at_frame=frame, notify_stdin=False)
+
+
+def waits(frame: types.FrameType | None) -> bool:
+    """Whether a thread whose current frame this is stands at a breakpoint, and evaluates nothing there."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith(("pydevd", "_pydevd_")):
+            return module == "pydevd"  # it waits in there; expressions are evaluated in other modules
+        frame = frame.f_back
+    return False
 
 
 def stop_tracing() -> None:

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 # Packages between the user's code and the loop: never shown in a stack, never stepped into.
 INTERNAL_PACKAGES = ("mpkernel", "IPython", "traitlets", "asyncio")
 
+# pydevd numbers the threads as it meets them; JupyterLab counts on this, too.
+MAIN_THREAD = 1
+
+# A thread that has been let go is on its way back to the user's code for so long (seconds).
+FIRST_NUDGE, LAST_NUDGE = 0.001, 1.0
+
 # Of the groups in a list of variables there's nothing rich to show.
 _GROUPS = ("special variables", "function variables", "class variables", "protected variables")
 
@@ -51,6 +57,7 @@ class Debugger:
         self._parent: bytes = b"{}"  # header of the last request: events belong to it
         self._breakpoints: dict[str, list[Json]] = {}
         self._seqs = itertools.count(1)
+        self._letting_go = False
         self._explorer = Explorer(kernel.shell.user_ns)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,6 +163,8 @@ class Debugger:
         while True:
             event = await self._events.get()
             body = event.get("body", {})
+            if event["event"] == "terminated":
+                continue  # the process ends: the broker says so, however that comes about
             if event["event"] == "stopped":
                 self.stopped.add(body["threadId"])
                 if body.get("allThreadsStopped"):
@@ -181,7 +190,7 @@ class Debugger:
 
     async def _initialize(self, _content: Json, arguments: Json) -> Json:
         await self._pydevd.connect()
-        response = await self._pydevd.request("initialize", arguments)
+        response = await self._pydevd.request("initialize", {"adapterID": "", **arguments})
         self.started = bool(response["success"])
         transforms = self._kernel.shell.input_transformer_manager.cleanup_transforms
         if self.started and leading_empty_lines in transforms:
@@ -334,7 +343,26 @@ class Debugger:
                 found.append({"id": number, "name": name, "path": origin})
         return {"body": {"modules": found, "totalModules": len(modules)}}
 
-    # --- for the main thread ----------------------------------------------------------------------------------------
+    # --- for the main thread, which an interrupt has reached at a breakpoint ------------------------------------------
+
+    def let_go(self) -> None:
+        """Have the main thread go on, and raise what it was interrupted with."""
+        if self._loop is not None and not self._letting_go:
+            self._letting_go = True
+            self._loop.call_soon_threadsafe(lambda: self._keep(self._let_go()))
+
+    async def _let_go(self) -> None:
+        try:
+            await self._pydevd.request("continue", {"threadId": MAIN_THREAD})
+        finally:
+            self._letting_go = False
+        pause = FIRST_NUDGE
+        while self._kernel.interrupts.held and not self._letting_go:
+            self._kernel.interrupts.nudge()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_NUDGE)
+
+    # --- for code that runs in the main thread ----------------------------------------------------------------------
 
     def rich(self, value: Any) -> tuple[Json, Json]:
         """MIME bundle and metadata of `value`, for a frame that is stopped."""

@@ -9,6 +9,8 @@ The broker sends SIGINT only between a request's `Started` and its reply. Within
   task. So its task is cancelled, as `asyncio.run` does it: what the cell awaits (a task group, say) can clean up, and
   what comes out of the cell is shown as KeyboardInterrupt (`behind`). If the loop doesn't get to that because another
   task hogs it, a later interrupt raises where it is.
+- A thread that stands at a breakpoint waits in the debugger, which would be broken by an exception there. It is let go
+  first, and raises when it is back in the user's code (`nudge`).
 
 A signal can't leak into the next request. The kernel prefers the main thread for a process-directed signal (signal(7)),
 so that its C handler has run, and Python's handler is due, before the main thread can read any message that was sent
@@ -28,10 +30,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.errors import Killed
+from mpkernel.messages import KICK_SIGNAL
+from mpkernel.worker.dap import waits
 from mpkernel.worker.kicker import Kicker
 
 # The loop hasn't got to an interrupt for so many seconds: some task hogs it.
 HOGGED_AFTER = 0.5
+# The main thread looks so often, some 10 µs each, whether a debugger has let go of it. Later only when it is nudged.
+MOST_LOOKS = 2000
 
 
 class Interrupts:
@@ -41,6 +47,7 @@ class Interrupts:
         self._loop = loop
         self._end = end  # called in the loop on SIGTERM between two requests
         self._pid = os.getpid()
+        self._main = threading.main_thread().ident or 0
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
         self._pending: type[BaseException] | None = None
@@ -50,6 +57,9 @@ class Interrupts:
         self._suspended = False  # the cell waits in an await
         self.terminating = False
         self.kicker: Kicker | None = None
+        self.let_go: Callable[[], None] = lambda: None  # asks the debugger not to hold the main thread any longer
+        self._looks = 0  # so often the main thread has looked whether it has been let go
+        self._held = False  # a debugger holds the main thread, to which an interrupt has come
 
     def install(self) -> None:
         """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers."""
@@ -57,6 +67,7 @@ class Interrupts:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if self.kicker is not None:
             self.kicker.install()
+            self.kicker.on_kick = self._on_kick
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -67,7 +78,7 @@ class Interrupts:
         try:
             yield
         finally:
-            self._active = False
+            self._active = self._held = False
             self._pending = None
             self._windows = 0
 
@@ -93,24 +104,24 @@ class Interrupts:
         error, self._pending = self._pending or KeyboardInterrupt, None
         raise error
 
-    def _on_sigint(self, _signum: int, _frame: types.FrameType | None) -> None:
+    def _on_sigint(self, _signum: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:  # a child that user code forked
             raise KeyboardInterrupt
         if self._active:
-            self._interrupt(KeyboardInterrupt)
+            self._interrupt(KeyboardInterrupt, frame)
 
-    def _on_sigterm(self, _signum: int, _frame: types.FrameType | None) -> None:
+    def _on_sigterm(self, _signum: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
         self.terminating = True
         if self._active:
-            self._interrupt(Killed)
+            self._interrupt(Killed, frame)
         else:
             self._loop.call_soon_threadsafe(self._end)
 
-    def _interrupt(self, error: type[BaseException]) -> None:
+    def _interrupt(self, error: type[BaseException], frame: types.FrameType | None) -> None:
         now = time.monotonic()
         hogged = self._suspended and self._pending is not None and now - self._since > HOGGED_AFTER
         if self._pending is None:
@@ -120,7 +131,33 @@ class Interrupts:
             self._raise()
         elif self._suspended:
             self._loop.call_soon_threadsafe(self._wake)
+        elif self._windows and waits(frame):
+            self._held, self._looks = True, 0
+            self.let_go()
+            self.nudge()
         elif self._windows:
+            self._raise()
+
+    @property
+    def held(self) -> bool:
+        """Whether an interrupt waits until the debugger has let go of the main thread; see `nudge`."""
+        return self._held
+
+    def nudge(self) -> None:
+        """In any thread: have the main thread look whether it has been let go."""
+        signal.pthread_kill(self._main, KICK_SIGNAL)
+
+    def _on_kick(self, frame: types.FrameType | None) -> None:
+        if not self._held:
+            return
+        if waits(frame):  # still, or at the next breakpoint
+            self.let_go()
+            if self._looks < MOST_LOOKS:
+                self._looks += 1
+                self.nudge()  # at once: else the user's code runs on for a while after it was let go
+            return
+        self._held = False
+        if self._windows and self._pending is not None:
             self._raise()
 
     def _wake(self) -> None:

@@ -94,6 +94,7 @@ class WorkerKernel:
         self.comms = Comms(self)
         self.cell_files = CellFiles(settings.directory, settings.broker_pid)
         self.debugger = Debugger(self)
+        self.interrupts.let_go = self.debugger.let_go
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
