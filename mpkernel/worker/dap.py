@@ -39,10 +39,14 @@ class DebuggerUnavailable(Exception):
 
 
 class Pydevd:
-    """All of it belongs to one asyncio loop, in a thread of the kernel's own."""
+    """All of it belongs to one asyncio loop, in a thread of the kernel's own.
 
-    def __init__(self, on_event: Callable[[Json], None]) -> None:
+    `on_going_on` is called in a thread of the user's, before it goes on after it was stopped; it may raise.
+    """
+
+    def __init__(self, on_event: Callable[[Json], None], on_going_on: Callable[[], None]) -> None:
         self._on_event = on_event
+        self._on_going_on = on_going_on
         self._seqs = itertools.count(1)
         self._pending: dict[int, tuple[str, asyncio.Future[Json]]] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -55,7 +59,7 @@ class Pydevd:
             return
         ours, theirs = socket.socketpair()
         try:
-            self._commands = _start(theirs)
+            self._commands = _start(theirs, self._on_going_on)
         except BaseException:
             ours.close()
             theirs.close()
@@ -105,7 +109,7 @@ class Pydevd:
                     future.set_result(message)
 
 
-def _start(connection: socket.socket) -> frozenset[str]:
+def _start(connection: socket.socket, on_going_on: Callable[[], None]) -> frozenset[str]:
     """Have pydevd listen to `connection`; returns the requests that it knows."""
     pydevd = import_pydevd()
     from _pydevd_bundle import pydevd_constants, pydevd_defaults, pydevd_vm_type
@@ -116,7 +120,14 @@ def _start(connection: socket.socket) -> frozenset[str]:
     if pydevd.get_global_debugger() is not None:
         raise DebuggerUnavailable("code in this kernel has started debugpy itself: there can be one debugger only")
     pydevd_defaults.PydevdCustomization.DEFAULT_PROTOCOL = pydevd_constants.HTTP_JSON_PROTOCOL
-    debugger = pydevd.PyDB()
+
+    class Debugger(pydevd.PyDB):  # type: ignore[misc,name-defined]
+        def do_wait_suspend(self, *args: Any, **kwargs: Any) -> Any:
+            result = super().do_wait_suspend(*args, **kwargs)
+            on_going_on()
+            return result
+
+    debugger = Debugger()
     atexit.unregister(pydevd.stoptrace)  # waits for half a second until its threads have ended
     pydevd_vm_type.setup_type()
     pydevd.SetupHolder.setup = {
@@ -170,11 +181,23 @@ def trace_this_thread() -> None:
     pydevd.settrace(suspend=False, trace_only_current_thread=True, notify_stdin=False)
 
 
-def stop_here(frame: Any) -> None:
-    """Stop as at a breakpoint, in `frame`."""
+def stop_at_breakpoint_calls() -> None:
+    """From now on ``breakpoint()`` is one for the debugger, unless the user wants it to be something else."""
+    if sys.breakpointhook is sys.__breakpointhook__ and "PYTHONBREAKPOINT" not in os.environ:
+        sys.breakpointhook = _stop_here
+
+
+def ignore_breakpoint_calls() -> None:
+    """``breakpoint()`` is what it was before."""
+    if sys.breakpointhook is _stop_here:
+        sys.breakpointhook = sys.__breakpointhook__
+
+
+def _stop_here(*_args: Any, **_kwargs: Any) -> None:
     import pydevd
 
-    pydevd.settrace(suspend=True, trace_only_current_thread=True, stop_at_frame=frame, notify_stdin=False)
+    caller = sys._getframe(1)
+    pydevd.settrace(suspend=True, trace_only_current_thread=True, stop_at_frame=caller, notify_stdin=False)
 
 
 def waits(frame: types.FrameType | None) -> bool:

@@ -33,9 +33,6 @@ INTERNAL_PACKAGES = ("mpkernel", "IPython", "traitlets", "asyncio")
 # pydevd numbers the threads as it meets them; JupyterLab counts on this, too.
 MAIN_THREAD = 1
 
-# A thread that has been let go is on its way back to the user's code for so long (seconds).
-FIRST_NUDGE, LAST_NUDGE = 0.001, 1.0
-
 # Of the groups in a list of variables there's nothing rich to show.
 _GROUPS = ("special variables", "function variables", "class variables", "protected variables")
 
@@ -62,7 +59,7 @@ class Debugger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[Json] = asyncio.Queue()
-        self._pydevd = dap.Pydevd(self._events.put_nowait)
+        self._pydevd = dap.Pydevd(self._events.put_nowait, kernel.interrupts.go_on)
         self._looking = executor("explorer")  # runs the user's __repr__, which may take its time
         self._always: dict[str, Handler] = {  # also while the debugger is off
             "debugInfo": self._debug_info,
@@ -165,6 +162,8 @@ class Debugger:
             body = event.get("body", {})
             if event["event"] == "terminated":
                 continue  # the process ends: the broker says so, however that comes about
+            if event["event"] == "output" and "callback set in sys.settrace" in body.get("output", ""):
+                continue  # an interrupt went through the trace function; the next cell sets it again
             if event["event"] == "stopped":
                 self.stopped.add(body["threadId"])
                 if body.get("allThreadsStopped"):
@@ -208,6 +207,7 @@ class Debugger:
         if response["success"]:
             await self._pydevd.request("configurationDone")
             dap.trace_all_threads()
+            dap.stop_at_breakpoint_calls()
             self.attached = True
             self._kernel.lanes.send(messages.Debugged(attached=True))
         return response
@@ -229,6 +229,7 @@ class Debugger:
         response: Json = {}
         if self.attached:
             self.attached = False
+            dap.ignore_breakpoint_calls()
             response = await self._pydevd.request("disconnect", {"terminateDebuggee": False})
             self._pydevd.give_up("the debugger was disconnected meanwhile", dap.IN_STOPPED_THREAD | dap.GO_ON)
             self._kernel.lanes.send(messages.Debugged(attached=False))
@@ -356,11 +357,6 @@ class Debugger:
             await self._pydevd.request("continue", {"threadId": MAIN_THREAD})
         finally:
             self._letting_go = False
-        pause = FIRST_NUDGE
-        while self._kernel.interrupts.held and not self._letting_go:
-            self._kernel.interrupts.nudge()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_NUDGE)
 
     # --- for code that runs in the main thread ----------------------------------------------------------------------
 

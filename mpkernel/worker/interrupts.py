@@ -10,7 +10,7 @@ The broker sends SIGINT only between a request's `Started` and its reply. Within
   what comes out of the cell is shown as KeyboardInterrupt (`behind`). If the loop doesn't get to that because another
   task hogs it, a later interrupt raises where it is.
 - A thread that stands at a breakpoint waits in the debugger, which would be broken by an exception there. It is let go
-  first, and raises when it is back in the user's code (`nudge`).
+  first, and raises when the debugger is done with it (`go_on`).
 
 A signal can't leak into the next request. The kernel prefers the main thread for a process-directed signal (signal(7)),
 so that its C handler has run, and Python's handler is due, before the main thread can read any message that was sent
@@ -30,14 +30,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.errors import Killed
-from mpkernel.messages import KICK_SIGNAL
 from mpkernel.worker.dap import waits
 from mpkernel.worker.kicker import Kicker
 
 # The loop hasn't got to an interrupt for so many seconds: some task hogs it.
 HOGGED_AFTER = 0.5
-# The main thread looks so often, some 10 µs each, whether a debugger has let go of it. Later only when it is nudged.
-MOST_LOOKS = 2000
+
+# Modules whose frames, if the user's code called them, are none of the user's business in an interrupt's traceback.
+INTERRUPTIBLE = ("mpkernel.", "pydevd", "_pydevd_")
 
 
 class Interrupts:
@@ -47,7 +47,6 @@ class Interrupts:
         self._loop = loop
         self._end = end  # called in the loop on SIGTERM between two requests
         self._pid = os.getpid()
-        self._main = threading.main_thread().ident or 0
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
         self._pending: type[BaseException] | None = None
@@ -58,7 +57,6 @@ class Interrupts:
         self.terminating = False
         self.kicker: Kicker | None = None
         self.let_go: Callable[[], None] = lambda: None  # asks the debugger not to hold the main thread any longer
-        self._looks = 0  # so often the main thread has looked whether it has been let go
         self._held = False  # a debugger holds the main thread, to which an interrupt has come
 
     def install(self) -> None:
@@ -67,7 +65,6 @@ class Interrupts:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if self.kicker is not None:
             self.kicker.install()
-            self.kicker.on_kick = self._on_kick
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -132,32 +129,17 @@ class Interrupts:
         elif self._suspended:
             self._loop.call_soon_threadsafe(self._wake)
         elif self._windows and waits(frame):
-            self._held, self._looks = True, 0
+            self._held = True
             self.let_go()
-            self.nudge()
         elif self._windows:
             self._raise()
 
-    @property
-    def held(self) -> bool:
-        """Whether an interrupt waits until the debugger has let go of the main thread; see `nudge`."""
-        return self._held
-
-    def nudge(self) -> None:
-        """In any thread: have the main thread look whether it has been let go."""
-        signal.pthread_kill(self._main, KICK_SIGNAL)
-
-    def _on_kick(self, frame: types.FrameType | None) -> None:
-        if not self._held:
+    def go_on(self) -> None:
+        """When the debugger lets a thread go on: raises what was held back for that."""
+        if threading.current_thread() is not threading.main_thread():
             return
-        if waits(frame):  # still, or at the next breakpoint
-            self.let_go()
-            if self._looks < MOST_LOOKS:
-                self._looks += 1
-                self.nudge()  # at once: else the user's code runs on for a while after it was let go
-            return
-        self._held = False
-        if self._windows and self._pending is not None:
+        held, self._held = self._held, False
+        if held and self._windows and self._pending is not None:
             self._raise()
 
     def _wake(self) -> None:
@@ -226,7 +208,7 @@ def users_frames(traceback: types.TracebackType | None) -> types.TracebackType |
     step = traceback
     while step is not None:
         module = str(step.tb_frame.f_globals.get("__name__", ""))
-        if module.startswith("mpkernel.") and users is not None:
+        if module.startswith(INTERRUPTIBLE) and users is not None:
             users.tb_next = None
             return traceback
         if not module.startswith(("mpkernel.", "IPython.core.")):

@@ -46,7 +46,6 @@ class Kicker:
         self._delay = 0.0
         self._limit: _Limit | None = None
         self.make_way: Callable[[], None] = lambda: None  # called in the main thread, when the broker kicks
-        self.on_kick: Callable[[types.FrameType | None], None] = lambda _: None  # in the main thread, last; may raise
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
@@ -85,7 +84,7 @@ class Kicker:
         if theirs not in (-1, self._wakeup_fd):
             signal.set_wakeup_fd(theirs)
 
-    def _on_kick(self, _signum: int, frame: types.FrameType | None) -> None:
+    def _on_kick(self, _signum: int, _frame: types.FrameType | None) -> None:
         limit = self._limit
         if limit is not None and limit.over:
             limit.over = False
@@ -93,7 +92,6 @@ class Kicker:
         if self._handled == self._sent:  # not ours, so the broker's
             self.make_way()
         self._handled = self._sent
-        self.on_kick(frame)
 
     def noticed(self) -> None:
         """In the IO thread: some signal's C handler has run."""

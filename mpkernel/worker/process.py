@@ -25,7 +25,9 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
     """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
     app = IPKernelApp()
     app.load_profile(settings)
-    app.build_shell(settings).template_modules = frozenset(sys.modules)
+    shell = app.build_shell(settings)
+    shell.take_over_pdb()
+    shell.template_modules = frozenset(sys.modules)
     gc.collect()
     gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
     return app

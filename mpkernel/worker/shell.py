@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import signal
@@ -136,6 +137,13 @@ class ZMQInteractiveShell(InteractiveShell):
         """In the template: nothing is opened, as a database handle doesn't survive a fork. See `open_history`."""
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]
+
+    def take_over_pdb(self) -> None:
+        """``breakpoint()`` and ``pdb.set_trace()`` ask on stdin, as ``%debug`` does, and an interrupt ends them."""
+        debugger: Any = importlib.import_module("IPython.core.debugger")
+        pdb: Any = importlib.import_module("pdb")
+        debugger.Pdb = pdb.Pdb = getattr(debugger, "InterruptiblePdb", debugger.Pdb)
+        pdb.set_trace = debugger.set_trace
 
     def init_magics(self) -> None:
         super().init_magics()
