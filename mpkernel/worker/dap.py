@@ -17,7 +17,8 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.wire import Json
@@ -32,6 +33,7 @@ IN_STOPPED_THREAD = frozenset(
 )
 # It never answers "continue", either, if nothing is stopped.
 GO_ON = frozenset(("continue", "next", "stepIn", "stepOut"))
+NO_STEP = -1  # pydevd's word
 
 
 class DebuggerUnavailable(Exception):
@@ -49,6 +51,7 @@ class Pydevd:
         self._on_going_on = on_going_on
         self._seqs = itertools.count(1)
         self._pending: dict[int, tuple[str, asyncio.Future[Json]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._commands: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,9 +60,10 @@ class Pydevd:
         """Import and start pydevd, once. Raises DebuggerUnavailable."""
         if self._writer is not None:
             return
+        self._loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         try:
-            self._commands = _start(theirs, self._on_going_on)
+            self._commands = _start(theirs, self._on_going_on, self._failed)
         except BaseException:
             ours.close()
             theirs.close()
@@ -92,6 +96,17 @@ class Pydevd:
             if command in commands and not future.done():
                 future.set_result({"success": False, "message": why})
 
+    def _failed(self, seq: int, why: str) -> None:
+        """In pydevd's thread that reads requests: one of them can't be done."""
+        failure = {"type": "response", "request_seq": seq, "success": False, "message": why}
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._answered, failure)
+
+    def _answered(self, response: Json) -> None:
+        _, future = self._pending.get(response["request_seq"], (None, None))
+        if future is not None and not future.done():
+            future.set_result(response)
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while True:
             try:
@@ -104,12 +119,12 @@ class Pydevd:
             if message["type"] == "event":
                 self._on_event(message)
             elif message["type"] == "response":
-                _, future = self._pending.get(message["request_seq"], (None, None))
-                if future is not None and not future.done():
-                    future.set_result(message)
+                self._answered(message)
 
 
-def _start(connection: socket.socket, on_going_on: Callable[[], None]) -> frozenset[str]:
+def _start(
+    connection: socket.socket, on_going_on: Callable[[], None], on_failure: Callable[[int, str], None]
+) -> frozenset[str]:
     """Have pydevd listen to `connection`; returns the requests that it knows."""
     pydevd = import_pydevd()
     from _pydevd_bundle import pydevd_constants, pydevd_defaults, pydevd_vm_type
@@ -139,6 +154,16 @@ def _start(connection: socket.socket, on_going_on: Callable[[], None]) -> frozen
         pydevd_constants.ARGUMENT_PPID: 0,
     }
     debugger.initialize_network(connection, terminate_on_socket_close=False)
+    process = debugger.reader.process_net_command_json
+
+    def process_or_refuse(debugger: Any, content: bytes) -> None:
+        """pydevd would stop listening at the first request with arguments that it doesn't expect."""
+        try:
+            process(debugger, content)
+        except Exception as error:
+            on_failure(json.loads(content)["seq"], f"{type(error).__name__}: {error}")
+
+    debugger.reader.process_net_command_json = process_or_refuse
     debugger.ready_to_run = True
     debugger.start_auxiliary_daemon_threads()
     debugger.check_alive_thread.do_kill_pydev_thread()  # ends the session with the user's threads; holds an exit up
@@ -174,11 +199,34 @@ def trace_all_threads() -> None:
     debugger.set_tracing_for_untraced_contexts()
 
 
-def trace_this_thread() -> None:
-    """As `trace_all_threads`: where code has set another trace function, or it couldn't be set from outside."""
-    import pydevd
+@contextmanager
+def statement(*, stepping: bool) -> Iterator[Callable[[], bool]]:
+    """A statement of a cell runs in here. Yields a function that says, at its end, whether to step into the next one.
 
+    The kernel's own work between two statements isn't to be stepped through, whatever it imports there.
+    """
+    import pydevd
+    from _pydevd_bundle import pydevd_comm_constants as commands
+    from _pydevd_bundle.pydevd_additional_thread_info import set_additional_thread_info
+
+    def set_step(command: int) -> None:
+        info.pydev_original_step_cmd = info.pydev_step_cmd = command
+        info.pydev_step_stop = None
+        info.update_stepping_info()
+
+    # Here, too, as code may have set another trace function, or it couldn't be set from outside.
     pydevd.settrace(suspend=False, trace_only_current_thread=True, notify_stdin=False)
+    info = set_additional_thread_info(threading.current_thread())
+    if stepping:
+        mine_only = pydevd.get_global_debugger().get_use_libraries_filter()
+        set_step(commands.CMD_STEP_INTO_MY_CODE if mine_only else commands.CMD_STEP_INTO)
+    stepped = False
+    try:
+        yield lambda: stepped
+    finally:
+        stepped = info.pydev_step_cmd != NO_STEP
+        if stepped:
+            set_step(NO_STEP)
 
 
 def stop_at_breakpoint_calls() -> None:

@@ -10,7 +10,8 @@ import ast
 import asyncio
 import itertools
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Debugger:
         self._breakpoints: dict[str, list[Json]] = {}
         self._seqs = itertools.count(1)
         self._letting_go = False
+        self._stepping = False  # the next statement of the cell is to be stepped into
         self._explorer = Explorer(kernel.shell.user_ns)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -357,6 +359,17 @@ class Debugger:
             await self._pydevd.request("continue", {"threadId": MAIN_THREAD})
         finally:
             self._letting_go = False
+
+    @contextmanager
+    def statement(self) -> Iterator[None]:
+        """A statement of a cell runs in here, and is being debugged."""
+        with dap.statement(stepping=self._stepping) as stepped:
+            yield
+        self._stepping = stepped()
+
+    def end_of_cell(self) -> None:
+        """A step that reaches it ends there."""
+        self._stepping = False
 
     # --- for code that runs in the main thread ----------------------------------------------------------------------
 

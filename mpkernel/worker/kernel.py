@@ -303,6 +303,7 @@ class WorkerKernel:
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
         self._input_parent = (0, {}, False)
+        self.debugger.end_of_cell()
         return reply
 
     async def _run_cell(

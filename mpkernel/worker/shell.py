@@ -24,7 +24,6 @@ from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
 from mpkernel.worker.cellfiles import CellCompiler
-from mpkernel.worker.dap import trace_this_thread
 from mpkernel.worker.interrupts import users_frames
 
 if TYPE_CHECKING:
@@ -259,9 +258,8 @@ class ZMQInteractiveShell(InteractiveShell):
         """As in IPython, in a window in which an interrupt raises."""
         __tracebackhide__ = "__ipython_bottom__"
         self.kernel.sync.ran(code_obj)
-        if self.kernel.debugger.attached:
-            trace_this_thread()
-        with self.kernel.interrupts.window():
+        traced = self.kernel.debugger.statement() if self.kernel.debugger.attached else nullcontext()
+        with traced, self.kernel.interrupts.window():
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt
