@@ -37,6 +37,9 @@ MAIN_THREAD = 1
 # Of the groups in a list of variables there's nothing rich to show.
 _GROUPS = ("special variables", "function variables", "class variables", "protected variables")
 
+# Requests of which one is done after the other, and before those that follow.
+SESSION = ("initialize", "attach", "disconnect", "terminate")
+
 Handler = Callable[[Json, Json], Awaitable[Json]]
 
 
@@ -55,6 +58,7 @@ class Debugger:
         self._parent: bytes = b"{}"  # header of the last request: events belong to it
         self._breakpoints: dict[str, list[Json]] = {}
         self._seqs = itertools.count(1)
+        self._session = asyncio.Lock()
         self._letting_go = False
         self._stepping = False  # the next statement of the cell is to be stepped into
         self._explorer = Explorer(kernel.shell.user_ns)
@@ -117,7 +121,12 @@ class Debugger:
         content: Json = {}
         try:
             content = message.content()
-            result = await self._handler(content)(content, _arguments(content))
+            async with self._session:  # front ends don't wait for the reply to "attach" with what comes next
+                handle = partial(self._handler(content), content, _arguments(content))
+                if content["command"] in SESSION:
+                    result = await handle()
+            if content["command"] not in SESSION:
+                result = await handle()
         except (Refused, BadMessage, dap.DebuggerUnavailable) as error:
             result = {"success": False, "message": str(error)}
         except Exception as error:

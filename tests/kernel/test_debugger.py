@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .debugging import Debugging
+from .debugging import INTRODUCTION, Debugging
 from .driver import KERNEL, READY, Kernel, start_kernel
 from .exchange import ANSI
 
@@ -303,6 +303,15 @@ def test_a_request_that_is_out_of_order_or_wrong_is_refused(kernel: Kernel) -> N
     debug.ask("disconnect")
     debug.ask("disconnect")
     debug.refused("threads")
+
+
+def test_requests_need_not_wait_for_the_reply_to_attach(kernel: Kernel) -> None:
+    debug = Debugging(kernel)
+    sent = [debug.send("initialize", INTRODUCTION), debug.send("attach")]
+    sent += [debug.send("debugInfo"), debug.send("setExceptionBreakpoints", {"filters": []}), debug.send("threads")]
+    replies = [pending.wait().content for pending in sent]
+    assert [reply["success"] for reply in replies] == [True] * 5
+    assert replies[2]["body"]["isStarted"] is True
 
 
 @MPKERNEL
