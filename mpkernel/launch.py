@@ -124,6 +124,8 @@ def _run(
         user_ns=user_ns,
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
         open_files=_open_files(),
+        debug_just_my_code=app.debug_just_my_code,
+        filter_internal_frames=app.filter_internal_frames,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):

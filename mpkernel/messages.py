@@ -133,7 +133,7 @@ class Exit(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class SideRequest(LaneMessage):
-    """Like `Request`, for the service thread, while the main thread runs a cell."""
+    """Like `Request`, for the service thread: while the main thread runs a cell, and for the debugger always."""
 
     seq: int
     channel: str | None
@@ -217,7 +217,7 @@ class LiveValue(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Hello(LaneMessage):
-    """The worker is ready for its first message."""
+    """The worker is ready for its first message. On both lanes."""
 
     pid: int
 
@@ -316,6 +316,13 @@ class Reply(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Debugged(LaneMessage):
+    """A debugger attaches to the worker, or lets go of it."""
+
+    attached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
@@ -380,7 +387,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, IOPub, Commit, Acquire, Released, Settled, Reply, Flush, Op),
+        *(Hello, Describe, Started, IOPub, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

@@ -64,6 +64,12 @@ class MPKernelApp(Application):
     capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
         config=True
     )
+    debug_just_my_code = Bool(
+        False, help="Debuggers stop in the user's code only, not in libraries and the standard library."
+    ).tag(config=True)
+    filter_internal_frames = Bool(
+        True, help="Debuggers neither show nor step into the kernel's own code, and what it has imported."
+    ).tag(config=True)
     start_method = Enum(
         ["fork", "spawn"],
         "spawn" if sys.platform == "darwin" else "fork",

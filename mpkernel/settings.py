@@ -34,6 +34,8 @@ class WorkerSettings:
     capture_fds: bool = True
     quiet: bool = True  # else what cells print is written to the worker's own stdout and stderr as well
     kernel_class: str = ""  # of a wrapper kernel: ``module:class``
+    debug_just_my_code: bool = False
+    filter_internal_frames: bool = True  # debuggers show and step into the user's code and its libraries only
     user_ns: dict[str, Any] | None = None
     open_files: int | None = None  # the soft limit that user code is to find; the broker needs more
 

@@ -144,7 +144,7 @@ class Machine:
             "delete_subshell_request": self._on_delete,
             "list_subshell_request": self._on_list,
             "usage_request": self._on_usage_request,
-            "debug_request": lambda r: self._answer(r, answers.NO_DEBUGGER),
+            "debug_request": self._on_debug_request,
             "mpkernel_request": lambda r: self.ops.on_request(r),
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
@@ -160,6 +160,7 @@ class Machine:
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
             messages.Op: self.ops.on_op,
+            messages.Debugged: self._on_debugged,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
             messages.AskLive: self._reads.on_ask_live,
             messages.AskTheirs: self._reads.on_ask_theirs,
@@ -253,6 +254,8 @@ class Machine:
         if content.get("status") == "error" and (request.is_execute or "subshell" in content.get("ename", "").lower()):
             shown = {key: content[key] for key in ("ename", "evalue", "traceback")}
             self.publish("error", shown, request.output_frame)
+        if msg_type == "debug_request":
+            content = answers.debug_failure(request.content(), content)
         if msg_type.endswith("_request"):
             reply = msg_type.removesuffix("_request") + "_reply"
             if request.is_execute:
@@ -355,6 +358,7 @@ class Machine:
         worker.ready = True
         if worker.subshell is not None and not worker.ending:
             self._assign(worker, worker.subshell)
+            self._dispatch_to_debugger(worker.subshell)
             self.dispatch(worker.subshell)
 
     # --- what workers say -------------------------------------------------------------------------------------------
@@ -439,6 +443,9 @@ class Machine:
         if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
             self._enqueue(request)
             return
+        self._to_service(request, worker, subshell)
+
+    def _to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
         self._busy(request)
         worker.seqs.add(request.seq)
         self._side[request.seq] = (request, worker, subshell)
@@ -460,6 +467,24 @@ class Machine:
         waiting, self._wait_for_description = self._wait_for_description, []
         for request in waiting:
             self._answer(request, {**self.facts.kernel_info(), **self._description})
+
+    def _on_debug_request(self, request: Request) -> None:
+        subshell = self._subshell_of(request)
+        subshell.to_debugger.append(request)
+        self._dispatch_to_debugger(subshell)
+
+    def _dispatch_to_debugger(self, subshell: Subshell) -> None:
+        """Forward requests to the debugger of `subshell`, whatever runs there, as soon as there is a process."""
+        while subshell.to_debugger:
+            worker = self._worker_for(subshell)
+            if not worker.ready or worker.ending:
+                return  # again at its Hello, or when it is gone
+            request = subshell.to_debugger.popleft()
+            worker.debug_parent = request.message.header_frame
+            self._to_service(request, worker, subshell)
+
+    def _on_debugged(self, worker: Worker, message: messages.Debugged) -> None:
+        worker.debugged = message.attached
 
     def _on_comm_info(self, request: Request) -> None:
         target = request.message.content().get("target_name")
@@ -598,8 +623,9 @@ class Machine:
             subshell.idle_since = self.now
             content = answers.aborted() if error is None else answers.error(error)
             self.finish(request, {**content, "execution_count": subshell.execution_count})
-        queued = list(subshell.queue)
+        queued = [*subshell.queue, *subshell.to_debugger]
         subshell.queue.clear()
+        subshell.to_debugger.clear()
         for request in queued:
             self._answer(request, answers.aborted())
         return len(queued)
@@ -629,6 +655,9 @@ class Machine:
         subshell = worker.subshell
         how = answers.how_it_ended(event.returncode, event.reason)
         self._close_comms(worker)
+        if worker.debugged and not self.stopping:
+            ended = {"seq": 0, "type": "event", "event": "terminated", "body": {}}
+            self.publish("debug_event", ended, worker.debug_parent)
         self.ops.on_gone(worker, how)
         self._reads.on_gone(worker, how)
         if worker is self.spare:
@@ -646,7 +675,7 @@ class Machine:
             self.act(Log("warning", f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"))
         if not worker.ready and worker.ending is None:
             subshell.failed_starts += 1
-            if subshell.failed_starts < MAX_FAILED_STARTS and subshell.queue:
+            if subshell.failed_starts < MAX_FAILED_STARTS and (subshell.queue or subshell.to_debugger):
                 subshell.worker = self._start_worker(subshell)
                 return
             text = f"no process could be started for subshell {subshell.label}: {how}. The next request tries again."
@@ -672,6 +701,9 @@ class Machine:
         queued = [] if stop else list(subshell.queue)
         if not stop:
             subshell.queue.clear()
+        to_debugger = list(subshell.to_debugger) if worker.ready else []
+        if worker.ready:
+            subshell.to_debugger.clear()
         if running is not None and running.is_execute and not running.content().get("silent"):
             subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
         if excerpt := answers.crash_excerpt(event.dump):
@@ -682,8 +714,10 @@ class Machine:
         self._answer_all(subshell, error)
         subshell.worker = None
         subshell.queue.extend(queued)
+        subshell.to_debugger.extend(to_debugger)
         if worker.served and not self.stopping:  # else it may be the start that kills it: then on the next request
             self._worker_for(subshell)
+        self._dispatch_to_debugger(subshell)
         self.dispatch(subshell)
 
     # --- timers, shutdown -------------------------------------------------------------------------------------------

@@ -30,7 +30,9 @@ from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
+from mpkernel.worker.cellfiles import CellFiles
 from mpkernel.worker.comms import Comms
+from mpkernel.worker.debugger import Debugger
 from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
@@ -38,6 +40,7 @@ from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.threads import is_users
 from mpkernel.worker.wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -91,6 +94,9 @@ class WorkerKernel:
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
+        self.cell_files = CellFiles(settings.directory, settings.broker_pid)
+        self.debugger = Debugger(self)
+        self.interrupts.let_go = self.debugger.let_go
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
@@ -283,8 +289,7 @@ class WorkerKernel:
 
     def _has_background(self) -> bool:
         """Whether threads or tasks of the user's go on, which may change variables."""
-        ours = ("mpkernel-", "IPythonHistorySaving")
-        if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
+        if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
         return any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 
@@ -333,6 +338,7 @@ class WorkerKernel:
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = reply["status"] == "error" and bool(message.content().get("stop_on_error", True))
         self._input_parent = (0, {}, False)
+        self.debugger.end_of_cell()
         return reply
 
     async def _run_cell(

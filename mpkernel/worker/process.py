@@ -31,7 +31,9 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
     app = IPKernelApp()
     app.load_profile(settings)
-    app.build_shell(settings)
+    shell = app.build_shell(settings)
+    shell.take_over_pdb()
+    shell.template_modules = frozenset(sys.modules)
     gc.collect()
     gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
     return app

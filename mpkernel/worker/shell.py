@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import signal
@@ -23,6 +24,7 @@ from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
+from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.interrupts import users_frames
 
 if TYPE_CHECKING:
@@ -122,12 +124,14 @@ class ZMQInteractiveShell(InteractiveShell):
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
+    compiler_class = Type(CellCompiler)
     readline_use = CBool(False)
     autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
     warm = False
     exiting = False  # the user said exit
+    template_modules: frozenset[str] = frozenset()  # names of what was imported before any code of the user's
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -162,6 +166,13 @@ class ZMQInteractiveShell(InteractiveShell):
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]
 
+    def take_over_pdb(self) -> None:
+        """``breakpoint()`` and ``pdb.set_trace()`` ask on stdin, as ``%debug`` does, and an interrupt ends them."""
+        debugger: Any = importlib.import_module("IPython.core.debugger")
+        pdb: Any = importlib.import_module("pdb")
+        debugger.Pdb = pdb.Pdb = getattr(debugger, "InterruptiblePdb", debugger.Pdb)
+        pdb.set_trace = debugger.set_trace
+
     def init_magics(self) -> None:
         super().init_magics()
         from mpkernel.worker.magics import KernelMagics
@@ -185,6 +196,8 @@ class ZMQInteractiveShell(InteractiveShell):
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""
         self.kernel = kernel
+        compiler: Any = self.compile
+        compiler.files = kernel.cell_files
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
@@ -276,7 +289,8 @@ class ZMQInteractiveShell(InteractiveShell):
         """As in IPython, in a window in which an interrupt raises."""
         __tracebackhide__ = "__ipython_bottom__"
         self.kernel.sync.ran(code_obj)
-        with self.kernel.interrupts.window():
+        traced = self.kernel.debugger.statement() if self.kernel.debugger.attached else nullcontext()
+        with traced, self.kernel.interrupts.window():
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt

@@ -199,7 +199,7 @@ def test_a_busy_cell_stays_the_state_when_another_subshell_fails(kernel: Kernel)
 def test_kernel_info_tells_that_there_are_subshells(kernel: Kernel) -> None:
     info = kernel.reply(kernel.ask("kernel_info_request"))
     assert info["implementation"] == "mpkernel"
-    assert info["supported_features"] == ["kernel subshells"]
+    assert info["supported_features"] == ["kernel subshells", "debugger"]
     assert info["language_info"]["name"] == "python"
 
 
