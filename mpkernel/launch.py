@@ -88,6 +88,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
+        comms_while_busy=app.comms_while_busy,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
@@ -125,6 +126,7 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         facts,
         kernel_id=settings.kernel_id,
         interrupt_target=app.interrupt_target,
+        comms_while_busy=app.comms_while_busy,
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),
     )

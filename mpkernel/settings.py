@@ -32,6 +32,7 @@ class WorkerSettings:
     extra_config_file: str = ""
     log_level: int | str = 30
     capture_fds: bool = True
+    comms_while_busy: str = "thread"
     user_ns: dict[str, Any] | None = None
 
     def lane(self, worker: int, kind: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
-from mpkernel.broker.comms import CommOwners, opening
+from mpkernel.broker.comms import COMM_TYPES, WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
 from mpkernel.broker.events import (
     Action,
     CancelTimer,
@@ -82,6 +82,7 @@ class Machine:
         *,
         kernel_id: str = "",
         interrupt_target: str = "latest",
+        comms_while_busy: str = "thread",
         stop_on_error_timeout: float = 0.0,
         now: float = 0.0,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -90,6 +91,7 @@ class Machine:
         self.facts = facts
         self.kernel_id = kernel_id
         self.interrupt_target = interrupt_target
+        self.comms_wait = comms_while_busy == "wait"
         self.stop_on_error_timeout = stop_on_error_timeout
         self.now = now
         self.created = now
@@ -128,7 +130,7 @@ class Machine:
             "interrupt_request": self._on_interrupt_request,
             "shutdown_request": self._on_shutdown,
             "execute_request": self._enqueue,
-            "comm_open": self._enqueue,
+            "comm_open": self._on_comm_open,
             "comm_msg": self._on_comm,
             "comm_close": self._on_comm,
             **dict.fromkeys(_SIDE_REQUESTS, self._on_side_request),
@@ -144,6 +146,7 @@ class Machine:
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
             messages.IOPub: self._on_output,
+            messages.CommTarget: lambda w, m: self.comms.note_target(m.name, w, taken=m.taken),
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
             messages.Commit: self.sharing.on_commit,
@@ -208,7 +211,8 @@ class Machine:
         table = self._control_requests if event.channel == "control" else self._requests
         handler = table.get(message.msg_type, self._on_unknown)
         try:
-            if message.subshell_id is not None and message.subshell_id not in self.subshells:
+            unknown = message.subshell_id is not None and message.subshell_id not in self.subshells
+            if unknown and not self._owner(request):
                 self._refuse_unknown_subshell(request)
             elif self.stopping:
                 self._answer(request, answers.aborted())
@@ -272,7 +276,7 @@ class Machine:
     # --- queues and workers -----------------------------------------------------------------------------------------
 
     def _subshell_of(self, request: Request) -> Subshell:
-        return self.subshells[request.message.subshell_id]
+        return self.subshells.get(request.message.subshell_id, self.main)
 
     def _enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
         subshell = subshell or self._subshell_of(request)
@@ -299,6 +303,10 @@ class Machine:
         worker = self._worker_for(subshell)
         if not worker.ready or worker.ending:
             return  # again at its Hello, or when it is gone
+        if worker.comms_aside:  # callbacks of comms are run one at a time
+            self._send_comms_along(subshell, worker)
+            if not subshell.queue:
+                return
         request = subshell.queue.popleft()
         request.started = self.now
         subshell.running = request
@@ -310,6 +318,8 @@ class Machine:
         blobs = (*idents, *request.message.frames)
         forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
         self.act(ToWorker(worker.id, forward))
+        if subshell.queue:
+            self._send_comms_along(subshell, worker)
 
     def _worker_for(self, subshell: Subshell) -> Worker:
         if subshell.worker is None:
@@ -385,6 +395,8 @@ class Machine:
         if message.seq in worker.seqs:
             worker.seqs.discard(message.seq)
             request, _, _ = self._side.pop(message.seq)
+            worker.background = worker.background or message.background
+            worker.comms_aside -= request.message.msg_type in COMM_TYPES
             self._pass_reply(request, message)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
             if self.sharing.holds_back(worker):
@@ -433,29 +445,76 @@ class Machine:
         if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
             self._enqueue(request)
             return
-        self._busy(request)
-        worker.seqs.add(request.seq)
-        self._side[request.seq] = (request, worker, subshell)
+        self._put_aside(request, worker, subshell)
         idents = request.message.idents
         forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
         self.act(ToWorker(worker.id, forward, service=True))
+
+    def _put_aside(self, request: Request, worker: Worker, subshell: Subshell) -> None:
+        """A worker gets `request` beside the one that it runs."""
+        self._busy(request)
+        worker.seqs.add(request.seq)
+        self._side[request.seq] = (request, worker, subshell)
 
     def _on_comm_info(self, request: Request) -> None:
         target = request.message.content().get("target_name")
         self._answer(request, {"status": "ok", "comms": self.comms.info(target)})
 
+    def _on_comm_open(self, request: Request) -> None:
+        """A front end's comm goes to a worker that takes comms of its target, by preference to the one it asks for."""
+        subshell = self._subshell_of(request)
+        takers = self.comms.takers(target := str(request.message.content().get("target_name")))
+        if target == WIDGET_CONTROL and len(takers) > 1:
+            self._busy(request)  # none of them knows all widgets: so the front end is to ask each
+            closed: dict[str, Any] = {"comm_id": request.message.content().get("comm_id"), "data": {}}
+            self.publish("comm_close", closed, request.message.header_frame)
+            self.finish(request, {})
+            return
+        homes = [taker.subshell for taker in takers if taker.subshell is not None]
+        if homes and subshell not in homes:
+            subshell = self.main if self.main in homes else homes[0]
+        self._enqueue_comm(request, subshell)
+
     def _on_comm(self, request: Request) -> None:
         """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
-        comm_id = str(request.message.content().get("comm_id"))
-        owner = self.comms.owner(comm_id)
+        owner = self._owner(request)
         if owner is None:  # if nobody opens it, the worker says so
+            comm_id = str(request.message.content().get("comm_id"))
             subshell = opening(comm_id, self.subshells.values()) or self._subshell_of(request)
         elif owner.subshell is None or owner.ending:
             self._answer(request, {})
             return
         else:
             subshell = owner.subshell
-        self._enqueue(request, subshell)
+        self._enqueue_comm(request, subshell)
+
+    def _owner(self, request: Request) -> Worker | None:
+        """The worker that has the comm which this is a message for."""
+        if request.message.msg_type not in ("comm_msg", "comm_close"):
+            return None
+        return self.comms.owner(str(request.message.content().get("comm_id")))
+
+    def _enqueue_comm(self, request: Request, subshell: Subshell) -> None:
+        subshell.queue.append(request)
+        worker, running = subshell.worker, subshell.running
+        if worker is not None and ((running is not None and running.is_execute) or worker.comms_aside):
+            self._send_comms_along(subshell, worker)
+        self.dispatch(subshell)
+
+    def _send_comms_along(self, subshell: Subshell, worker: Worker) -> None:
+        """The worker runs a cell, or still the callbacks of comms from beside one: it gets the comm messages that
+        needn't wait for the other cells in the queue. They go by the ordered lane, so that cells come after them."""
+        running = subshell.running
+        if self.comms_wait or worker.ending or (running is not None and not running.is_execute):
+            return
+        for request in may_follow(subshell):
+            subshell.queue.remove(request)
+            self._put_aside(request, worker, subshell)
+            worker.comms_aside += 1
+            self.comms.note_request(request, worker)
+            idents = request.message.idents
+            blobs = (*idents, *request.message.frames)
+            self.act(ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs)))
 
     # --- stdin ------------------------------------------------------------------------------------------------------
 
@@ -507,17 +566,20 @@ class Machine:
         if self.interrupt_target == "latest" and current:
             fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
             current = [[s for s in current if s.current.interrupts == fewest][-1]]  # type: ignore[union-attr]
-        for subshell in current:
+        for subshell in current or self.subshells.values():
             self.interrupt(subshell)
 
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
-        request = subshell.current
-        if request is None or (subshell.worker is not None and subshell.worker.held_back is not None):
+        request, worker = subshell.current, subshell.worker
+        if request is None and worker is not None and worker.comms_aside and not worker.ending:
+            self.act(SignalWorker(worker.id, signal.SIGINT))  # a callback that has outlasted the cell
+            return True
+        if request is None or (worker is not None and worker.held_back is not None):
             return False  # in the latter case it is done, and only merges
         request.interrupts += 1
-        if request.running and subshell.worker is not None:
-            self.act(SignalWorker(subshell.worker.id, signal.SIGINT))
+        if request.running and worker is not None:
+            self.act(SignalWorker(worker.id, signal.SIGINT))
         else:
             request.interrupt_wanted = True
         return True
@@ -571,6 +633,7 @@ class Machine:
             for seq in list(worker.seqs):
                 self.finish(self._side.pop(seq)[0], answers.aborted())
             worker.seqs.clear()
+            worker.comms_aside = 0
             self._show_inputs(self.inputs.drop(worker=worker.id))
         if subshell.running is not None:
             request, subshell.running = subshell.running, None

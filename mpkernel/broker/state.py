@@ -64,7 +64,8 @@ class Worker:
     served: bool = False  # it was given a request
     subshell: Subshell | None = None
     ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
-    seqs: set[int] = field(default_factory=set)  # side requests on its service lane
+    seqs: set[int] = field(default_factory=set)  # requests that it has beside the one it runs
+    comms_aside: int = 0  # how many of them are messages for comms
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
     told: bool = False  # it was given what others had committed
     last_told: int = 0  # number of the last news that were sent before a request

@@ -30,14 +30,16 @@ from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
+from mpkernel.worker.callbacks import Callbacks
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.parents import Parents, request_of
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
-from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.streams import Streams
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -89,6 +91,14 @@ class WorkerKernel:
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
+        self.callbacks = Callbacks(
+            loop,
+            self._handle_comm,
+            lambda: self.interrupts.suspended or not self.running,
+            self._after_callback,
+            in_thread=settings.comms_while_busy == "thread",
+        )
+        self.interrupts.interrupt_callback = self.callbacks.interrupt
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
@@ -96,12 +106,12 @@ class WorkerKernel:
         self.last_error: Json | None = None
         self.told_to_end = False
         self.running = False
+        self._callback_ran = False  # beside the cell
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
         self._context = contextvars.copy_context()
-        self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
         self._handlers: dict[str, Handler] = {
             "execute_request": self._execute,
@@ -136,6 +146,8 @@ class WorkerKernel:
                 self.loop.call_soon_threadsafe(handler, message)
         elif isinstance(message, messages.InputReply):
             self.inputs.answer(message)
+        elif isinstance(message, messages.CommRequest):
+            self.callbacks.put(message)
         else:
             self.service.put(message)
 
@@ -164,23 +176,13 @@ class WorkerKernel:
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
         message = message_of(request)
-        parent = request.output_parent or message.header
-        self.parents.set(parent)
         content: Json | None = None
         self.running = True
         self._request_task = asyncio.current_task()
         with self.interrupts.request():
             self.lanes.send(messages.Started(request.seq))
             try:
-                self._parent_message = {
-                    "header": parent,
-                    "parent_header": message.parent_header(),
-                    "metadata": message.metadata(),
-                    "content": message.content(),
-                    "buffers": list(message.buffers),
-                    "msg_id": message.msg_id,
-                    "msg_type": message.msg_type,
-                }
+                self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
             except BadMessage as error:
                 content = error_content(error)
@@ -209,6 +211,9 @@ class WorkerKernel:
             metadata = content.pop("__metadata__", {})
         if message.msg_type not in side_requests.ANSWERS:
             self._commit()
+        if self._callback_ran:
+            self._callback_ran = False
+            self.sync.start_over()
         if message.msg_type.endswith("_request") and content is not None:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
@@ -266,7 +271,7 @@ class WorkerKernel:
         ours = ("mpkernel-", "IPythonHistorySaving")
         if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
-        return any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
+        return self.callbacks.busy or any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 
     # --- execute ----------------------------------------------------------------------------------------------------
 
@@ -399,13 +404,41 @@ class WorkerKernel:
         with self.interrupts.window():
             try:
                 self.sync.before_cell(None)
-                self.comms.handle(message.msg_type, self._parent_message)
+                self.comms.handle(message.msg_type, self.parents.request())
             except (Exception, KeyboardInterrupt):
-                traceback.print_exc()
+                self.shell.showtraceback()
 
-    def publish_names(self) -> None:
-        """Between two statements of a cell: others may see what it has bound so far."""
+    def _handle_comm(self, request: messages.CommRequest) -> None:
+        """See `Callbacks`: in the main thread or in another, beside a cell."""
+        self._context.copy().run(self._handle_comm_in_context, request)
+
+    def _handle_comm_in_context(self, request: messages.CommRequest) -> None:
+        message = message_of(request)
+        try:
+            self.parents.set_here(request_of(message, message.header))
+            with self.interrupts.window():
+                self.comms.handle(message.msg_type, self.parents.request())
+        except KeyboardInterrupt:
+            self.shell.showtraceback()
+            if threading.current_thread() is self._main_thread:
+                self.interrupts.hit_a_callback()
+        except BaseException:  # a bad message, or SystemExit
+            self.shell.showtraceback()
+        finally:
+            self.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=(), background=True))
+
+    def _after_callback(self) -> None:
+        """In the main thread: it may have changed any variable."""
+        if self.running:
+            self._callback_ran = True
+        else:
+            self.sync.start_over()
+            self._sweep_soon()
+
+    def between_statements(self) -> None:
+        """Of a cell: others may see what it has bound so far, and callbacks may run."""
         self.sync.release()
+        self.callbacks.take_all()
 
     # --- for the shell and for libraries ----------------------------------------------------------------------------
 
@@ -432,8 +465,8 @@ class WorkerKernel:
         self.lanes.send(messages.IOPub(comm, tuple(blobs)))
 
     def get_parent(self, channel: str = "shell") -> Json:
-        """The request that runs or ran last, as ipykernel has it."""
-        return self._parent_message
+        """The request that the calling code belongs to, as ipykernel has it."""
+        return self.parents.request()
 
     @property
     def comm_manager(self) -> Any:
@@ -441,7 +474,7 @@ class WorkerKernel:
         return self.comms.manager
 
 
-def message_of(request: messages.Request | messages.SideRequest) -> Message:
+def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
     import json
 

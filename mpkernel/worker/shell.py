@@ -249,7 +249,7 @@ class ZMQInteractiveShell(InteractiveShell):
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt
-        self.kernel.publish_names()
+        self.kernel.between_statements()
         return failed
 
     @property
@@ -278,7 +278,8 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
-        self.kernel.last_error = content
+        if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
+            self.kernel.last_error = content
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:

@@ -19,49 +19,14 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from mpkernel.settings import STREAMS, WorkerSettings
-from mpkernel.wire import Json
 from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.parents import Parents
 
 READ_SIZE = 1 << 16
-
-
-class Parents:
-    """Which request an output belongs to: by context (cells and their tasks), by thread, else the current cell."""
-
-    def __init__(self) -> None:
-        self.current: Json = {}  # of the cell that runs or ran last in the main thread
-        self._by_context: ContextVar[Json] = ContextVar("mpkernel_parent")
-        self._by_thread: WeakKeyDictionary[threading.Thread, Json] = WeakKeyDictionary()
-
-    def get(self) -> Json:
-        """The header to use as parent for what the calling code puts out."""
-        parent = self._by_context.get(None)
-        if parent is not None:
-            return parent
-        if self._by_thread:
-            return self._by_thread.get(threading.current_thread(), self.current)
-        return self.current
-
-    def set(self, parent: Json) -> None:
-        """A request begins."""
-        self.current = parent
-        self._by_context.set(parent)
-
-    def follow_threads(self) -> None:
-        """From now on a thread's output belongs to the cell that started the thread."""
-        parents, start = self, threading.Thread.start
-
-        def start_and_note(thread: threading.Thread) -> None:
-            parents._by_thread[thread] = parents.get()
-            start(thread)
-
-        threading.Thread.start = start_and_note  # type: ignore[assignment]
 
 
 class Pipe:

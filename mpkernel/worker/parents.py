@@ -1,0 +1,74 @@
+"""Which request an output belongs to: by context (cells, their tasks, callbacks of comms), by thread, else the cell."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar, Token
+from weakref import WeakKeyDictionary
+
+from mpkernel.wire import Json, Message
+
+NOBODY: Json = {"header": {}}
+
+
+class Parents:
+    """Requests as `Session.unserialize` would give them: a dict with header, content, and so on."""
+
+    def __init__(self) -> None:
+        self._current: Json = NOBODY  # the cell that runs or ran last in the main thread
+        self._by_context: ContextVar[Json] = ContextVar("mpkernel_parent")
+        self._by_thread: WeakKeyDictionary[threading.Thread, Json] = WeakKeyDictionary()
+
+    @property
+    def current(self) -> Json:
+        """The header of the cell that runs or ran last in the main thread: for what C code and programs write."""
+        header: Json = self._current["header"]
+        return header
+
+    def get(self) -> Json:
+        """The header to use as parent for what the calling code puts out."""
+        header: Json = self.request()["header"]
+        return header
+
+    def request(self) -> Json:
+        """The request that the calling code belongs to."""
+        request = self._by_context.get(None)
+        if request is None:
+            request = self._by_thread.get(threading.current_thread()) if self._by_thread else None
+        return self._current if request is None else request
+
+    def set(self, request: Json) -> None:
+        """A request begins in the main thread."""
+        self._current = request
+        self._by_context.set(request)
+
+    def set_here(self, request: Json) -> Token[Json]:
+        """From now on what the calling code puts out, and what it starts, belongs to `request`."""
+        return self._by_context.set(request)
+
+    def reset(self, token: Token[Json]) -> None:
+        """Undo `set_here`."""
+        self._by_context.reset(token)
+
+    def follow_threads(self) -> None:
+        """From now on a thread's output belongs to the cell that started the thread."""
+        parents, start = self, threading.Thread.start
+
+        def start_and_note(thread: threading.Thread) -> None:
+            parents._by_thread[thread] = parents.request()
+            start(thread)
+
+        threading.Thread.start = start_and_note  # type: ignore[assignment]
+
+
+def request_of(message: Message, header: Json) -> Json:
+    """`message` as libraries know requests; `header` says whose output its output is."""
+    return {
+        "header": header,
+        "parent_header": message.parent_header(),
+        "metadata": message.metadata(),
+        "content": message.content(),
+        "buffers": list(message.buffers),
+        "msg_id": header.get("msg_id", message.msg_id),
+        "msg_type": header.get("msg_type", message.msg_type),
+    }
