@@ -46,8 +46,8 @@ class MPKernelApp(Application):
     comms_while_busy = Enum(
         ["thread", "statement", "wait"],
         "thread",
-        help="When, while a cell runs where a widget lives, messages for it are handled that the front end sends under a "
-        "subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
+        help="When, while a cell runs where a widget lives, messages for it are handled that the front end sends under "
+        "a subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
         "top-level statement; or when it has ended.",
     ).tag(config=True)
     stop_on_error_timeout = Float(

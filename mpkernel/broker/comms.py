@@ -96,7 +96,7 @@ def opening(comm_id: str, subshells: Iterable[Subshell]) -> Subshell | None:
 
 
 def may_follow(subshell: Subshell) -> list[Request]:
-    """Of what waits in the queue behind a running cell: the comm messages that needn't wait for the cells there.
+    """The comm messages in the queue that needn't wait for the cells there.
 
     Those that come before the next cell; and, if one came under a subshell's id, all comm messages up to the last such:
     whoever sent it expects no comm to wait, and a comm's messages keep their order.

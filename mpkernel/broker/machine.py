@@ -2,12 +2,13 @@
 
 Events in, actions out (see `events`). The rules that hold it together, and where each must live:
 
-1. One request at a time is with a worker's main thread (`_dispatch`); the others wait here, so that an abort, a
-   deletion or a crash can answer them, and an interrupt can't hit the wrong one.
+1. One request at a time is with a worker's main thread (`dispatch`); the others wait here, so that an abort, a
+   deletion or a crash can answer them, and an interrupt can't hit the wrong one. Messages for comms are sent along
+   (`_send_comms`): the worker runs their callbacks one by one, beside its cell or when it has none.
 2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`_busy`), idle after its reply
    (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `_finish`, once.
-3. SIGINT goes to a worker only between its `Started` and its `Reply` (`interrupt`). What comes earlier is kept in
-   ``interrupt_wanted``.
+3. SIGINT goes to a worker only between its `Started` and its `Reply`, or while it has messages for comms
+   (`interrupt`). What comes earlier is kept in ``interrupt_wanted``.
 4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
    next request gets a new one (`_worker_for`). Nothing is ever run twice.
 5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
@@ -297,29 +298,46 @@ class Machine:
         return request
 
     def dispatch(self, subshell: Subshell) -> None:
-        """Forward the next request of `subshell`, if its worker is free. Rules 1 and 5 live here."""
-        if subshell.running is not None or not subshell.queue:
+        """Forward what waits for `subshell`, as far as its worker is free. Rules 1 and 5 live here."""
+        if not subshell.queue:
             return
         worker = self._worker_for(subshell)
         if not worker.ready or worker.ending:
             return  # again at its Hello, or when it is gone
-        if worker.comms_aside:  # callbacks of comms are run one at a time
-            self._send_comms_along(subshell, worker)
-            if not subshell.queue:
-                return
+        self._send_comms(subshell, worker)
+        if subshell.running is not None or not subshell.queue:
+            return
         request = subshell.queue.popleft()
         request.started = self.now
         subshell.running = request
         worker.served = True
         self._busy(request)
-        self.comms.note_request(request, worker)
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
         forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
         self.act(ToWorker(worker.id, forward))
-        if subshell.queue:
-            self._send_comms_along(subshell, worker)
+        self._send_comms(subshell, worker)
+
+    def _send_comms(self, subshell: Subshell, worker: Worker) -> None:
+        """A worker gets comm messages beside a cell that it runs, as far as they needn't wait for other cells.
+
+        By the ordered lane, so that cells come after them.
+        """
+        if subshell.running is None:
+            if subshell.queue and subshell.queue[0].message.msg_type in COMM_TYPES:
+                self.sharing.before_request(worker, subshell)
+        elif self.comms_wait:
+            return
+        for request in may_follow(subshell):
+            subshell.queue.remove(request)
+            worker.served = True
+            worker.comms.add(request.seq)
+            self._put_aside(request, worker, subshell)
+            self.comms.note_request(request, worker)
+            idents = request.message.idents
+            blobs = (*idents, *request.message.frames)
+            self.act(ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs)))
 
     def _worker_for(self, subshell: Subshell) -> Worker:
         if subshell.worker is None:
@@ -396,7 +414,7 @@ class Machine:
             worker.seqs.discard(message.seq)
             request, _, _ = self._side.pop(message.seq)
             worker.background = worker.background or message.background
-            worker.comms_aside -= request.message.msg_type in COMM_TYPES
+            worker.comms.discard(message.seq)
             self._pass_reply(request, message)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
             if self.sharing.holds_back(worker):
@@ -473,7 +491,7 @@ class Machine:
         homes = [taker.subshell for taker in takers if taker.subshell is not None]
         if homes and subshell not in homes:
             subshell = self.main if self.main in homes else homes[0]
-        self._enqueue_comm(request, subshell)
+        self._enqueue(request, subshell)
 
     def _on_comm(self, request: Request) -> None:
         """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
@@ -486,35 +504,13 @@ class Machine:
             return
         else:
             subshell = owner.subshell
-        self._enqueue_comm(request, subshell)
+        self._enqueue(request, subshell)
 
     def _owner(self, request: Request) -> Worker | None:
         """The worker that has the comm which this is a message for."""
         if request.message.msg_type not in ("comm_msg", "comm_close"):
             return None
         return self.comms.owner(str(request.message.content().get("comm_id")))
-
-    def _enqueue_comm(self, request: Request, subshell: Subshell) -> None:
-        subshell.queue.append(request)
-        worker, running = subshell.worker, subshell.running
-        if worker is not None and ((running is not None and running.is_execute) or worker.comms_aside):
-            self._send_comms_along(subshell, worker)
-        self.dispatch(subshell)
-
-    def _send_comms_along(self, subshell: Subshell, worker: Worker) -> None:
-        """The worker runs a cell, or still the callbacks of comms from beside one: it gets the comm messages that
-        needn't wait for the other cells in the queue. They go by the ordered lane, so that cells come after them."""
-        running = subshell.running
-        if self.comms_wait or worker.ending or (running is not None and not running.is_execute):
-            return
-        for request in may_follow(subshell):
-            subshell.queue.remove(request)
-            self._put_aside(request, worker, subshell)
-            worker.comms_aside += 1
-            self.comms.note_request(request, worker)
-            idents = request.message.idents
-            blobs = (*idents, *request.message.frames)
-            self.act(ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs)))
 
     # --- stdin ------------------------------------------------------------------------------------------------------
 
@@ -572,8 +568,8 @@ class Machine:
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
         request, worker = subshell.current, subshell.worker
-        if request is None and worker is not None and worker.comms_aside and not worker.ending:
-            self.act(SignalWorker(worker.id, signal.SIGINT))  # a callback that has outlasted the cell
+        if worker is not None and worker.comms and not worker.ending and (request is None or not request.running):
+            self.act(SignalWorker(worker.id, signal.SIGINT))  # a callback runs, before the cell or alone
             return True
         if request is None or (worker is not None and worker.held_back is not None):
             return False  # in the latter case it is done, and only merges
@@ -633,7 +629,7 @@ class Machine:
             for seq in list(worker.seqs):
                 self.finish(self._side.pop(seq)[0], answers.aborted())
             worker.seqs.clear()
-            worker.comms_aside = 0
+            worker.comms.clear()
             self._show_inputs(self.inputs.drop(worker=worker.id))
         if subshell.running is not None:
             request, subshell.running = subshell.running, None

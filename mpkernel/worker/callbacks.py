@@ -1,10 +1,9 @@
-"""Callbacks of comms while a cell runs: a slider that is moved, a button that is clicked.
+"""Callbacks of comms: a slider is moved, a button is clicked, perhaps while a cell runs.
 
-Messages for comms that come while no cell runs are requests like others. These here come beside a cell
-(`messages.CommRequest`). They are handled one at a time, in the order in which they came:
+They are run one at a time, in the order in which their messages came (`messages.CommRequest`):
 
-- in the main thread, on the event loop, as soon as the cell awaits something, or is done: callbacks and cell never run
-  at the same time there, and a callback may end what the cell waits for (``future.set_result``);
+- in the main thread, on the event loop, if no cell runs, or as soon as the cell awaits something: callbacks and cells
+  never run at the same time there, and a callback may end what the cell waits for (``future.set_result``);
 - in the main thread between two top-level statements of the cell;
 - urgent ones - the front end sends them under a subshell's id, as JupyterLab does - in a thread of their own, if the
   main thread is in the midst of a statement. That is what ipykernel's thread subshells do, and what makes a Stop
@@ -18,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,29 +26,36 @@ from mpkernel.messages import CommRequest
 
 # An urgent message waits so many seconds for a main thread that seems to be free.
 MAIN_TAKES_IT = 0.05
+# What is handled within so many seconds is answered together: what it changed is committed first.
+TOGETHER = 0.01
 
 
 class Callbacks:
-    """`put` is called in the IO thread. `handle` runs one message's callback and answers it, whatever happens.
+    """`put` is called in the IO thread. `handle` runs one message's callback, and raises nothing.
 
-    `main_is_free` tells whether the event loop runs; `done` is called there when something was handled.
+    `begin` is called in the main thread before some are handled; `answer` in either, for those that were.
+    `main_is_free` tells whether the event loop runs.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        handle: Callable[[CommRequest], None],
-        main_is_free: Callable[[], bool],
-        done: Callable[[], None],
         *,
+        begin: Callable[[], None],
+        handle: Callable[[CommRequest], None],
+        answer: Callable[[list[CommRequest]], None],
+        main_is_free: Callable[[], bool],
         in_thread: bool,
     ) -> None:
         self._loop = loop
+        self._begin = begin
         self._handle = handle
+        self._answer = answer
         self._main_is_free = main_is_free
-        self._done = done
         self._in_thread = in_thread
         self._queue: deque[CommRequest] = deque()
+        self._came = self._taken = 0
+        self._last_urgent = 0  # this one, and those before it, are taken by the thread if need be
         self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
@@ -58,27 +65,36 @@ class Callbacks:
     def busy(self) -> bool:
         """Whether a callback, or a task that one has started in the thread, runs or waits."""
         tasks = asyncio.all_tasks(self._thread_loop) if self._thread_loop is not None else ()
-        return bool(self._queue or tasks) or self._turn.locked()
+        return bool(self._queue or tasks) or self._thread_is_in_callback
 
     def put(self, message: CommRequest) -> None:
         """Here is a message; somebody will take it."""
         self._queue.append(message)
+        self._came += 1
+        if message.urgent:
+            self._last_urgent = self._came
         self._wake_main()
         if message.urgent and self._in_thread:
             self._wake_thread()
 
-    def take_one(self) -> None:
-        """In the main thread, where no code of the cell is running."""
-        if self._take():
-            self._done()
-
-    def take_all(self) -> None:
-        """In the main thread, between two statements."""
-        taken = False
-        while self._queue and self._take():
-            taken = True
-        if taken:
-            self._done()
+    def take(self) -> None:
+        """In the main thread, where no code of the cell is running: handle what has come."""
+        count = len(self._queue)  # what comes later may come after a cell
+        if not count or not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._begin()
+            handled: list[CommRequest] = []
+            since = time.monotonic()
+            while count and self._queue:
+                handled.append(message := self._next())
+                self._handle(message)
+                count -= 1
+                if not count or time.monotonic() - since > TOGETHER:
+                    self._answer(handled)
+                    handled, since = [], time.monotonic()
+        finally:
+            self._turn.release()
 
     def interrupt(self) -> None:
         """In the main thread, in a signal handler: KeyboardInterrupt for a callback that runs in the thread."""
@@ -86,23 +102,13 @@ class Callbacks:
             thread = ctypes.c_ulong(self._thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
 
-    def _take(self) -> bool:
-        """Handle the next message; False if there is none, or another thread is at one."""
-        if not self._turn.acquire(blocking=False):
-            return False
-        try:
-            message = self._queue.popleft()
-        except IndexError:
-            return False
-        else:
-            self._handle(message)
-            return True
-        finally:
-            self._turn.release()
+    def _next(self) -> CommRequest:
+        self._taken += 1
+        return self._queue.popleft()
 
     def _wake_main(self) -> None:
         with suppress(RuntimeError):  # the loop is closed: we are on our way out
-            self._loop.call_soon_threadsafe(self.take_one)
+            self._loop.call_soon_threadsafe(self.take)
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -128,16 +134,18 @@ class Callbacks:
             self._take_what_is_left()
 
     def _take_what_is_left(self) -> None:
-        while any(message.urgent for message in tuple(self._queue)):
-            self._thread_is_in_callback = True
-            try:
-                taken = self._take()
-            finally:
-                self._thread_is_in_callback = False
-            if not taken:
+        while self._taken < self._last_urgent:
+            if not self._turn.acquire(blocking=False):
                 self._later(self._take_urgent)  # the main thread is at one, and may be busy with the cell after it
                 return
-            self._loop.call_soon_threadsafe(self._done)
+            try:
+                message = self._next()
+                self._thread_is_in_callback = True
+                self._handle(message)
+            finally:
+                self._thread_is_in_callback = False
+                self._turn.release()
+            self._answer([message])
         if self._queue:
             self._wake_main()  # it may have come in vain while we had the turn
 

@@ -112,6 +112,8 @@ class Interrupts:
             raise KeyboardInterrupt
         if self._active:
             self._interrupt(KeyboardInterrupt)
+        elif self._windows:  # the callback of a comm
+            raise KeyboardInterrupt
         else:
             self.interrupt_callback()
 

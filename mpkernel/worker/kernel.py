@@ -93,9 +93,10 @@ class WorkerKernel:
         self.comms = Comms(self)
         self.callbacks = Callbacks(
             loop,
-            self._handle_comm,
-            lambda: self.interrupts.suspended or not self.running,
-            self._after_callback,
+            begin=self._before_callbacks,
+            handle=lambda request: self._context.copy().run(self._run_callback, request),
+            answer=self._after_callbacks,
+            main_is_free=lambda: self.interrupts.suspended or not self.running,
             in_thread=settings.comms_while_busy == "thread",
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
@@ -115,9 +116,6 @@ class WorkerKernel:
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
         self._handlers: dict[str, Handler] = {
             "execute_request": self._execute,
-            "comm_open": self._comm,
-            "comm_msg": self._comm,
-            "comm_close": self._comm,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),
         }
         self._in_main: dict[type, Callable[[Any], None]] = {
@@ -218,13 +216,18 @@ class WorkerKernel:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        background = self._look_at_background()
+        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
+
+    def _look_at_background(self) -> bool:
+        """After a commit: whether it may have left something out. That is looked for from now on."""
         self.sync.background = self._has_background()
         background = self.sync.background or not self.sync.settled
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
         if background:
             self._sweep_soon()
         else:
             self._back_up_soon()
+        return background
 
     def _sweep_soon(self) -> None:
         if self._sweeping is None:
@@ -400,19 +403,15 @@ class WorkerKernel:
         except Exception as error:
             return error_content(error)
 
-    async def _comm(self, _request: messages.Request, message: Message) -> None:
-        with self.interrupts.window():
-            try:
-                self.sync.before_cell(None)
-                self.comms.handle(message.msg_type, self.parents.request())
-            except (Exception, KeyboardInterrupt):
-                self.shell.showtraceback()
+    # --- callbacks of comms: see `Callbacks` ------------------------------------------------------------------------
 
-    def _handle_comm(self, request: messages.CommRequest) -> None:
-        """See `Callbacks`: in the main thread or in another, beside a cell."""
-        self._context.copy().run(self._handle_comm_in_context, request)
+    def _before_callbacks(self) -> None:
+        if not self.running:
+            self.interrupts.install()
+            self.sync.before_cell(None)
 
-    def _handle_comm_in_context(self, request: messages.CommRequest) -> None:
+    def _run_callback(self, request: messages.CommRequest) -> None:
+        """In the main thread or beside it, in a context of its own."""
         message = message_of(request)
         try:
             self.parents.set_here(request_of(message, message.header))
@@ -424,23 +423,37 @@ class WorkerKernel:
                 self.interrupts.hit_a_callback()
         except BaseException:  # a bad message, or SystemExit
             self.shell.showtraceback()
-        finally:
-            self.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=(), background=True))
 
-    def _after_callback(self) -> None:
-        """In the main thread: it may have changed any variable."""
+    def _after_callbacks(self, requests: list[messages.CommRequest]) -> None:
+        in_main = threading.current_thread() is self._main_thread
+        if in_main and not self.running:
+            self._commit()
+            background = self._look_at_background()
+        else:
+            background = True
+            if in_main:
+                self._callback_ran = True
+            else:
+                self.loop.call_soon_threadsafe(self._after_callback_in_thread)
+        for request in requests:
+            self.lanes.send(
+                messages.Reply(request.seq, abort=False, execution_count=0, blobs=(), background=background)
+            )
+
+    def _after_callback_in_thread(self) -> None:
+        """It may have changed any variable."""
         if self.running:
             self._callback_ran = True
         else:
             self.sync.start_over()
             self._sweep_soon()
 
+    # --- for the shell and for libraries ----------------------------------------------------------------------------
+
     def between_statements(self) -> None:
         """Of a cell: others may see what it has bound so far, and callbacks may run."""
         self.sync.release()
-        self.callbacks.take_all()
-
-    # --- for the shell and for libraries ----------------------------------------------------------------------------
+        self.callbacks.take()
 
     def publish(
         self,
