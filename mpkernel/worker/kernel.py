@@ -30,13 +30,14 @@ from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import side_requests
+from mpkernel.worker.api import LibraryAPI, request_of
 from mpkernel.worker.callbacks import Callbacks
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
-from mpkernel.worker.parents import Parents, request_of
+from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Streams
@@ -56,10 +57,8 @@ BACK_UP_AFTER = 0.3
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 
-class WorkerKernel:
+class WorkerKernel(LibraryAPI):
     """One worker's kernel object: the shell, the loop, and the messages between them."""
-
-    implementation = "mpkernel"
 
     def __init__(
         self,
@@ -464,27 +463,19 @@ class WorkerKernel:
         buffers: Sequence[Any] | None = None,
         topic: bytes | None = None,
         comm: list[str] | None = None,
+        parent: Json | None = None,
     ) -> None:
-        """Send a message on iopub, under the request that the calling code belongs to."""
+        """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
         self.streams.drain()
         blobs = self.codec.pack(
             msg_type,
             content,
-            parent=self.parents.get(),
+            parent=self.parents.get() if parent is None else parent,
             metadata=metadata,
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
         self.lanes.send(messages.IOPub(comm, tuple(blobs)))
-
-    def get_parent(self, channel: str = "shell") -> Json:
-        """The request that the calling code belongs to, as ipykernel has it."""
-        return self.parents.request()
-
-    @property
-    def comm_manager(self) -> Any:
-        """The `comm` package's manager."""
-        return self.comms.manager
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:

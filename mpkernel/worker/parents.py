@@ -6,7 +6,7 @@ import threading
 from contextvars import ContextVar, Token
 from weakref import WeakKeyDictionary
 
-from mpkernel.wire import Json, Message
+from mpkernel.wire import Json
 
 NOBODY: Json = {"header": {}}
 
@@ -61,14 +61,40 @@ class Parents:
         threading.Thread.start = start_and_note  # type: ignore[assignment]
 
 
-def request_of(message: Message, header: Json) -> Json:
-    """`message` as libraries know requests; `header` says whose output its output is."""
-    return {
-        "header": header,
-        "parent_header": message.parent_header(),
-        "metadata": message.metadata(),
-        "content": message.content(),
-        "buffers": list(message.buffers),
-        "msg_id": header.get("msg_id", message.msg_id),
-        "msg_type": header.get("msg_type", message.msg_type),
-    }
+class WithParent:
+    """What libraries expect of streams, displays and the shell: to ask for, and set, whose output theirs is.
+
+    That is one thing for all of them, and belongs to the calling code: in a task or thread it is that one's alone.
+    """
+
+    @property
+    def _parents(self) -> Parents:
+        raise NotImplementedError
+
+    @property
+    def parent_header(self) -> Json:
+        """The header of the request that the calling code belongs to."""
+        return self._parents.get()
+
+    @parent_header.setter
+    def parent_header(self, header: Json) -> None:
+        self.set_parent(header)
+
+    def set_parent(self, parent: Json) -> None:
+        """What the calling code puts out belongs to this request (or header) from now on."""
+        self._parents.set_here(as_request(parent))
+
+    def set_thread_parent(self, parent: Json) -> Token[Json]:
+        """As `set_parent`; returns a token for `reset_thread_parent`."""
+        return self._parents.set_here(as_request(parent))
+
+    def reset_thread_parent(self, token: Token[Json]) -> None:
+        """Undo `set_thread_parent`."""
+        self._parents.reset(token)
+
+
+def as_request(parent: Json) -> Json:
+    """A request, given as such, or as its header only."""
+    if "header" in parent:
+        return parent
+    return {"header": parent, "parent_header": {}, "metadata": {}, "content": {}, "buffers": []}

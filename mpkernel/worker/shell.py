@@ -8,94 +8,28 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
+from mpkernel.wire import Json
+from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
-Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
 
-
-class ZMQDisplayPublisher(DisplayPublisher):
-    """`display()`, `update_display()` and `clear_output()` as iopub messages."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._hooks: list[Hook] = []
-
-    def publish(  # type: ignore[override]
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        *,
-        transient: dict[str, Any] | None = None,
-        update: bool = False,
-        buffers: list[bytes] | None = None,
-        **_: Any,
-    ) -> None:
-        self._validate_data(data, metadata)
-        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
-        self._send("update_display_data" if update else "display_data", content, buffers)
-
-    def clear_output(self, wait: bool = False) -> None:
-        self._send("clear_output", {"wait": wait})
-
-    def _send(self, msg_type: str, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        message: dict[str, Any] | None = {"msg_type": msg_type, "content": content}
-        for hook in self._hooks:
-            message = hook(message)  # type: ignore[arg-type]
-            if message is None:
-                return
-        self.shell.kernel.publish(msg_type, content, buffers=buffers)
-
-    def register_hook(self, hook: Hook) -> None:
-        """Let `hook` see, change or (by returning None) swallow each message."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Hook) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
-
-
-class ZMQShellDisplayHook(DisplayHook):
-    """The value of a cell's last expression as an execute_result message."""
-
-    _content: dict[str, Any]
-
-    def start_displayhook(self) -> None:
-        self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
-
-    def write_output_prompt(self) -> None:
-        """The front end draws the prompt."""
-
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        self._content["data"] = format_dict
-        self._content["metadata"] = md_dict or {}
-
-    def finish_displayhook(self) -> None:
-        if self._content["data"]:
-            shell: Any = self.shell
-            shell.kernel.publish("execute_result", self._content)
-
-
-class ZMQInteractiveShell(InteractiveShell):
+class ZMQInteractiveShell(WithParent, InteractiveShell):
     """Named as libraries expect it: by this name they know that they are in a notebook."""
 
     displayhook_class = Type(ZMQShellDisplayHook)
@@ -307,6 +241,14 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_virtualenv(self) -> None:
         """The kernel runs in its environment already."""
+
+    def get_parent(self) -> Json:
+        """The request that the calling code belongs to."""
+        return self._parents.request()
+
+    @property
+    def _parents(self) -> Parents:
+        return self.kernel.parents
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

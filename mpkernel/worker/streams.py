@@ -24,7 +24,7 @@ from typing import Any
 
 from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.worker.lanes import WorkerLanes
-from mpkernel.worker.parents import Parents
+from mpkernel.worker.parents import Parents, WithParent
 
 READ_SIZE = 1 << 16
 
@@ -76,7 +76,7 @@ class Pipe:
                     self._lanes.write((self._name, self._parents.current, text))
 
 
-class OutStream(io.TextIOBase):
+class OutStream(WithParent, io.TextIOBase):
     """`sys.stdout` and `sys.stderr` of the shell."""
 
     encoding = "UTF-8"
@@ -89,7 +89,7 @@ class OutStream(io.TextIOBase):
         self._name = name
         self._fd = fd
         self._lanes = lanes
-        self._parents = parents
+        self._given_parents = parents
         self._pipe = pipe
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
@@ -106,7 +106,7 @@ class OutStream(io.TextIOBase):
         for hook in self._hooks:
             hook(text)
         if text:
-            self._lanes.write((self._name, self._parents.get(), text))
+            self._lanes.write((self._name, self._given_parents.get(), text))
         return len(text)
 
     def _note_fork(self) -> None:
@@ -132,6 +132,10 @@ class OutStream(io.TextIOBase):
             return False
         self._hooks.remove(hook)
         return True
+
+    @property
+    def _parents(self) -> Parents:
+        return self._given_parents
 
     def fileno(self) -> int:
         return self._fd
