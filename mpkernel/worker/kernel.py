@@ -127,6 +127,7 @@ class WorkerKernel(LibraryAPI):
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
         shell.attach(self)
+        shell.parent.kernel = self  # type: ignore[union-attr]
 
     def where(self) -> str:
         """How people call this subshell."""

@@ -15,6 +15,7 @@ from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp
+from mpkernel.worker.ipykernel_names import IPykernelNames
 from mpkernel.worker.kernel import WorkerKernel
 
 # A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
@@ -23,7 +24,7 @@ OOM_SCORE_ADJ = 500
 
 def build_template(settings: WorkerSettings) -> IPKernelApp:
     """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
-    app = IPKernelApp()
+    app = IPKernelApp.instance()
     app.load_profile(settings)
     app.build_shell(settings)
     gc.collect()
@@ -38,6 +39,7 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     asyncio.set_event_loop(loop)
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
     kernel.interrupts.install()
+    IPykernelNames(kernel).install()
     app.run_startup()
     kernel.sync.startup_done()
     kernel.service.start()

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class ZMQInteractiveShell(WithParent, InteractiveShell):
-    """Named as libraries expect it: by this name they know that they are in a notebook."""
+    """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
+
+    __module__ = "ipykernel.zmqshell"  # see `ipykernel_names`
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
