@@ -22,6 +22,7 @@ from traitlets import CBool, Instance, Type, default
 from mpkernel.errors import Killed
 from mpkernel.wire import Json
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
+from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames
 from mpkernel.worker.parents import Parents, WithParent
 
@@ -91,6 +92,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""
         self.kernel = kernel
+        self.gui = Gui(kernel.loop)
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
@@ -237,9 +239,9 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         return super().run_cell(*args, **kwargs)
 
     def enable_gui(self, gui: str | None = None) -> None:
-        """Event loops of GUI toolkits: asyncio needs nothing, the others are not there yet."""
-        if gui not in (None, "asyncio", "inline", ""):
-            raise NotImplementedError(f"the GUI event loop {gui!r} is not integrated in mpkernel yet")
+        """Run a toolkit's event loop beside the cells. Raises UsageError if there is none, or no display."""
+        self.gui.enable(gui)
+        self.active_eventloop = self.gui.active
 
     def init_virtualenv(self) -> None:
         """The kernel runs in its environment already."""
