@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -11,49 +9,21 @@ from IPython.core.displaypub import DisplayPublisher
 from traitlets import Bool
 
 from mpkernel.wire import Json
+from mpkernel.worker.hooks import Hooked
 from mpkernel.worker.parents import Parents, WithParent
 
-Hook = Callable[[Json], Json | None]
 
-
-class _Sender(WithParent):
-    """Sends a message, unless one of the hooks of the calling thread swallows it."""
+class _Sender(Hooked, WithParent):
+    """Sends messages."""
 
     shell: Any
 
-    def _hooks(self) -> list[Hook]:
-        local: threading.local = self.__dict__.setdefault("_hooks_of_thread", threading.local())
-        hooks: list[Hook] = local.__dict__.setdefault("hooks", [])
-        return hooks
-
-    def register_hook(self, hook: Hook) -> None:
-        """Let `hook` see, change or (by returning None) swallow each message that this thread sends."""
-        self._hooks().append(hook)
-
-    def unregister_hook(self, hook: Hook) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks():
-            return False
-        self._hooks().remove(hook)
-        return True
-
     def _send(self, msg_type: str, content: Json, buffers: list[bytes] | None = None) -> None:
-        message: Json = {"content": content, "buffers": buffers or []}
-        if hooks := self._hooks():
-            header = self.shell.kernel.codec.header(msg_type)
-            known = {"header": header, "msg_id": header["msg_id"], "msg_type": msg_type, "metadata": {}}
-            message = {**known, "parent_header": self.parent_header, **message}
-            for hook in list(hooks):
-                changed = hook(message)
-                if changed is None:
-                    return
-                message = changed
-        self.shell.kernel.publish(
-            message.get("msg_type", msg_type),
-            message["content"],
-            metadata=message.get("metadata"),
-            buffers=message.get("buffers"),
-        )
+        kernel = self.shell.kernel
+        message = self._past_hooks(kernel.codec, self.parent_header, msg_type, content)
+        if message is not None:
+            given = message.get("buffers") or buffers
+            kernel.publish(msg_type, message["content"], metadata=message.get("metadata"), buffers=given)
 
     # --- what libraries use to send by themselves -------------------------------------------------------------------
 
@@ -110,9 +80,11 @@ class ZMQShellDisplayHook(_Sender, DisplayHook):
     """The value of a cell's last expression as an execute_result message."""
 
     topic = None
+    showing = False  # a result is being formatted
     _content: dict[str, Any]
 
     def start_displayhook(self) -> None:
+        self.showing = True
         self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
 
     def write_output_prompt(self) -> None:
@@ -123,5 +95,6 @@ class ZMQShellDisplayHook(_Sender, DisplayHook):
         self._content["metadata"] = md_dict or {}
 
     def finish_displayhook(self) -> None:
+        self.showing = False
         if self._content["data"]:
             self._send("execute_result", self._content)

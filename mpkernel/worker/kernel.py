@@ -104,6 +104,7 @@ class WorkerKernel(LibraryAPI):
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
         )
         self.last_error: Json | None = None
+        self.display_failed = False  # a formatter raised while a cell's result was shown
         self.told_to_end = False
         self.running = False
         self._callback_ran = False  # beside the cell
@@ -289,22 +290,26 @@ class WorkerKernel(LibraryAPI):
         shell = self.shell
         payloads: Any = shell.payload_manager
         payloads.clear_payload()
-        self.last_error = None
+        self.last_error, self.display_failed = None, False
+        shell.displayhook.showing = False  # type: ignore[attr-defined]
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
         result: Any = await self._run_cell(code, silent, store_history, message, crowded=request.crowded)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
+        shown: Json | None = self.last_error
+        failed = error is not None or self.display_failed
         if error is not None:  # shown already, unless IPython printed it (exception groups)
-            shown: Json | None = self.last_error
             reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
+        elif self.display_failed:
+            reply = {"status": "error", **(shown or {})}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
-        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        reply["user_expressions"] = {} if failed else self._user_expressions(content.get("user_expressions"))
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
-        reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
+        reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
         self._input_parent = (0, {}, False)
         return reply
 

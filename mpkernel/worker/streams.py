@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mpkernel.settings import STREAMS, WorkerSettings
+from mpkernel.worker.hooks import Hooked
 from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.parents import Parents, WithParent
 
@@ -76,7 +77,7 @@ class Pipe:
                     self._lanes.write((self._name, self._parents.current, text))
 
 
-class OutStream(WithParent, io.TextIOBase):
+class OutStream(Hooked, WithParent, io.TextIOBase):
     """`sys.stdout` and `sys.stderr` of the shell."""
 
     encoding = "UTF-8"
@@ -89,11 +90,11 @@ class OutStream(WithParent, io.TextIOBase):
         self._name = name
         self._fd = fd
         self._lanes = lanes
+        self._codec = lanes.codec
         self._given_parents = parents
         self._pipe = pipe
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
-        self._hooks: list[Callable[[str], Any]] = []
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
@@ -103,10 +104,14 @@ class OutStream(WithParent, io.TextIOBase):
             return len(text)
         if text != "\n" and self._pipe is not None and self._pipe.has_data():
             self._pipe.drain()
-        for hook in self._hooks:
-            hook(text)
-        if text:
-            self._lanes.write((self._name, self._given_parents.get(), text))
+        if self._hooks_by_thread is not None and self._hooks:
+            content = {"name": self._name, "text": text}
+            message = self._past_hooks(self._codec, self._given_parents.get(), "stream", content)
+            text_left = "" if message is None else str(message["content"].get("text", ""))
+        else:
+            text_left = text
+        if text_left:
+            self._lanes.write((self._name, self._given_parents.get(), text_left))
         return len(text)
 
     def _note_fork(self) -> None:
@@ -121,17 +126,6 @@ class OutStream(WithParent, io.TextIOBase):
         if self._pipe is not None and not self._forked and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
-
-    def register_hook(self, hook: Callable[[str], Any]) -> None:
-        """Call `hook` with each text that is written, as ipykernel's streams do."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Callable[[str], Any]) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
 
     @property
     def _parents(self) -> Parents:
