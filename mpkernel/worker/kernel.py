@@ -19,7 +19,7 @@ import threading
 import traceback
 import types
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
@@ -29,7 +29,7 @@ from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
-from mpkernel.worker import side_requests
+from mpkernel.worker import figures, side_requests
 from mpkernel.worker.api import LibraryAPI, request_of
 from mpkernel.worker.callbacks import Callbacks
 from mpkernel.worker.comms import Comms
@@ -420,7 +420,7 @@ class WorkerKernel(LibraryAPI):
         message = message_of(request)
         try:
             self.parents.set_here(request_of(message, message.header))
-            with self.interrupts.window():
+            with figures.apart() if self.running else nullcontext(), self.interrupts.window():
                 self.comms.handle(message.msg_type, self.parents.request())
         except KeyboardInterrupt:
             self.shell.showtraceback()
