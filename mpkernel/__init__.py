@@ -121,6 +121,7 @@ def everywhere(code: str) -> None:
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
+    Setting an attribute of the proxy sets it there: ``remote("slider").value = 5`` moves a widget of another subshell.
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
     beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
     what the method raised.
@@ -137,6 +138,9 @@ def remote(stub: Any) -> Remote:
 class Remote:
     """Methods of an object in another process; see `remote`."""
 
+    _worker: int
+    _token: int
+
     def __init__(self, worker: int, token: int) -> None:
         self._worker, self._token = worker, token
 
@@ -144,6 +148,12 @@ class Remote:
         if method.startswith("_"):
             raise AttributeError(method)
         return lambda *args, **kwargs: _service().call(self._worker, self._token, method, args, kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_worker", "_token"):
+            object.__setattr__(self, name, value)
+        else:
+            _service().call(self._worker, self._token, "__setattr__", (name, value), {})
 
     def __iter__(self) -> Remote:
         return self

@@ -126,6 +126,7 @@ def _run(
         open_files=_open_files(),
         debug_just_my_code=app.debug_just_my_code,
         filter_internal_frames=app.filter_internal_frames,
+        comms_while_busy=app.comms_while_busy,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
@@ -170,6 +171,7 @@ def _run(
         facts,
         kernel_id=settings.kernel_id,
         interrupt_target=app.interrupt_target,
+        comms_while_busy=app.comms_while_busy,
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),
     )

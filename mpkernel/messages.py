@@ -68,6 +68,19 @@ class Request(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class CommRequest(LaneMessage):
+    """A front end's message for a comm of this worker, while a cell runs here; as in `Request`.
+
+    It is answered with a `Reply`. Unless it is `urgent` it waits until the cell awaits something, or ends.
+    """
+
+    seq: int
+    urgent: bool
+    n_idents: int
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
 class News(LaneMessage):
     """What other subshells committed since this worker last heard. `number` counts such messages.
 
@@ -248,6 +261,14 @@ class IOPub(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class CommTarget(LaneMessage):
+    """From now on the worker takes comms of this target, or no longer."""
+
+    name: str
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Commit(LaneMessage):
     """What a cell changed. `after` is the number of the last `News` or `Merge` that was applied before.
 
@@ -385,9 +406,9 @@ class AskCall(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, IOPub, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
+        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

@@ -54,6 +54,13 @@ class MPKernelApp(Application):
         help="What an interrupt without a subshell id stops: the cell started last (again: the one before), "
         "the parent subshell's, or every running cell.",
     ).tag(config=True)
+    comms_while_busy = Enum(
+        ["thread", "statement", "wait"],
+        "thread",
+        help="When, while a cell runs where a widget lives, messages for it are handled that the front end sends under "
+        "a subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
+        "top-level statement; or when it has ended.",
+    ).tag(config=True)
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)
@@ -94,6 +101,7 @@ class MPKernelApp(Application):
         "control": "MPKernelApp.control_port",
         "hb": "MPKernelApp.hb_port",
         "interrupt-target": "MPKernelApp.interrupt_target",
+        "comms-while-busy": "MPKernelApp.comms_while_busy",
         "profile": "MPKernelApp.profile",
         "config": "MPKernelApp.extra_config_file",
         "log-level": "MPKernelApp.log_level",

@@ -36,6 +36,7 @@ class WorkerSettings:
     kernel_class: str = ""  # of a wrapper kernel: ``module:class``
     debug_just_my_code: bool = False
     filter_internal_frames: bool = True  # debuggers show and step into the user's code and its libraries only
+    comms_while_busy: str = "thread"
     user_ns: dict[str, Any] | None = None
     open_files: int | None = None  # the soft limit that user code is to find; the broker needs more
 

@@ -61,7 +61,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
         self.init_config_files()
         self.load_config_file()
         self.update_config(given)  # the command line and Jupyter's files have the last word
-        self.config.IPKernelApp.connection_file = settings.connection_file
+        self.config.IPKernelApp.connection_file = self.connection_file = settings.connection_file
 
     @property
     def config_file_name(self) -> str:  # type: ignore[override]

@@ -17,6 +17,7 @@ from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL, Describe
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp, IPythonKernel
+from mpkernel.worker.ipykernel_names import IPykernelNames
 from mpkernel.worker.kernel import WorkerKernel
 
 # A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
@@ -29,7 +30,7 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
         with suppress(OSError, ValueError):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
-    app = IPKernelApp()
+    app = IPKernelApp.instance()
     app.load_profile(settings)
     shell = app.build_shell(settings)
     shell.take_over_pdb()
@@ -48,6 +49,7 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
     kernel.use_experimental_completions = IPythonKernel(parent=app).use_experimental_completions
     kernel.interrupts.install()
+    IPykernelNames(kernel).install()
     app.run_startup()
     kernel.sync.startup_done()
     kernel.service.start()

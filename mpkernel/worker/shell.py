@@ -10,95 +10,27 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
+from mpkernel.wire import Json
 from mpkernel.worker.cellfiles import CellCompiler
+from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
+from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
-
-Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-
-class ZMQDisplayPublisher(DisplayPublisher):
-    """`display()`, `update_display()` and `clear_output()` as iopub messages."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._hooks: list[Hook] = []
-
-    def publish(  # type: ignore[override]
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        *,
-        transient: dict[str, Any] | None = None,
-        update: bool = False,
-        buffers: list[bytes] | None = None,
-        **_: Any,
-    ) -> None:
-        self._validate_data(data, metadata)
-        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
-        self._send("update_display_data" if update else "display_data", content, buffers)
-
-    def clear_output(self, wait: bool = False) -> None:
-        self._send("clear_output", {"wait": wait})
-
-    def _send(self, msg_type: str, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        message: dict[str, Any] | None = {"msg_type": msg_type, "content": content}
-        for hook in self._hooks:
-            message = hook(message)  # type: ignore[arg-type]
-            if message is None:
-                return
-        self.shell.kernel.publish(msg_type, content, buffers=buffers)
-
-    def register_hook(self, hook: Hook) -> None:
-        """Let `hook` see, change or (by returning None) swallow each message."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Hook) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
-
-
-class ZMQShellDisplayHook(DisplayHook):
-    """The value of a cell's last expression as an execute_result message."""
-
-    _content: dict[str, Any]
-    showing = False  # a value is being formatted: an error shown meanwhile is the cell's
-
-    def start_displayhook(self) -> None:
-        self.showing = True
-        self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
-
-    def write_output_prompt(self) -> None:
-        """The front end draws the prompt."""
-
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        self._content["data"] = format_dict
-        self._content["metadata"] = md_dict or {}
-
-    def finish_displayhook(self) -> None:
-        self.showing = False
-        if self._content["data"]:
-            shell: Any = self.shell
-            shell.kernel.publish("execute_result", self._content)
 
 
 class _History(HistoryManager):
@@ -119,8 +51,10 @@ class _History(HistoryManager):
         return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
 
 
-class ZMQInteractiveShell(InteractiveShell):
-    """Named as libraries expect it: by this name they know that they are in a notebook."""
+class ZMQInteractiveShell(WithParent, InteractiveShell):
+    """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
+
+    __module__ = "ipykernel.zmqshell"  # see `ipykernel_names`
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
@@ -198,6 +132,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self.kernel = kernel
         compiler: Any = self.compile
         compiler.files = kernel.cell_files
+        self.gui = Gui(kernel.loop)
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
@@ -294,7 +229,7 @@ class ZMQInteractiveShell(InteractiveShell):
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt
-        self.kernel.publish_names()
+        self.kernel.between_statements()
         return failed
 
     @property
@@ -323,9 +258,9 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
-        self.kernel.last_error = content
-        if getattr(self.displayhook, "showing", False):
-            self.kernel.result_error = content
+        if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
+            self.kernel.last_error = content
+            self.kernel.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:
@@ -348,12 +283,20 @@ class ZMQInteractiveShell(InteractiveShell):
         return super().run_cell(*args, **kwargs)
 
     def enable_gui(self, gui: str | None = None) -> None:
-        """Event loops of GUI toolkits: asyncio needs nothing, the others are not there yet."""
-        if gui not in (None, "asyncio", "inline", ""):
-            raise NotImplementedError(f"the GUI event loop {gui!r} is not integrated in mpkernel yet")
+        """Run a toolkit's event loop beside the cells. Raises UsageError if there is none, or no display."""
+        self.gui.enable(gui)
+        self.active_eventloop = self.gui.active
 
     def init_virtualenv(self) -> None:
         """The kernel runs in its environment already."""
+
+    def get_parent(self) -> Json:
+        """The request that the calling code belongs to."""
+        return self._parents.request()
+
+    @property
+    def _parents(self) -> Parents:
+        return self.kernel.parents
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -19,55 +19,15 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
-from weakref import WeakKeyDictionary
 
 from mpkernel.settings import STREAMS, WorkerSettings
-from mpkernel.wire import Json
+from mpkernel.worker.hooks import Hooked
 from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.parents import Parents, WithParent
 
 READ_SIZE = 1 << 16
-POOLS = ("concurrent.futures.thread", "multiprocessing.pool")  # whose threads work for whoever has something to do
-
-
-class Parents:
-    """Which request an output belongs to: by context (cells and their tasks), by thread, else the current cell."""
-
-    def __init__(self) -> None:
-        self.current: Json = {}  # of the cell that runs or ran last in the main thread
-        self._by_context: ContextVar[Json] = ContextVar("mpkernel_parent")
-        self._by_thread: WeakKeyDictionary[threading.Thread, Json] = WeakKeyDictionary()
-
-    def get(self) -> Json:
-        """The header to use as parent for what the calling code puts out."""
-        parent = self._by_context.get(None)
-        if parent is not None:
-            return parent
-        if self._by_thread:
-            return self._by_thread.get(threading.current_thread(), self.current)
-        return self.current
-
-    def set(self, parent: Json) -> None:
-        """A request begins."""
-        self.current = parent
-        self._by_context.set(parent)
-
-    def follow_threads(self) -> None:
-        """From now on a thread's output belongs to the cell that started the thread.
-
-        Not that of a pool's thread: what it runs comes from later cells, too.
-        """
-        parents, start = self, threading.Thread.start
-
-        def start_and_note(thread: threading.Thread) -> None:
-            target = getattr(thread, "_target", None)
-            if getattr(target, "__module__", None) not in POOLS:
-                parents._by_thread[thread] = parents.get()
-            start(thread)
-
-        threading.Thread.start = start_and_note  # type: ignore[assignment]
 
 
 class Pipe:
@@ -122,7 +82,7 @@ class Pipe:
                     self._lanes.write((self._name, self._parents.current, text))
 
 
-class OutStream(io.TextIOBase):
+class OutStream(Hooked, WithParent, io.TextIOBase):
     """`sys.stdout` and `sys.stderr` of the shell."""
 
     encoding = "UTF-8"
@@ -134,11 +94,11 @@ class OutStream(io.TextIOBase):
         self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
-        self._parents = parents
+        self._codec = lanes.codec
+        self._given_parents = parents
         self._pipe = pipe
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
-        self._hooks: list[Callable[[str], Any]] = []
         self.echo: TextIO | None = None  # gets all text, too
 
     def write(self, text: str) -> int:
@@ -149,13 +109,17 @@ class OutStream(io.TextIOBase):
             return len(text)
         if text != "\n" and self._pipe.has_data():
             self._pipe.drain()
-        for hook in self._hooks:
-            hook(text)
+        if self._hooks_by_thread is not None and self._hooks:
+            content = {"name": self._name, "text": text}
+            message = self._past_hooks(self._codec, self._given_parents.get(), "stream", content)
+            text_left = "" if message is None else str(message["content"].get("text", ""))
+        else:
+            text_left = text
         if self.echo is not None:
-            self.echo.write(text)
+            self.echo.write(text_left)
             self.echo.flush()
-        if text:
-            self._lanes.write((self._name, self._parents.get(), text))
+        if text_left:
+            self._lanes.write((self._name, self._given_parents.get(), text_left))
         return len(text)
 
     def _is_master_process(self) -> bool:
@@ -175,16 +139,9 @@ class OutStream(io.TextIOBase):
             self._pipe.drain()
         self._lanes.flush()
 
-    def register_hook(self, hook: Callable[[str], Any]) -> None:
-        """Call `hook` with each text that is written, as ipykernel's streams do."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Callable[[str], Any]) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
+    @property
+    def _parents(self) -> Parents:
+        return self._given_parents
 
     def fileno(self) -> int:
         return self._fd

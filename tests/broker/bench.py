@@ -110,6 +110,7 @@ class FakeWorker:
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
     side: list[messages.SideRequest] = field(default_factory=list)  # got, not yet replied to
+    comms: list[messages.CommRequest] = field(default_factory=list)  # got, not yet replied to
     executions: int = 0
 
     def __post_init__(self) -> None:
@@ -181,6 +182,10 @@ class FakeWorker:
             content = {"status": status, "execution_count": self.executions, **content}
             blobs = self._pack_reply(message, content)
         self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last, background))
+
+    def reply_comm(self, *, background: bool = False) -> None:
+        """Be done with the oldest message for a comm."""
+        self.say(messages.Reply(self.comms.pop(0).seq, False, 0, (), background=background))
 
     def reply_aside(self, **content: Any) -> None:
         """Answer the oldest request on the service lane."""
@@ -305,7 +310,8 @@ class Kernel:
                     self._deliver(self._living(action, worker), message, service)
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
-                    assert signum != signal.SIGINT or self.workers[worker].started, "SIGINT while nothing runs"
+                    busy = self.workers[worker].started or self.workers[worker].comms
+                    assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
                     assert delay >= 0, action
                     self.timers[key] = self.now + delay
@@ -336,6 +342,9 @@ class Kernel:
             worker.running, worker.started = message, False
         elif isinstance(message, messages.SideRequest):
             worker.side.append(message)
+        elif isinstance(message, messages.CommRequest):
+            assert not service, "messages for comms come before the cells that come after them"
+            worker.comms.append(message)
         (worker.service if service else worker.ordered).append(message)
 
     def pass_time(self, seconds: float) -> None:
