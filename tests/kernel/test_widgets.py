@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .driver import KERNEL, Json, Kernel, Message, Pending
+from .driver import Json, Kernel, Message, Pending, start_kernel
 
 # Takes comms of the target "echo"; each message is noted, answered, and does what it says.
 ECHO = """
@@ -23,11 +23,13 @@ def opened(c, _):
 comm.get_comm_manager().register_target("echo", opened)
 """
 
+# ipykernel lets a comm's first messages wait for the cell, until the comm has been used by a cell.
+pytestmark = pytest.mark.mpkernel_only("the first messages of a comm wait for the cell")
+
 BUSY = "stop = False\nprint('ready')\nwhile not stop: pass"
 
 needs_widgets = pytest.mark.skipif(not importlib.util.find_spec("ipywidgets"), reason="ipywidgets is not installed")
 needs_ipympl = pytest.mark.skipif(not importlib.util.find_spec("ipympl"), reason="ipympl is not installed")
-mpkernel_only = pytest.mark.mpkernel_only
 
 
 class Comm:
@@ -108,8 +110,6 @@ def test_a_message_under_no_subshells_id_waits_for_a_cell_that_computes(kernel: 
 
 
 def test_a_message_waits_where_that_is_wanted() -> None:
-    from .driver import start_kernel
-
     with start_kernel("--comms-while-busy=wait") as kernel:
         comm = echo(kernel)
         gate = kernel.gate("gate")
@@ -123,8 +123,6 @@ def test_a_message_waits_where_that_is_wanted() -> None:
 
 
 def test_a_message_may_be_handled_between_two_statements() -> None:
-    from .driver import start_kernel
-
     with start_kernel("--comms-while-busy=statement") as kernel:
         comm = echo(kernel)
         gate = kernel.gate("gate")
@@ -169,7 +167,6 @@ def test_what_a_callback_starts_goes_on_and_belongs_to_its_message(kernel: Kerne
     cell.wait()
 
 
-@mpkernel_only("a callback that runs for ever is there for ever")
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_callback_that_runs_for_ever_is_interrupted(kernel: Kernel, beside: bool) -> None:
     comm = echo(kernel)
@@ -194,7 +191,6 @@ def test_an_interrupt_of_an_awaiting_cell_leaves_callbacks_alone(kernel: Kernel)
     assert echoed(comm.send({"n": 2})) == [2]
 
 
-@mpkernel_only("variables are those of one process")
 @pytest.mark.parametrize("busy", [True, False])
 def test_what_a_callback_changes_is_seen_by_other_subshells(kernel: Kernel, busy: bool) -> None:
     comm, child = echo(kernel), kernel.create_subshell()
@@ -213,8 +209,7 @@ def test_what_a_callback_changes_is_seen_by_other_subshells(kernel: Kernel, busy
 
 def test_a_message_to_nobody_is_answered_and_the_comm_closed(kernel: Kernel) -> None:
     messages = kernel.send("comm_msg", {"comm_id": "nobody", "data": {}}).wait_for_idle()
-    if KERNEL == "mpkernel":
-        assert types(messages) == ["comm_close"]
+    assert types(messages) == ["comm_close"]
 
 
 def test_a_comm_of_a_child_subshell_goes_on_between_its_cells(kernel: Kernel) -> None:
@@ -227,7 +222,6 @@ def test_a_comm_of_a_child_subshell_goes_on_between_its_cells(kernel: Kernel) ->
     busy.wait()
 
 
-@mpkernel_only("a subshell that dies takes the kernel along")
 def test_the_comms_of_a_worker_that_dies_are_closed(kernel: Kernel) -> None:
     child = kernel.create_subshell()
     comm = echo(kernel, child)
@@ -350,7 +344,6 @@ def test_a_widget_of_a_child_subshell_belongs_to_it(kernel: Kernel) -> None:
 
 
 @needs_widgets
-@mpkernel_only("there is one process")
 def test_a_widget_of_another_subshell_is_a_stub_and_can_be_set_from_afar(kernel: Kernel) -> None:
     child = kernel.create_subshell()
     kernel.run("import ipywidgets as w; slider = w.IntSlider()", child)
@@ -398,7 +391,6 @@ def test_an_ipympl_figure_is_drawn_and_reacts(kernel: Kernel) -> None:
 # --- plots ------------------------------------------------------------------------------------------------------------
 
 
-@mpkernel_only("the callback would show, and close, the cell's figure")
 def test_a_callback_and_the_cell_beside_it_each_show_their_own_figures(kernel: Kernel) -> None:
     comm = echo(kernel)
     gate = kernel.gate("gate")
@@ -410,7 +402,6 @@ def test_a_callback_and_the_cell_beside_it_each_show_their_own_figures(kernel: K
     assert kernel.value("fignums, plt.get_fignums()") == ([1], [])
 
 
-@mpkernel_only("75 of 80 fail")
 def test_subshells_plot_at_the_same_time(kernel: Kernel) -> None:
     shells = [None, *(kernel.create_subshell() for _ in range(3))]
     code = "import matplotlib.pyplot as plt\nplt.plot(range({n}))\nplt.title('{n}')\nNone"
