@@ -473,6 +473,9 @@ class Machine:
         if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
             self._enqueue(request)
             return
+        self._to_service(request, worker, subshell)
+
+    def _to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
         self._put_aside(request, worker, subshell)
         idents = request.message.idents
         forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
@@ -512,7 +515,7 @@ class Machine:
                 return  # again at its Hello, or when it is gone
             request = subshell.to_debugger.popleft()
             worker.debug_parent = request.message.header_frame
-            self._put_aside(request, worker, subshell)
+            self._to_service(request, worker, subshell)
 
     def _on_debugged(self, worker: Worker, message: messages.Debugged) -> None:
         worker.debugged = message.attached
