@@ -14,20 +14,29 @@ In a notebook on this kernel::
     mpkernel.everywhere("%matplotlib agg") # run code in every subshell's process
     mpkernel.remote(connection).commit()   # use an object where it lives, if it can't be copied
 
+In a program::
+
+    mpkernel.embed_kernel()                # a kernel over the variables here, until a client shuts it down
+    mpkernel.start_kernel(vars())          # the same beside the program; returns an object with `stop`
+
 Importing this costs nothing: broker, workers and command line each import only what they need.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpkernel.errors import MPKernelError
+
+if TYPE_CHECKING:
+    from mpkernel.embed import embed_kernel, start_kernel
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "MPKernelError",
     "Remote",
     "__version__",
+    "embed_kernel",
     "everywhere",
     "format_subshells",
     "interrupt",
@@ -36,9 +45,18 @@ __all__ = [
     "pull",
     "remote",
     "run",
+    "start_kernel",
     "subshells",
     "theirs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("embed_kernel", "start_kernel"):
+        from mpkernel import embed
+
+        return getattr(embed, name)
+    raise AttributeError(f"module 'mpkernel' has no attribute {name!r}")
 
 
 def _service() -> Any:

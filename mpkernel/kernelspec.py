@@ -68,6 +68,7 @@ def kernel_dict(
         "interrupt_mode": interrupt_mode,
         "kernel_protocol_version": PROTOCOL_VERSION,
         "metadata": {
+            "debugger": True,
             # Once more, because older versions of jupyter_client pass on no key that they don't know, but all metadata.
             "kernel_protocol_version": PROTOCOL_VERSION,
             "supported_encryption": ["curve"],  # jupyter_client ≥ 8.9 makes keys only for a kernel that says so

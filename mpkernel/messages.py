@@ -136,7 +136,9 @@ class Flushed(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Exit(LaneMessage):
-    """Run the exit hooks and end."""
+    """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
+
+    restart: bool = False
 
 
 # --- broker to worker, service lane -------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ class Exit(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class SideRequest(LaneMessage):
-    """Like `Request`, for the service thread, while the main thread runs a cell."""
+    """Like `Request`, for the service thread: while the main thread runs a cell, and for the debugger always."""
 
     seq: int
     channel: str | None
@@ -158,6 +160,14 @@ class Taken(LaneMessage):
 
     segments: list[str]
     refused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(LaneMessage):
+    """The broker gave up its copy of what was sent as `key`, as memory is short: the worker will be asked for it."""
+
+    key: str
+    names: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +230,16 @@ class LiveValue(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Hello(LaneMessage):
-    """The worker is ready for its first message."""
+    """The worker is ready for its first message. On both lanes."""
 
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(LaneMessage):
+    """From a wrapper kernel, after `Hello`: what a kernel_info_reply says of its language."""
+
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +337,13 @@ class Reply(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Debugged(LaneMessage):
+    """A debugger attaches to the worker, or lets go of it."""
+
+    attached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
@@ -383,8 +407,8 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
-        *(SideRequest, Taken, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op),
+        *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
+        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

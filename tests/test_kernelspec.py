@@ -105,7 +105,7 @@ def test_jupyter_reads_from_a_kernelspec_what_was_meant() -> None:
     assert spec.argv == ["python", "-m", "mpkernel", "-f", "{connection_file}"]
     assert spec.language == "python"
     assert spec.interrupt_mode == "signal"
-    assert spec.metadata == {"kernel_protocol_version": "5.5", "supported_encryption": ["curve"]}
+    assert spec.metadata == {"debugger": True, "kernel_protocol_version": "5.5", "supported_encryption": ["curve"]}
     assert "env" not in kernelspec.kernel_dict()
 
 

@@ -9,8 +9,17 @@ from typing import Any
 
 from mpkernel.wire import PROTOCOL_VERSION
 
-# debug_request while there is no debugger: what clients take for "not available".
-NO_DEBUGGER: dict[str, Any] = {"type": "response", "success": False, "message": "mpkernel has no debugger yet"}
+
+def debug_failure(request: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """`content`, an error or ``aborted``, as the Debug Adapter Protocol has it, too."""
+    return {
+        "type": "response",
+        "request_seq": request.get("seq", 0),
+        "success": False,
+        "command": request.get("command", ""),
+        "message": content.get("evalue", "the process that was to answer this has ended"),
+        **content,
+    }
 
 
 def error(exception: BaseException) -> dict[str, Any]:
@@ -89,8 +98,9 @@ class Facts:
     python_version: str
     ports: dict[str, int] = field(default_factory=dict)
     help_links: list[dict[str, str]] = field(default_factory=list)
-    features: tuple[str, ...] = ("kernel subshells",)
+    features: tuple[str, ...] = ("kernel subshells", "debugger")
     pid: int = 0
+    wrapper: bool = False  # the workers say what the language is
 
     def kernel_info(self) -> dict[str, Any]:
         """Content of a kernel_info_reply."""

@@ -1,8 +1,9 @@
 """The broker's end of the workers' lanes: two DEALER sockets for each worker, on ipc.
 
 A lane's socket is bound when the worker is started and takes messages from that one process only. Each message is
-checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello
-the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection, too.)
+checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello,
+on both, the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection,
+too. And before that Hello a socket may have no connection yet: what is sent would be dropped.)
 
 When a process ends, its last messages may still be on the way. A socket monitor reports the end of the connection, and
 libzmq hands over all that came before it first; so `at_end` means that everything has been received.
@@ -14,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class _Lane:
     pid: str = ""  # of the worker, once accepted
     disconnected: bool = False  # the monitor said so
     drained: bool = False  # nothing was left to receive after that
+    greeted: set[zmq.Socket[bytes]] = field(default_factory=set)  # on which the worker has said Hello
 
 
 class Lanes:
@@ -67,11 +69,10 @@ class Lanes:
     def _open_outputs(self, worker: int) -> dict[str, int]:
         """Make the FIFOs for the worker's fds 1 and 2. The worker reads them; we only hold them open."""
         outputs = {}
-        if self._settings.capture_fds:
-            for name, fd in STREAMS.items():
-                path = self._settings.fifo(worker, fd)
-                os.mkfifo(path, 0o600)
-                outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        for name, fd in STREAMS.items():
+            path = self._settings.fifo(worker, fd)
+            os.mkfifo(path, 0o600)
+            outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return outputs
 
     def last_words(self, worker: int) -> list[tuple[str, str]]:
@@ -133,11 +134,18 @@ class Lanes:
             for _ in range(most):
                 if socket.closed:
                     return
+                if len(lane.greeted) < 2 and socket in lane.greeted:
+                    break  # what follows is read when the other one is there, too
                 try:
                     frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
                     break
-                if (message := self._checked(worker, lane, frames)) is not None:
+                message = self._checked(worker, lane, frames)
+                if isinstance(message, messages.Hello):
+                    lane.greeted.add(socket)
+                    if len(lane.greeted) < 2:
+                        continue
+                if message is not None:
                     yield message
             else:
                 more = True

@@ -34,6 +34,7 @@ from mpkernel.broker.events import (
     Interrupted,
     Log,
     MeasureUsage,
+    MemoryShort,
     Send,
     SetTimer,
     SignalWorker,
@@ -105,6 +106,9 @@ class Machine:
         self.comms = CommOwners()
         self.stopping = False
         self.everywhere: list[str] = []  # code that each new process runs first
+        self._description: dict[str, Any] = {}  # of a wrapper kernel's language
+        self._wait_for_description: list[Request] = []
+        self._restarting = False
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
@@ -122,10 +126,11 @@ class Machine:
             Interrupted: lambda _: self.interrupt_any(),
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
+            MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
-            "kernel_info_request": lambda r: self._answer(r, self.facts.kernel_info()),
+            "kernel_info_request": self._on_kernel_info,
             "connect_request": lambda r: self._answer(r, self.facts.connect()),
             "comm_info_request": self._on_comm_info,
             "interrupt_request": self._on_interrupt_request,
@@ -142,7 +147,7 @@ class Machine:
             "delete_subshell_request": self._on_delete,
             "list_subshell_request": self._on_list,
             "usage_request": self._on_usage_request,
-            "debug_request": lambda r: self._answer(r, answers.NO_DEBUGGER),
+            "debug_request": self._on_debug_request,
             "mpkernel_request": lambda r: self.ops.on_request(r),
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
@@ -155,9 +160,11 @@ class Machine:
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,
             messages.Hello: self._on_hello,
+            messages.Describe: self._on_described,
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
             messages.Op: self.ops.on_op,
+            messages.Debugged: self._on_debugged,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
             messages.AskLive: self._reads.on_ask_live,
             messages.AskTheirs: self._reads.on_ask_theirs,
@@ -252,6 +259,8 @@ class Machine:
         if content.get("status") == "error" and (request.is_execute or "subshell" in content.get("ename", "").lower()):
             shown = {key: content[key] for key in ("ename", "evalue", "traceback")}
             self.publish("error", shown, request.output_frame)
+        if msg_type == "debug_request":
+            content = answers.debug_failure(request.content(), content)
         if msg_type.endswith("_request"):
             reply = msg_type.removesuffix("_request") + "_reply"
             if request.is_execute:
@@ -377,6 +386,7 @@ class Machine:
         worker.ready = True
         if worker.subshell is not None and not worker.ending:
             self._assign(worker, worker.subshell)
+            self._dispatch_to_debugger(worker.subshell)
             self.dispatch(worker.subshell)
 
     # --- what workers say -------------------------------------------------------------------------------------------
@@ -473,6 +483,39 @@ class Machine:
         self._busy(request)
         worker.seqs.add(request.seq)
         self._side[request.seq] = (request, worker, subshell)
+
+    def _on_kernel_info(self, request: Request) -> None:
+        if self.facts.wrapper and not self._description and self.workers:
+            self._wait_for_description.append(request)
+        else:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
+
+    def _on_described(self, _worker: Worker, message: messages.Describe) -> None:
+        self._description = message.content
+        self._answer_kernel_infos()
+
+    def _answer_kernel_infos(self) -> None:
+        waiting, self._wait_for_description = self._wait_for_description, []
+        for request in waiting:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
+
+    def _on_debug_request(self, request: Request) -> None:
+        subshell = self._subshell_of(request)
+        subshell.to_debugger.append(request)
+        self._dispatch_to_debugger(subshell)
+
+    def _dispatch_to_debugger(self, subshell: Subshell) -> None:
+        """Forward requests to the debugger of `subshell`, whatever runs there, as soon as there is a process."""
+        while subshell.to_debugger:
+            worker = self._worker_for(subshell)
+            if not worker.ready or worker.ending:
+                return  # again at its Hello, or when it is gone
+            request = subshell.to_debugger.popleft()
+            worker.debug_parent = request.message.header_frame
+            self._put_aside(request, worker, subshell)
+
+    def _on_debugged(self, worker: Worker, message: messages.Debugged) -> None:
+        worker.debugged = message.attached
 
     def _on_comm_info(self, request: Request) -> None:
         target = request.message.content().get("target_name")
@@ -638,8 +681,9 @@ class Machine:
             subshell.idle_since = self.now
             content = answers.aborted() if error is None else answers.error(error)
             self.finish(request, {**content, "execution_count": subshell.execution_count})
-        queued = list(subshell.queue)
+        queued = [*subshell.queue, *subshell.to_debugger]
         subshell.queue.clear()
+        subshell.to_debugger.clear()
         for request in queued:
             self._answer(request, answers.aborted())
         return len(queued)
@@ -651,7 +695,7 @@ class Machine:
         worker.ending = why
         self._close_comms(worker)
         if worker.ready:
-            self.act(ToWorker(worker.id, messages.Exit()))
+            self.act(ToWorker(worker.id, messages.Exit(self._restarting)))
         if worker.pid is not None:
             self.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
         self.act(SetTimer(("kill", worker.id), grace))
@@ -665,9 +709,13 @@ class Machine:
         if worker is None:
             return
         self.act(CancelTimer(("kill", worker.id)))
+        self._answer_kernel_infos()  # it won't say any more what it is
         subshell = worker.subshell
         how = answers.how_it_ended(event.returncode, event.reason)
         self._close_comms(worker)
+        if worker.debugged and not self.stopping:
+            ended = {"seq": 0, "type": "event", "event": "terminated", "body": {}}
+            self.publish("debug_event", ended, worker.debug_parent)
         self.ops.on_gone(worker, how)
         self._reads.on_gone(worker, how)
         if worker is self.spare:
@@ -685,7 +733,7 @@ class Machine:
             self.act(Log("warning", f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"))
         if not worker.ready and worker.ending is None:
             subshell.failed_starts += 1
-            if subshell.failed_starts < MAX_FAILED_STARTS and subshell.queue:
+            if subshell.failed_starts < MAX_FAILED_STARTS and (subshell.queue or subshell.to_debugger):
                 subshell.worker = self._start_worker(subshell)
                 return
             text = f"no process could be started for subshell {subshell.label}: {how}. The next request tries again."
@@ -711,6 +759,9 @@ class Machine:
         queued = [] if stop else list(subshell.queue)
         if not stop:
             subshell.queue.clear()
+        to_debugger = list(subshell.to_debugger) if worker.ready else []
+        if worker.ready:
+            subshell.to_debugger.clear()
         if running is not None and running.is_execute and not running.content().get("silent"):
             subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
         if excerpt := answers.crash_excerpt(event.dump):
@@ -721,8 +772,10 @@ class Machine:
         self._answer_all(subshell, error)
         subshell.worker = None
         subshell.queue.extend(queued)
+        subshell.to_debugger.extend(to_debugger)
         if worker.served and not self.stopping:  # else it may be the start that kills it: then on the next request
             self._worker_for(subshell)
+        self._dispatch_to_debugger(subshell)
         self.dispatch(subshell)
 
     # --- timers, shutdown -------------------------------------------------------------------------------------------
@@ -746,6 +799,7 @@ class Machine:
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()
         restart = bool(content.get("restart", False))
+        self._restarting = restart
         self._answer_everything()
         self._busy(request)
         self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
@@ -763,6 +817,7 @@ class Machine:
             self._stop()
 
     def _answer_everything(self) -> None:
+        self._answer_kernel_infos()
         for subshell in list(self.subshells.values()):
             self._answer_all(subshell, None)
 

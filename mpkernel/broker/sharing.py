@@ -63,6 +63,11 @@ class Sharing:
         merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
         self._machine.act(ToWorker(worker.id, merge))
 
+    def on_memory_short(self, nbytes: int) -> None:
+        """Give up copies of values that are still with those who made them."""
+        for worker, key, names in self.store.give_up(nbytes):
+            self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))
+
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
         return self.store.clashing(worker.id)

@@ -69,6 +69,8 @@ class Worker:
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
     told: bool = False  # it was given what others had committed
     last_told: int = 0  # number of the last news that were sent before a request
+    debugged: bool = False  # a debugger is attached
+    debug_parent: bytes = b"{}"  # header of the last request to its debugger
     background: bool = False  # it may have changed variables, or change them, though it runs no cell
 
 
@@ -81,6 +83,7 @@ class Subshell:
     created: float
     worker: Worker | None = None
     queue: deque[Request] = field(default_factory=deque)
+    to_debugger: deque[Request] = field(default_factory=deque)  # until the process is ready
     running: Request | None = None
     execution_count: int = 0
     idle_since: float = 0.0

@@ -180,6 +180,8 @@ class Tracker:
         for name in names:
             if group := self._groups.get(name):
                 group.known, group.held = False, True
+                group.kept = True
+                self._unchecked.discard(group)
 
     @property
     def has_unknown(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from mpkernel.namespace.component import Component
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.pickling import Pickled
+from mpkernel.namespace.pressure import room_for
 from mpkernel.namespace.runs import Run
 from mpkernel.namespace.segments import Segment, attach, write
 from mpkernel.namespace.transport import Place, Transport
@@ -26,6 +27,7 @@ def to_component(
     meta, blobs = _described(pickled)
     long = [pickled.data] if len(pickled.data) >= LONG else []
     if (pickled.buffers or long) and transport is not None:
+        room_for(meta["nbytes"])
         segment = write(transport, [*pickled.buffers, *long])
         ranges = list(segment.ranges)
         if long:

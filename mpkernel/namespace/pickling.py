@@ -6,8 +6,8 @@ import pickle
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,14 @@ class Pickling:
     def held(self, token: int) -> Any:
         """The object for which other processes have a stub. Raises LookupError if it is gone."""
         return self._held.real(token)
+
+    def is_held(self, value: Any, notes: Iterable[Note]) -> bool:
+        """Whether one of the notes is about `value` itself, which this process has."""
+        for note in notes:
+            with suppress(LookupError):
+                if note.owner == self.worker and self.held(note.token) is value:
+                    return True
+        return False
 
     # --- values -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ The broker sends SIGINT only between a request's `Started` and its reply. Within
   task. So its task is cancelled, as `asyncio.run` does it: what the cell awaits (a task group, say) can clean up, and
   what comes out of the cell is shown as KeyboardInterrupt (`behind`). If the loop doesn't get to that because another
   task hogs it, a later interrupt raises where it is.
+- A thread that stands at a breakpoint waits in the debugger, which would be broken by an exception there. It is let go
+  first, and raises when the debugger is done with it (`go_on`).
 
 A signal can't leak into the next request. The kernel prefers the main thread for a process-directed signal (signal(7)),
 so that its C handler has run, and Python's handler is due, before the main thread can read any message that was sent
@@ -28,10 +30,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from mpkernel.errors import Killed
+from mpkernel.worker.dap import waits
 from mpkernel.worker.kicker import Kicker
 
 # The loop hasn't got to an interrupt for so many seconds: some task hogs it.
 HOGGED_AFTER = 0.5
+
+# Modules whose frames, if the user's code called them, are none of the user's business in an interrupt's traceback.
+INTERRUPTIBLE = ("mpkernel.", "pydevd", "_pydevd_")
 
 
 class Interrupts:
@@ -51,6 +57,8 @@ class Interrupts:
         self._suspended = False  # the cell waits in an await
         self.terminating = False
         self.kicker: Kicker | None = None
+        self.let_go: Callable[[], None] = lambda: None  # asks the debugger not to hold the main thread any longer
+        self._held = False  # a debugger holds the main thread, to which an interrupt has come
         self.interrupt_callback: Callable[[], None] = lambda: None  # of a comm, that runs though no request does
 
     def install(self) -> None:
@@ -69,7 +77,7 @@ class Interrupts:
         try:
             yield
         finally:
-            self._active = False
+            self._active = self._held = False
             self._pending = None
             self._windows = 0
 
@@ -107,28 +115,28 @@ class Interrupts:
         error, self._pending = self._pending or KeyboardInterrupt, None
         raise error
 
-    def _on_sigint(self, _signum: int, _frame: types.FrameType | None) -> None:
+    def _on_sigint(self, _signum: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:  # a child that user code forked
             raise KeyboardInterrupt
         if self._active:
-            self._interrupt(KeyboardInterrupt)
+            self._interrupt(KeyboardInterrupt, frame)
         elif self._windows:  # the callback of a comm
             raise KeyboardInterrupt
         else:
             self.interrupt_callback()
 
-    def _on_sigterm(self, _signum: int, _frame: types.FrameType | None) -> None:
+    def _on_sigterm(self, _signum: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
         self.terminating = True
         if self._active:
-            self._interrupt(Killed)
+            self._interrupt(Killed, frame)
         else:
             self._loop.call_soon_threadsafe(self._end)
 
-    def _interrupt(self, error: type[BaseException]) -> None:
+    def _interrupt(self, error: type[BaseException], frame: types.FrameType | None) -> None:
         now = time.monotonic()
         hogged = self._suspended and self._pending is not None and now - self._since > HOGGED_AFTER
         if self._pending is None:
@@ -138,7 +146,18 @@ class Interrupts:
             self._raise()
         elif self._suspended:
             self._loop.call_soon_threadsafe(self._wake)
+        elif self._windows and waits(frame):
+            self._held = True
+            self.let_go()
         elif self._windows:
+            self._raise()
+
+    def go_on(self) -> None:
+        """When the debugger lets a thread go on: raises what was held back for that."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        held, self._held = self._held, False
+        if held and self._windows and self._pending is not None:
             self._raise()
 
     def _wake(self) -> None:
@@ -207,7 +226,7 @@ def users_frames(traceback: types.TracebackType | None) -> types.TracebackType |
     step = traceback
     while step is not None:
         module = str(step.tb_frame.f_globals.get("__name__", ""))
-        if module.startswith("mpkernel.") and users is not None:
+        if module.startswith(INTERRUPTIBLE) and users is not None:
             users.tb_next = None
             return traceback
         if not module.startswith(("mpkernel.", "IPython.core.")):

@@ -32,7 +32,9 @@ from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
 from mpkernel.worker import figures, side_requests
 from mpkernel.worker.api import LibraryAPI, request_of
 from mpkernel.worker.callbacks import Callbacks
+from mpkernel.worker.cellfiles import CellFiles
 from mpkernel.worker.comms import Comms
+from mpkernel.worker.debugger import Debugger
 from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
@@ -41,6 +43,8 @@ from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Streams
+from mpkernel.worker.threads import is_users
+from mpkernel.worker.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -59,6 +63,8 @@ Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 class WorkerKernel(LibraryAPI):
     """One worker's kernel object: the shell, the loop, and the messages between them."""
+
+    use_experimental_completions = True  # say of what type a completion is
 
     def __init__(
         self,
@@ -90,6 +96,9 @@ class WorkerKernel(LibraryAPI):
         self.service = Service(self)
         self.interrupts.kicker.make_way = self.service.make_way
         self.comms = Comms(self)
+        self.cell_files = CellFiles(settings.directory, settings.broker_pid)
+        self.debugger = Debugger(self)
+        self.interrupts.let_go = self.debugger.let_go
         self.callbacks = Callbacks(
             loop,
             begin=self._before_callbacks,
@@ -112,18 +121,21 @@ class WorkerKernel(LibraryAPI):
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
+        # ipyparallel reads it from error replies.
+        self._engine_info = {"engine_uuid": settings.session, "engine_id": -1, "method": "execute"}
         self._context = contextvars.copy_context()
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
         self._handlers: dict[str, Handler] = {
             "execute_request": self._execute,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),
         }
+        self.wrapped: Wrapped | None = None
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
             messages.News: self._on_versions,
             messages.Merge: self._on_versions,
             messages.Assign: self._on_assign,
-            messages.Exit: lambda _: self._end(),
+            messages.Exit: self._on_exit,
         }
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
@@ -150,6 +162,16 @@ class WorkerKernel(LibraryAPI):
         else:
             self.service.put(message)
 
+    def wrap(self, kernel_class: str) -> None:
+        """Be a wrapper kernel's worker. `lanes` must be there to take its description."""
+        self.wrapped = Wrapped(kernel_class, self)
+
+    def _on_exit(self, message: messages.Exit) -> None:
+        if self.wrapped is not None:
+            self.wrapped.restart = message.restart
+            self.wrapped.told.set()
+        self._end()
+
     def _end(self) -> None:
         self.told_to_end = True
         self.loop.stop()
@@ -160,6 +182,8 @@ class WorkerKernel(LibraryAPI):
         for code in message.everywhere:
             self.shell.run_cell(code, store_history=False, silent=True)
         self.sync.startup_done()
+        if self.wrapped is not None:
+            self.wrapped.kernel.execution_count = message.execution_count
         self.shell.skip_prompts(message.execution_count)
 
     def _on_versions(self, _message: messages.News | messages.Merge) -> None:
@@ -183,7 +207,7 @@ class WorkerKernel(LibraryAPI):
             try:
                 self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
-            except BadMessage as error:
+            except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
                 self.log.exception("a %s failed", message.msg_type)
@@ -197,7 +221,7 @@ class WorkerKernel(LibraryAPI):
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
             self._end()
-        elif message.msg_type == "execute_request":
+        elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
@@ -217,6 +241,8 @@ class WorkerKernel(LibraryAPI):
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        if self.wrapped is not None:
+            count = self.wrapped.kernel.execution_count
         background = self._look_at_background()
         self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
 
@@ -272,8 +298,7 @@ class WorkerKernel(LibraryAPI):
 
     def _has_background(self) -> bool:
         """Whether threads or tasks of the user's go on, which may change variables."""
-        ours = ("mpkernel-", "IPythonHistorySaving")
-        if any(not thread.name.startswith(ours) for thread in threading.enumerate() if thread is not self._main_thread):
+        if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
         return self.callbacks.busy or any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 
@@ -286,6 +311,8 @@ class WorkerKernel(LibraryAPI):
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         store_history = bool(content.get("store_history", not silent)) and not silent
         self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
+        if self.wrapped is not None:
+            return await self._execute_wrapped(self.wrapped, request, message)
         metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
         shell = self.shell
         payloads: Any = shell.payload_manager
@@ -299,18 +326,29 @@ class WorkerKernel(LibraryAPI):
         reply: Json = {"status": "ok"}
         shown: Json | None = self.last_error
         failed = error is not None or self.display_failed
-        if error is not None:  # shown already, unless IPython printed it (exception groups)
-            reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
-        elif self.display_failed:
-            reply = {"status": "error", **(shown or {})}
+        if failed:  # shown already, unless IPython printed it (exception groups)
+            reply = dict(shown) if shown is not None else error_content(error, with_traceback=True)
+            reply |= {"status": "error", "engine_info": self._engine_info}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
-        reply["user_expressions"] = {} if failed else self._user_expressions(content.get("user_expressions"))
+        try:
+            reply["user_expressions"] = {} if failed else self._user_expressions(content.get("user_expressions"))
+        except (KeyboardInterrupt, Killed) as interrupt:  # the cell is done; only this isn't
+            reply["user_expressions"] = {"interrupted": error_content(interrupt)}
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
         self._input_parent = (0, {}, False)
+        return reply
+
+    async def _execute_wrapped(self, wrapped: Wrapped, request: messages.Request, message: Message) -> Json:
+        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
+        reply = await wrapped.execute(request, message)
+        reply["__metadata__"] = {**metadata, "status": reply["status"]}
+        reply["__abort__"] = reply["status"] == "error" and bool(message.content().get("stop_on_error", True))
+        self._input_parent = (0, {}, False)
+        self.debugger.end_of_cell()
         return reply
 
     async def _run_cell(
@@ -333,7 +371,8 @@ class WorkerKernel(LibraryAPI):
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self.log.exception("the newest values of variables could not be had")
         except BaseException as error:
-            transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
+            frames = error.__traceback__
+            transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
         if not shell.asyncio_runs_cells and shell.should_run_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         ):
@@ -346,7 +385,8 @@ class WorkerKernel(LibraryAPI):
         try:
             result: ExecutionResult = await self.interrupts.drive(coroutine)
         except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
-            shell.showtraceback()
+            if self.last_error is None or not isinstance(error, Exception):
+                shell.showtraceback()  # else IPython failed to store what it has shown
             from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
             result = ExecutionResult(
@@ -377,6 +417,11 @@ class WorkerKernel(LibraryAPI):
                 break
             silent = self.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
+        if missing := self.sync.needs(code, crowded=False):
+            self._warn(
+                f"{', '.join(sorted(missing))} stays in its subshell: there isn't enough memory for a copy here. "
+                "%%subshell runs a cell there"
+            )
         with self.interrupts.shelter():
             self.sync.before_cell(code)
         for where, running in silent:
@@ -393,6 +438,8 @@ class WorkerKernel(LibraryAPI):
     # --- the other requests -----------------------------------------------------------------------------------------
 
     async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        if self.wrapped is not None:
+            return await self.wrapped.answer(message)
         if message.msg_type == "complete_request":
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:
@@ -409,6 +456,11 @@ class WorkerKernel(LibraryAPI):
             return error_content(error)
 
     # --- callbacks of comms: see `Callbacks` ------------------------------------------------------------------------
+
+    def publish_names(self) -> None:
+        """Between two statements of a cell: others may see what it has bound so far."""
+        with self.interrupts.shelter():  # user code may have called `run_cell`
+            self.sync.release()
 
     def _before_callbacks(self) -> None:
         if not self.running:

@@ -26,6 +26,7 @@ from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
 from mpkernel.worker.kicker import Kicker
+from mpkernel.worker.threads import KernelThread
 
 log = logging.getLogger("mpkernel.worker")
 
@@ -44,7 +45,7 @@ MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
 Text = tuple[str, Json, str]
 
 
-class WorkerLanes(threading.Thread):
+class WorkerLanes(KernelThread):
     """`on_message` is called in this thread with each message from the broker."""
 
     def __init__(
@@ -55,7 +56,7 @@ class WorkerLanes(threading.Thread):
         on_message: Callable[[messages.LaneMessage], None],
         lifeline_fd: int,
     ) -> None:
-        super().__init__(name="mpkernel-io", daemon=True)
+        super().__init__("io")
         self._settings = settings
         self._worker = worker
         self.codec = codec
@@ -144,7 +145,8 @@ class WorkerLanes(threading.Thread):
         poller = zmq.Poller()
         for source in (ordered, service, self._wake_read, self._lifeline_fd, *self._pipes):
             poller.register(source, zmq.POLLIN)
-        ordered.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
+        for socket in (ordered, service):
+            socket.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from mpkernel.wire import Json
 
 NOBODY: Json = {"header": {}}
+POOLS = ("concurrent.futures.thread", "multiprocessing.pool")  # whose threads work for whoever has something to do
 
 
 class Parents:
@@ -51,11 +52,16 @@ class Parents:
         self._by_context.reset(token)
 
     def follow_threads(self) -> None:
-        """From now on a thread's output belongs to the cell that started the thread."""
+        """From now on a thread's output belongs to the cell that started the thread.
+
+        Not that of a pool's thread: what it runs comes from later cells, too.
+        """
         parents, start = self, threading.Thread.start
 
         def start_and_note(thread: threading.Thread) -> None:
-            parents._by_thread[thread] = parents.request()
+            target = getattr(thread, "_target", None)
+            if getattr(target, "__module__", None) not in POOLS:
+                parents._by_thread[thread] = parents.request()
             start(thread)
 
         threading.Thread.start = start_and_note  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import threading
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import MPKernelError, RequestFailed
+from mpkernel.worker.threads import KernelThread
 
 if TYPE_CHECKING:
+    from mpkernel.wire import Message
     from mpkernel.worker.kernel import WorkerKernel
+    from mpkernel.worker.wrapped import Wrapped
 
 
 # The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
@@ -33,11 +37,11 @@ class Service:
         self._called = threading.Event()  # there was something to do: no time to warm up
         self._answered = threading.Lock()  # as a signal to `make_way`: free once there is an answer
         self._helper: threading.Thread | None = None
-        self._thread = threading.Thread(target=self._serve, name="mpkernel-service", daemon=True)
+        self._thread = KernelThread("service", self._serve)
 
     def start(self) -> None:
         self._thread.start()
-        threading.Thread(target=self._warm_up, name="mpkernel-warm-up", daemon=True).start()
+        KernelThread("warm-up", self._warm_up).start()
 
     def _warm_up(self) -> None:
         if not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
@@ -46,7 +50,7 @@ class Service:
     def in_background(self, call: Callable[[], None]) -> None:
         """Run `call` in a thread, unless the last one is still at it."""
         if self._helper is None or not self._helper.is_alive():
-            self._helper = threading.Thread(target=call, name="mpkernel-background", daemon=True)
+            self._helper = KernelThread("background", call)
             self._helper.start()
 
     def make_way(self) -> None:
@@ -82,6 +86,8 @@ class Service:
                     self._release(message)
                 elif isinstance(message, messages.Call):
                     self._call(message)
+                elif isinstance(message, messages.Keep):
+                    self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
             except BaseException:
@@ -93,7 +99,18 @@ class Service:
 
         kernel = self._kernel
         message = message_of(request)
-        content = kernel.answer_side_request(message)
+        if message.msg_type == "debug_request":
+            kernel.debugger.put(request)
+        elif kernel.wrapped is not None:  # in the main thread, when that is free
+            asyncio.run_coroutine_threadsafe(self._answer_later(kernel.wrapped, request, message), kernel.loop)
+        else:
+            self._reply(request, message, kernel.answer_side_request(message))
+
+    async def _answer_later(self, wrapped: Wrapped, request: messages.SideRequest, message: Message) -> None:
+        self._reply(request, message, await wrapped.answer(message))
+
+    def _reply(self, request: messages.SideRequest, message: Message, content: dict[str, Any]) -> None:
+        kernel = self._kernel
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)
@@ -119,7 +136,7 @@ class Service:
     def _call(self, message: messages.Call) -> None:
         """In the main thread if that is idle, as many objects belong to a thread; else in one of its own."""
         if self._kernel.running:
-            threading.Thread(target=self._perform, args=(message,), name="mpkernel-call", daemon=True).start()
+            KernelThread("call", self._perform, (message,)).start()
         else:
             self._kernel.loop.call_soon_threadsafe(self._perform, message)
 

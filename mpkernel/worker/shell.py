@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
 from mpkernel.wire import Json
+from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames
@@ -30,6 +33,24 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
+class _History(HistoryManager):
+    """History in a database that many processes write to: those of all subshells, and of other kernels."""
+
+    @default("connection_options")
+    def _default_connection_options(self) -> dict[str, Any]:
+        return {"check_same_thread": False, "timeout": 60}  # seconds, for those who wait for their turn to write
+
+    @property
+    def _corrupt_db_limit(self) -> int:  # type: ignore[override]
+        """How often IPython moves the file away, and begins a new one, when something is wrong with it.
+
+        Not when it was but locked, say, or the disk is full: the others have the file open, and would fail in turn.
+        """
+        import sqlite3
+
+        return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
+
+
 class ZMQInteractiveShell(WithParent, InteractiveShell):
     """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
 
@@ -37,12 +58,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
+    compiler_class = Type(CellCompiler)
     readline_use = CBool(False)
     autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
     warm = False
     exiting = False  # the user said exit
+    template_modules: frozenset[str] = frozenset()  # names of what was imported before any code of the user's
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -51,6 +74,13 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     kernel: WorkerKernel = AnyTrait()  # type: ignore[assignment]
 
     # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Trio finds a wakeup fd that isn't its own: the kicker's, which doesn't keep trio from its signals.
+        warnings.filterwarnings(
+            "ignore", message=".*Trio's signal handling code might have collided", category=RuntimeWarning
+        )
 
     def init_environment(self) -> None:
         """What programs started from a cell should know: they write to a notebook, not to a terminal."""
@@ -70,12 +100,20 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]
 
+    def take_over_pdb(self) -> None:
+        """``breakpoint()`` and ``pdb.set_trace()`` ask on stdin, as ``%debug`` does, and an interrupt ends them."""
+        debugger: Any = importlib.import_module("IPython.core.debugger")
+        pdb: Any = importlib.import_module("pdb")
+        debugger.Pdb = pdb.Pdb = getattr(debugger, "InterruptiblePdb", debugger.Pdb)
+        pdb.set_trace = debugger.set_trace
+
     def init_magics(self) -> None:
         super().init_magics()
         from mpkernel.worker.magics import KernelMagics
 
         self.register_magics(KernelMagics)
-        self.magics_manager.register_alias("ed", "edit")
+        for alias, magic in (("ed", "edit"), ("more", "less")):
+            self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
         """Import what the first traceback would (60 ms), once.
@@ -92,6 +130,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def attach(self, kernel: WorkerKernel) -> None:
         """In the worker: from now on messages can be sent."""
         self.kernel = kernel
+        compiler: Any = self.compile
+        compiler.files = kernel.cell_files
         self.gui = Gui(kernel.loop)
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
@@ -135,7 +175,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
                     hook(*args, **kwargs)
             except Exception:
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
-                self.showtraceback()
+                kind, error, frames = sys.exc_info()
+                self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.
@@ -150,7 +191,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         if old.enabled:
             return
         try:
-            manager = HistoryManager(shell=self, parent=self)
+            manager = _History(shell=self, parent=self)
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
@@ -183,7 +224,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         """As in IPython, in a window in which an interrupt raises."""
         __tracebackhide__ = "__ipython_bottom__"
         self.kernel.sync.ran(code_obj)
-        with self.kernel.interrupts.window():
+        traced = self.kernel.debugger.statement() if self.kernel.debugger.attached else nullcontext()
+        with traced, self.kernel.interrupts.window():
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt
@@ -224,13 +266,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""
         self.exiting = not self.keepkernel_on_exit
-        self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+        self.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the front end put `text` into the next cell, or this one."""
-        self._write_payload({"source": "set_next_input", "text": text, "replace": replace})
+        self.write_payload({"source": "set_next_input", "text": text, "replace": replace})
 
-    def _write_payload(self, payload: dict[str, Any]) -> None:
+    def write_payload(self, payload: dict[str, Any]) -> None:
+        """Send `payload` to the front end, in the reply to the running request."""
         manager: Any = self.payload_manager
         manager.write_payload(payload)
 

@@ -20,7 +20,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.worker.hooks import Hooked
@@ -31,14 +31,19 @@ READ_SIZE = 1 << 16
 
 
 class Pipe:
-    """The read end of what stands behind fd 1 or 2."""
+    """The read end of what stands behind fd 1 or 2, if these are captured.
 
-    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents) -> None:
+    In any case, what user code prints in a child that it has forked comes through here: `write_end`.
+    """
+
+    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents, *, capture: bool) -> None:
         self._name = name
         self._read_end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # for writing too: no end when all writers are gone
-        write_end = os.open(fifo, os.O_WRONLY)
-        os.dup2(write_end, fd)
-        os.close(write_end)
+        self.write_end = os.open(fifo, os.O_WRONLY)
+        if capture:
+            os.dup2(self.write_end, fd)
+            os.close(self.write_end)
+            self.write_end = fd
         self._lanes = lanes
         self._parents = parents
         self._lock = threading.Lock()
@@ -85,9 +90,8 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
     line_buffering = True
     closed = False
 
-    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
-        self.name = f"<{name}>"
-        self._name = name
+    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe) -> None:
+        self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
         self._codec = lanes.codec
@@ -95,14 +99,15 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
         self._pipe = pipe
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
+        self.echo: TextIO | None = None  # gets all text, too
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._forked:  # by user code: there's no IO thread here, but the pipe is
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
             return len(text)
-        if text != "\n" and self._pipe is not None and self._pipe.has_data():
+        if text != "\n" and self._pipe.has_data():
             self._pipe.drain()
         if self._hooks_by_thread is not None and self._hooks:
             content = {"name": self._name, "text": text}
@@ -110,9 +115,16 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
             text_left = "" if message is None else str(message["content"].get("text", ""))
         else:
             text_left = text
+        if self.echo is not None:
+            self.echo.write(text_left)
+            self.echo.flush()
         if text_left:
             self._lanes.write((self._name, self._given_parents.get(), text_left))
         return len(text)
+
+    def _is_master_process(self) -> bool:
+        """Whether this isn't a child that user code forked; ipykernel's streams have it."""
+        return not self._forked
 
     def _note_fork(self) -> None:
         self._forked = True
@@ -123,7 +135,7 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if self._pipe is not None and not self._forked and self._pipe.has_data():
+        if not self._forked and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
 
@@ -173,10 +185,12 @@ class Streams:
     def __init__(self, lanes: WorkerLanes, parents: Parents, settings: WorkerSettings, worker: int) -> None:
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
-            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents) if settings.capture_fds else None
-            if pipe is not None:
-                self._pipes.append(pipe)
-            setattr(sys, name, OutStream(name, fd, lanes, parents, pipe))
+            echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents, capture=settings.capture_fds)
+            self._pipes.append(pipe)
+            stream = OutStream(name, fd, lanes, parents, pipe)
+            stream.echo = echo
+            setattr(sys, name, stream)
         self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None
 
     def drain(self) -> None:

@@ -270,7 +270,7 @@ class FakeWorker:
 class Kernel:
     """The machine and all that is around it. `settings` go to the machine."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, wrapper: bool = False, **settings: Any) -> None:
         self.now = START
         self.actions: list[Action | Sent] = []  # what happened since `clear`, in order
         self._all: list[Sent] = []  # since the start
@@ -284,7 +284,7 @@ class Kernel:
         self._front_end = Codec(_signer, session="a-front-end", origin="f", clock=lambda: "today")
         self._reader = Codec(_signer)
         codec = Codec(_signer, session=SESSION, origin="b", clock=lambda: "today")
-        facts = Facts("1.2.3", "9.9", "3.11.0", ports={"shell": 1, "control": 2}, pid=4999)
+        facts = Facts("1.2.3", "9.9", "3.11.0", ports={"shell": 1, "control": 2}, pid=4999, wrapper=wrapper)
         self.machine = Machine(codec, facts, kernel_id="kid", now=self.now, new_id=ids.__next__, **settings)
         self._do(self.machine.start())
 

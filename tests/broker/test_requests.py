@@ -22,7 +22,6 @@ ON_CONTROL_ONLY: dict[str, Any] = {
     "create_subshell_request": {},
     "delete_subshell_request": {"subshell_id": "nobody"},
     "list_subshell_request": {},
-    "debug_request": {"type": "request", "command": "debugInfo"},
     "mpkernel_request": {"op": "ps"},
 }
 ANSWERED_BY_A_WORKER: dict[str, Any] = {
@@ -32,12 +31,20 @@ ANSWERED_BY_A_WORKER: dict[str, Any] = {
     "is_complete_request": {"code": "1"},
     "history_request": {"hist_access_type": "tail"},
 }
+FOR_A_DEBUGGER: dict[str, Any] = {"debug_request": {"type": "request", "command": "debugInfo"}}
 WITHOUT_REPLY: dict[str, Any] = {
     "comm_open": {"comm_id": "c", "target_name": "t"},
     "comm_msg": {"comm_id": "c"},
     "comm_close": {"comm_id": "c"},
 }
-ALL = ANSWERED_BY_THE_BROKER | ON_CONTROL_ONLY | ANSWERED_BY_A_WORKER | WITHOUT_REPLY | {"usage_request": {}}
+ALL = {
+    **ANSWERED_BY_THE_BROKER,
+    **ON_CONTROL_ONLY,
+    **ANSWERED_BY_A_WORKER,
+    **FOR_A_DEBUGGER,
+    **WITHOUT_REPLY,
+    "usage_request": {},
+}
 NOT_CONTENTS = ["not JSON", "null", "[]", "3", '"text"', '{"code": 1', "[" * 100_000]
 WRONG_TYPES: list[dict[str, Any]] = [
     dict.fromkeys(
@@ -64,7 +71,7 @@ def test_the_broker_answers_on_control(kernel: Kernel, msg_type: str) -> None:
     assert kernel.story(request)[-2:] == [msg_type.replace("_request", "_reply"), "idle"]
 
 
-@pytest.mark.parametrize("msg_type", [*ON_CONTROL_ONLY, "usage_request"])
+@pytest.mark.parametrize("msg_type", [*ON_CONTROL_ONLY, *FOR_A_DEBUGGER, "usage_request"])
 def test_what_is_for_control_is_refused_on_shell(kernel: Kernel, msg_type: str) -> None:
     request = kernel.ask(msg_type, ON_CONTROL_ONLY.get(msg_type))
     assert kernel.reply(request)["ename"] == "BadMessage"
@@ -199,7 +206,7 @@ def test_a_busy_cell_stays_the_state_when_another_subshell_fails(kernel: Kernel)
 def test_kernel_info_tells_that_there_are_subshells(kernel: Kernel) -> None:
     info = kernel.reply(kernel.ask("kernel_info_request"))
     assert info["implementation"] == "mpkernel"
-    assert info["supported_features"] == ["kernel subshells"]
+    assert info["supported_features"] == ["kernel subshells", "debugger"]
     assert info["language_info"]["name"] == "python"
 
 
@@ -288,5 +295,7 @@ def answer_what_is_open(kernel: Kernel) -> None:
         kernel.worker().reply("error")
     while kernel.worker().comms:
         kernel.worker().reply_comm()
+    if kernel.worker().side:
+        kernel.worker().reply_aside()
     if kernel.done(MeasureUsage):
         kernel.measure()

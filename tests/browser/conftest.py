@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mpkernel.kernelspec import DATA, NAME
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = [name for name in ("jupyterlab", "ipywidgets", "playwright", "PIL") if not importlib.util.find_spec(name)]
 if CHROMIUM is None:
@@ -23,7 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def page() -> Iterator[object]:
+def kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """JupyterLab finds the kernelspec of these sources, not the one that is installed."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    shutil.copytree(DATA, folder / "kernels" / NAME)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder))
+        yield
+
+
+@pytest.fixture(scope="session")
+def page(kernelspec: None) -> Iterator[object]:
     """A page of a browser, on a JupyterLab that runs as long as the tests."""
     from playwright.sync_api import sync_playwright
 

@@ -88,6 +88,23 @@ class Notebook:
         """The stop button."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
 
+    def debug(self) -> Locator:
+        """Switch the debugger on, by the bug in the toolbar; returns its panel."""
+        bug = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-DebuggerBugButton")
+        for _ in range(10):  # JupyterLab forgets a click that comes while it still asks the kernel for its state
+            if bug.get_attribute("aria-pressed") != "true":
+                bug.click()
+            with contextlib.suppress(TimeoutError):
+                self.cell(0).locator(".cm-breakpoint-gutter").first.wait_for(timeout=2000)
+                break
+        return self.page.locator(".jp-DebuggerSidebar")
+
+    def click_gutter(self, index: int, line: int) -> None:
+        """Click beside a line of a cell (from 1): that sets a breakpoint."""
+        gutter = self.cell(index).locator(".cm-breakpoint-gutter .cm-gutterElement")
+        gutter.nth(line).click()  # the first is an invisible one, for the width
+        gutter.nth(line).locator(".cm-breakpoint-icon").wait_for()
+
     def complete(self, index: int) -> Locator:
         """Ask for completion at the end of a cell (as Tab does); returns the completer's entries."""
         self.page.evaluate(

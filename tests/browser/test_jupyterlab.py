@@ -212,3 +212,18 @@ def test_a_subshell_in_the_background_writes_under_its_cell(open_notebook: Open)
     notebook.interrupt()
     see(notebook.output(0), "KeyboardInterrupt")
     notebook.wait_status("idle")
+
+
+def test_a_click_beside_a_line_stops_the_cell_there(open_notebook: Open) -> None:
+    notebook = open_notebook("def add(n):\n    result = n + 1\n    return result\n\nprint(add(41))")
+    panel = notebook.debug()
+    notebook.click_gutter(0, 3)
+    notebook.start(0)
+    variables = panel.locator(".jp-DebuggerVariables")
+    see(variables, "result")
+    see(variables, "42")
+    see(panel.locator(".jp-DebuggerCallstack"), "add")
+    panel.locator("[data-command='debugger:continue'], [title^='Continue']").first.click()
+    notebook.wait_done(0)
+    see(notebook.output(0), "42")
+    notebook.wait_status("idle")

@@ -219,7 +219,6 @@ def test_the_execute_reply_carries_metadata(shared_kernel: Kernel) -> None:
     assert shared_kernel.run("1/0").reply.metadata["status"] == "error"
 
 
-@pytest.mark.xfail(KERNEL == "mpkernel", reason="there is no debugger yet, and none is advertised", strict=True)
 def test_debug_info_is_answered_before_the_debugger_has_started(shared_kernel: Kernel) -> None:
     body = shared_kernel.control("debug_request", CONTROL_REQUESTS["debug_request"]).content["body"]
     assert body["isStarted"] is False
