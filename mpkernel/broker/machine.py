@@ -614,11 +614,13 @@ class Machine:
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
         request, worker = subshell.current, subshell.worker
-        if worker is not None and worker.comms and not worker.ending and (request is None or not request.running):
-            self.act(SignalWorker(worker.id, signal.SIGINT))  # a callback runs, before the cell or alone
-            return True
-        if request is None or (worker is not None and worker.held_back is not None):
-            return False  # in the latter case it is done, and only merges
+        in_callback = worker is not None and not worker.ending and bool(worker.comms)
+        if worker is not None and in_callback and (request is None or not request.running):
+            self.act(SignalWorker(worker.id, signal.SIGINT))  # it runs alone, or holds up the cell
+        if request is None:
+            return in_callback
+        if worker is not None and worker.held_back is not None:
+            return False  # it is done, and only merges
         request.interrupts += 1
         if request.running and worker is not None:
             self.act(SignalWorker(worker.id, signal.SIGINT))

@@ -64,9 +64,11 @@ class Comms:
         taker = self.manager.targets.get(target)
         opened = comm.create_comm(comm_id=comm_id, primary=False, target_name=str(target))
         self.manager.register_comm(opened)
+        if taker is None:  # JupyterLab looks for widgets when a page is loaded
+            self._kernel.log.warning("nothing here takes comms of the target %r: it is told to be closed", target)
+            opened.close()
+            return
         try:
-            if taker is None:
-                raise LookupError(f"nothing in subshell {self._kernel.where()} takes comms of the target {target!r}")
             taker(opened, message)
         except BaseException:
             opened.close()

@@ -165,7 +165,7 @@ def test_a_button_prints_into_an_output_widget_while_a_cell_runs(open_notebook: 
     notebook.cell(0).locator("button:has-text('press')").wait_for()
     notebook.start(1)
     notebook.cell(0).locator("button:has-text('press')").click()
-    see(notebook.cell(0).locator(".jupyter-widgets-output-area"), "was pressed")
+    see(notebook.output(0), "was pressed")
     see(notebook.output(1), "went on")
 
 
