@@ -50,6 +50,7 @@ class Interrupts:
         self._main = threading.main_thread().ident
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
+        self._in_callback = False  # it is the callback of a comm, in the main thread
         self._pending: type[BaseException] | None = None
         self._since = 0.0  # when it became pending
         self._delivered: type[BaseException] | None = None  # what the request's task was cancelled for
@@ -84,6 +85,10 @@ class Interrupts:
     def window(self) -> AbstractContextManager[None]:
         """User code runs in here. (In other threads than the main one that has no meaning.)"""
         return _Window(self) if threading.get_ident() == self._main else nullcontext()
+
+    def callback(self) -> AbstractContextManager[None]:
+        """As `window`, for the callback of a comm: it may be interrupted though no request runs."""
+        return _Callback(self) if threading.get_ident() == self._main else nullcontext()
 
     @property
     def suspended(self) -> bool:
@@ -120,7 +125,7 @@ class Interrupts:
             raise KeyboardInterrupt
         if self._active:
             self._interrupt(KeyboardInterrupt, frame)
-        elif self._windows:  # the callback of a comm
+        elif self._in_callback:
             raise KeyboardInterrupt
         else:
             self.interrupt_callback()
@@ -215,6 +220,16 @@ class _Window:
 
     def __exit__(self, *_: object) -> None:
         self._interrupts._windows -= 1
+
+
+class _Callback(_Window):
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._interrupts._in_callback = True
+
+    def __exit__(self, *error: object) -> None:
+        self._interrupts._in_callback = False
+        super().__exit__(*error)
 
 
 def users_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:

@@ -472,7 +472,7 @@ class WorkerKernel(LibraryAPI):
         message = message_of(request)
         try:
             self.parents.set_here(request_of(message, message.header))
-            with figures.apart() if self.running else nullcontext(), self.interrupts.window():
+            with figures.apart() if self.running else nullcontext(), self.interrupts.callback():
                 self.comms.handle(message.msg_type, self.parents.request())
         except KeyboardInterrupt:
             self.shell.showtraceback()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .driver import Kernel
+from .driver import Kernel, start_kernel
 
 RICH = """
 class Rich:
@@ -120,6 +120,120 @@ def test_a_figure_is_shown_inline_by_its_own_cell(kernel: Kernel, shell: str | N
     assert result.status == "ok", str(result)
     assert ["image/png" in content["data"] for content in result.of_type("display_data")] == [True]
     assert kernel.run("pass", shell).outputs == []
+
+
+def test_a_formatter_that_raises_fails_its_cell(shared_kernel: Kernel) -> None:
+    code = "class A:\n    def _repr_html_(self): raise ValueError('no html')\n    def __repr__(self): return 'a'\nA()"
+    result = shared_kernel.run(code)
+    assert (result.ename, result.text) == ("ValueError", "a")
+    assert shared_kernel.run("1").status == "ok"
+
+
+@pytest.mark.parametrize("code", ["display({'application/x-own': object()}, raw=True)", "B()"])
+def test_what_is_no_json_is_told_of(shared_kernel: Kernel, code: str) -> None:
+    shared_kernel.run("class B:\n    def _repr_mimebundle_(self, **_): return {'application/x-own': object()}")
+    assert "object" in shared_kernel.run(code).content["evalue"]
+    assert shared_kernel.value("6 * 7") == 42
+
+
+def test_bytes_are_sent_as_base64(shared_kernel: Kernel) -> None:
+    code = "display({'image/png': b'\\x89PNG', 'application/pdf': b'%PDF', 'text/plain': 'x'}, raw=True)"
+    (content,) = shared_kernel.run(code).of_type("display_data")
+    assert (content["data"]["image/png"], content["data"]["application/pdf"]) == ("iVBORw==", "JVBERg==")
+
+
+def test_a_repr_that_never_ends_is_interrupted(kernel: Kernel) -> None:
+    cell = kernel.start("class E:\n    def __repr__(self):\n        print('ready')\n        while True: pass\nE()")
+    kernel.interrupt()
+    assert cell.wait().status == "error"
+    assert kernel.value("6 * 7") == 42
+
+
+def test_a_display_is_updated_from_a_thread(shared_kernel: Kernel) -> None:
+    code = "import threading\nd = display('a', display_id='t')\nt = threading.Thread(target=d.update, args=('b',))\n"
+    result = shared_kernel.run(code + "t.start(); t.join()")
+    assert [c["data"]["text/plain"] for c in result.of_type("update_display_data")] == ["'b'"]
+
+
+def test_hooks_see_change_and_swallow_messages(shared_kernel: Kernel) -> None:
+    hook = "def hook(m):\n    m['content']['data'] = {'text/plain': m['msg_type']}\n    return m\nip = get_ipython()\n"
+    for target, show in (("display_pub", "display(1)"), ("displayhook", "1")):
+        result = shared_kernel.run(f"{hook}ip.{target}.register_hook(hook)\n{show}")
+        (output,) = result.outputs
+        assert output.content["data"] == {"text/plain": output.type}
+        code = f"ip.{target}.unregister_hook(hook); ip.{target}.register_hook(quiet := lambda m: None)\n{show}"
+        assert shared_kernel.run(code).outputs == []
+        assert shared_kernel.run(f"assert ip.{target}.unregister_hook(quiet)\n{show}").output_types == [output.type]
+
+
+@pytest.mark.mpkernel_only("the hooks of streams are never called")
+def test_hooks_of_a_stream(shared_kernel: Kernel) -> None:
+    code = (
+        "import sys\ndef loud(m):\n    m['content']['text'] = m['content']['text'].upper()\n    return m\n"
+        "sys.stdout.register_hook(loud); print('loud'); sys.stdout.unregister_hook(loud)\n"
+        "quiet = lambda m: None\nsys.stdout.register_hook(quiet); print('gone'); sys.stdout.unregister_hook(quiet)\n"
+        "print('as ever')"
+    )
+    assert shared_kernel.run(code).stdout == "LOUD\nas ever\n"
+
+
+def test_displays_are_kept_for_the_notebook_magic(shared_kernel: Kernel) -> None:
+    code = (
+        "ip = get_ipython(); ip.display_pub.store_display_history = True; display('kept')\n"
+        "ip.display_pub.store_display_history = False; display('not kept')\n"
+        "kept = [o.bundle['text/plain'] for o in ip.history_manager.outputs[ip.execution_count]"
+        " if o.output_type == 'display_data']"
+    )
+    assert shared_kernel.run(code).status == "ok"
+    assert shared_kernel.value("kept") == ["'kept'"]
+
+
+# --- figures and GUIs ------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_shown_where_they_are_asked_for_and_closed(kernel: Kernel) -> None:
+    code = "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\nprint('after')\nfig = plt.figure()\nNone"
+    assert kernel.run(code, timeout=60).output_types == ["display_data", "stream", "display_data"]
+    assert kernel.value("plt.get_fignums()") == []
+    assert kernel.run("display(fig)").output_types == ["display_data"]
+
+
+def test_the_formats_of_figures_are_configured(kernel: Kernel) -> None:
+    code = "%config InlineBackend.figure_formats = ['svg', 'png']\nimport matplotlib.pyplot as plt\nplt.plot([1]);"
+    (content,) = kernel.run(code, timeout=60).of_type("display_data")
+    assert {"image/svg+xml", "image/png"} <= content["data"].keys()
+
+
+def test_agg_shows_nothing_and_keeps_its_figures(kernel: Kernel) -> None:
+    code = "%matplotlib agg\nimport matplotlib.pyplot as plt\nplt.plot([1]);"
+    assert kernel.run(code, timeout=60).outputs == []
+    assert kernel.value("plt.get_fignums()") == [1]
+
+
+def test_a_figure_whose_cell_is_interrupted_is_not_left_to_the_next(kernel: Kernel) -> None:
+    cell = kernel.start("import matplotlib.pyplot as plt\nplt.plot([1])\nprint('ready')\nwhile True: pass")
+    kernel.interrupt()
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.run("pass").outputs == []
+
+
+def test_an_animation_is_html(kernel: Kernel) -> None:
+    code = (
+        "import matplotlib.pyplot as plt, matplotlib.animation as ma\nfrom IPython.display import HTML\n"
+        "fig, ax = plt.subplots(); line, = ax.plot([0, 1])\n"
+        "a = ma.FuncAnimation(fig, lambda n: line.set_ydata([0, n]), frames=2)\n"
+        "h = a.to_jshtml(); plt.close(fig)\nHTML(h)"
+    )
+    assert "<script" in kernel.run(code, timeout=60).data["text/html"]
+
+
+@pytest.mark.mpkernel_only("it has other words")
+@pytest.mark.parametrize("gui", ["tk", "qt", "osx", "nonsense"])
+def test_a_gui_without_a_display_is_told_of(gui: str) -> None:
+    with start_kernel(env={"DISPLAY": "", "WAYLAND_DISPLAY": "", "QT_QPA_PLATFORM": ""}) as kernel:
+        result = kernel.run(f"%gui {gui}")
+        assert f"{gui}" in result.stderr + result.traceback
+        assert kernel.run("%gui asyncio\n%gui").status == "ok"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -365,3 +365,12 @@ def test_a_traceback_without_own_frames_stays_as_it_is() -> None:
     users_frames(caught.value.__traceback__)
     assert frames(caught.value) == before
     users_frames(None)
+
+
+# --- callbacks of comms ------------------------------------------------------------------------------------------
+
+
+def test_a_callback_is_interrupted_though_no_request_runs(interrupts: Interrupts) -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts.callback():
+        raise_signal(SIGINT)
+    raise_signal(SIGINT)  # it has ended
