@@ -8,7 +8,7 @@ import pytest
 
 from .driver import Kernel
 
-# Library, the cell, and what it says.
+# What it takes, the cell, and what it says.
 PROBES = [
     (
         "IPython",
@@ -21,7 +21,7 @@ PROBES = [
         "from traitlets.config import Application\nApplication.instance().kernel is get_ipython().kernel",
         "True",
     ),
-    ("tqdm", "from tqdm.autonotebook import tqdm\ntqdm.__module__", "'tqdm.notebook'"),
+    ("tqdm ipywidgets", "from tqdm.autonotebook import tqdm\ntqdm.__module__", "'tqdm.notebook'"),
     ("rich", "from rich.console import Console\nConsole().is_jupyter", "True"),
     ("plotly", "import plotly.io as pio\npio.renderers.default", "'plotly_mimetype'"),
     ("distributed", "import distributed\ndistributed.utils.is_kernel()", "True"),
@@ -31,8 +31,8 @@ PROBES = [
 
 @pytest.mark.parametrize(("library", "code", "said"), PROBES)
 def test_a_library_knows_where_it_is(shared_kernel: Kernel, library: str, code: str, said: str) -> None:
-    if not importlib.util.find_spec(library):
-        pytest.skip(f"{library} is not installed")
+    if missing := [name for name in library.split() if not importlib.util.find_spec(name)]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
     assert shared_kernel.run(code, timeout=60).text == said
 
 
