@@ -14,20 +14,29 @@ In a notebook on this kernel::
     mpkernel.everywhere("%matplotlib agg") # run code in every subshell's process
     mpkernel.remote(connection).commit()   # use an object where it lives, if it can't be copied
 
+In a program::
+
+    mpkernel.embed_kernel()                # a kernel over the variables here, until a client shuts it down
+    mpkernel.start_kernel(vars())          # the same beside the program; returns an object with `stop`
+
 Importing this costs nothing: broker, workers and command line each import only what they need.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpkernel.errors import MPKernelError
+
+if TYPE_CHECKING:
+    from mpkernel.embed import embed_kernel, start_kernel
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "MPKernelError",
     "Remote",
     "__version__",
+    "embed_kernel",
     "everywhere",
     "format_subshells",
     "interrupt",
@@ -36,9 +45,18 @@ __all__ = [
     "pull",
     "remote",
     "run",
+    "start_kernel",
     "subshells",
     "theirs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("embed_kernel", "start_kernel"):
+        from mpkernel import embed
+
+        return getattr(embed, name)
+    raise AttributeError(f"module 'mpkernel' has no attribute {name!r}")
 
 
 def _service() -> Any:
@@ -103,6 +121,7 @@ def everywhere(code: str) -> None:
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
+    Setting an attribute of the proxy sets it there: ``remote("slider").value = 5`` moves a widget of another subshell.
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
     beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
     what the method raised.
@@ -119,6 +138,9 @@ def remote(stub: Any) -> Remote:
 class Remote:
     """Methods of an object in another process; see `remote`."""
 
+    _worker: int
+    _token: int
+
     def __init__(self, worker: int, token: int) -> None:
         self._worker, self._token = worker, token
 
@@ -126,6 +148,12 @@ class Remote:
         if method.startswith("_"):
             raise AttributeError(method)
         return lambda *args, **kwargs: _service().call(self._worker, self._token, method, args, kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_worker", "_token"):
+            object.__setattr__(self, name, value)
+        else:
+            _service().call(self._worker, self._token, "__setattr__", (name, value), {})
 
     def __iter__(self) -> Remote:
         return self

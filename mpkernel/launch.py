@@ -19,8 +19,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,22 +38,43 @@ log = logging.getLogger("mpkernel")
 
 # sun_path holds 108 bytes on Linux, 104 on macOS, with the terminating NUL.
 MAX_SOCKET_PATH = 103
+# Of the broker, which needs ten for a subshell.
+MAX_OPEN_FILES = 65536
 # Room for "/<worker>.o" behind the directory's path.
 _LANE_NAME_ROOM = 16
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a kernel until it is shut down; returns the exit code."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    kernel_class: str = "",
+    user_ns: dict[str, Any] | None = None,
+    ready: Callable[[Path], None] = lambda _: None,
+) -> int:
+    """Run a kernel until it is shut down; returns the exit code.
+
+    `kernel_class`: of a wrapper kernel, see `wrapper`. `user_ns`: variables that the shells begin with, see `embed`;
+    `ready` is called with the connection file as soon as clients can connect.
+    """
     try:
         _check_platform()
         app = options.load(sys.argv[1:] if argv is None else argv)
+        _silence(app)
         logs.to_fd(2, cast(int | str, app.log_level))
         with ExitStack() as stack:
-            _run(app, stack)
+            _run(app, stack, kernel_class, user_ns, ready)
     except StartError as error:
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _silence(app: options.MPKernelApp) -> None:
+    for wanted, fd in ((app.no_stdout, 1), (app.no_stderr, 2)):
+        if wanted:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, fd)
+            os.close(null)
 
 
 def _check_platform() -> None:
@@ -64,14 +85,26 @@ def _check_platform() -> None:
         )
 
 
-def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
+def _run(
+    app: options.MPKernelApp,
+    stack: ExitStack,
+    kernel_class: str,
+    user_ns: dict[str, Any] | None,
+    ready: Callable[[Path], None],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
     parent = _parent()
     path, info, ours = _connection(app)
     directory = stack.enter_context(_socket_directory())
     lifeline_read, lifeline_write = os.pipe()  # workers see EOF when the broker is gone
     os.set_inheritable(lifeline_write, False)
-    codec = Codec(Signer(info.key, info.signature_scheme), username=_username(), origin="broker")
+    given = app.session_options
+    codec = Codec(
+        Signer(info.key, info.signature_scheme),
+        session=given.get("session"),
+        username=given.get("username") or _username(),
+        origin="broker",
+    )
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
@@ -87,13 +120,19 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
+        kernel_class=kernel_class,
+        user_ns=user_ns,
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
+        open_files=_open_files(),
         debug_just_my_code=app.debug_just_my_code,
         filter_internal_frames=app.filter_internal_frames,
+        comms_while_busy=app.comms_while_busy,
     )
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
         raise StartError(f"MPKERNEL_START is {method!r}; it can be 'fork' or 'spawn'")
+    if user_ns is not None and method == "spawn":
+        raise StartError("a kernel over a program's variables needs start_method 'fork'")
     zygote = _fork_zygote(settings, (lifeline_write,)) if method == "fork" else None
 
     # From here on: the broker. What is imported now, the zygote has not had to wait for.
@@ -105,14 +144,18 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
     from mpkernel.broker.processes import SpawnLauncher, ZygoteConnection, ZygoteLauncher
 
     _become_subreaper()
+    _allow_open_files()
     context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     stack.callback(context.term)
     sockets, ports = _bind(context, info, stack)
-    if ports != info.ports:
+    if ours or ports != info.ports:
         info = replace(info, ports=ports)
         connection.write(path, info)
     if ours:
         stack.callback(path.unlink, missing_ok=True)
+        print(f"To connect another client to this kernel, use:\n    --existing {path.name}", file=sys.stderr)
+    ready(path)
     launcher = ZygoteLauncher(ZygoteConnection(*zygote), settings) if zygote else SpawnLauncher(settings)
     facts = Facts(
         mpkernel_version=mpkernel.__version__,
@@ -121,12 +164,14 @@ def _run(app: options.MPKernelApp, stack: ExitStack) -> None:
         ports=ports,
         help_links=app.help_links,
         pid=os.getpid(),
+        wrapper=bool(kernel_class),
     )
     machine = Machine(
         codec,
         facts,
         kernel_id=settings.kernel_id,
         interrupt_target=app.interrupt_target,
+        comms_while_busy=app.comms_while_busy,
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),
     )
@@ -157,15 +202,14 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
     data = {
         "ip": app.ip,
         "transport": app.transport,
-        "key": secrets.token_hex(16),
+        "key": app.session_options.get("key", secrets.token_hex(16)),
+        "signature_scheme": app.session_options.get("signature_scheme") or "hmac-sha256",
         "kernel_name": "mpkernel",
         **{f"{channel}_port": port for channel, port in app.port_options().items()},
     }
     info = connection.ConnectionInfo.from_json(data)
     if info.transport == "ipc" and info.ip == "127.0.0.1":
         info = replace(info, ip=str(path.with_suffix("")) + "-ipc")
-    connection.write(path, info)
-    print(f"To connect another client to this kernel, use:\n    --existing {path.name}", file=sys.stderr)
     return path, info, True
 
 
@@ -286,6 +330,23 @@ def _parent() -> int | None:
     if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
         raise StartError(f"the process that started this kernel ({front_end}) is gone already")
     return parent
+
+
+def _open_files() -> int:
+    """The limit that we found."""
+    import resource  # not on Windows, where we say so and end
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _allow_open_files() -> None:
+    """As many as the system allows without being asked."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _become_subreaper() -> None:

@@ -68,6 +68,19 @@ class Request(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class CommRequest(LaneMessage):
+    """A front end's message for a comm of this worker, while a cell runs here; as in `Request`.
+
+    It is answered with a `Reply`. Unless it is `urgent` it waits until the cell awaits something, or ends.
+    """
+
+    seq: int
+    urgent: bool
+    n_idents: int
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
 class News(LaneMessage):
     """What other subshells committed since this worker last heard. `number` counts such messages.
 
@@ -123,7 +136,9 @@ class Flushed(LaneMessage):
 
 @dataclass(frozen=True, slots=True)
 class Exit(LaneMessage):
-    """Run the exit hooks and end."""
+    """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
+
+    restart: bool = False
 
 
 # --- broker to worker, service lane -------------------------------------------------------------------------------
@@ -145,6 +160,14 @@ class Taken(LaneMessage):
 
     segments: list[str]
     refused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(LaneMessage):
+    """The broker gave up its copy of what was sent as `key`, as memory is short: the worker will be asked for it."""
+
+    key: str
+    names: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +236,13 @@ class Hello(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Describe(LaneMessage):
+    """From a wrapper kernel, after `Hello`: what a kernel_info_reply says of its language."""
+
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Started(LaneMessage):
     """The request with this seq is being run: from now on until its reply, SIGINT means it."""
 
@@ -228,6 +258,14 @@ class IOPub(LaneMessage):
 
     comm: list[str] | None
     blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class CommTarget(LaneMessage):
+    """From now on the worker takes comms of this target, or no longer."""
+
+    name: str
+    taken: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,10 +406,10 @@ class AskCall(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, News, Merge, InputReply, OpReply, Flushed, Exit),
-        *(SideRequest, Taken, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Started, IOPub, Commit, Acquire, Released, Settled, InputRequest, InputCancelled, Reply, Flush, Op),
-        Debugged,
+        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
+        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
+        *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }

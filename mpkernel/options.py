@@ -20,6 +20,17 @@ import mpkernel
 from mpkernel.errors import StartError
 
 CONFIG_NAME = "jupyter_mpkernel_config"
+# The classes in ipykernel to which the options belong that mpkernel knows by the same name.
+THEIR_SECTIONS = ("IPKernelApp", "IPythonKernel", "Kernel")
+
+
+def _switches(section: str, *names: str) -> dict[str, tuple[dict[str, dict[str, bool]], str]]:
+    """The flags ``--x`` and ``--no-x`` for options of the shell."""
+    return {
+        f"{prefix}{name.replace('_', '-')}": ({section: {name: value}}, f"Turn {section}.{name} {state}.")
+        for name in names
+        for prefix, value, state in (("", True, "on"), ("no-", False, "off"))
+    }
 
 
 class MPKernelApp(Application):
@@ -43,9 +54,20 @@ class MPKernelApp(Application):
         help="What an interrupt without a subshell id stops: the cell started last (again: the one before), "
         "the parent subshell's, or every running cell.",
     ).tag(config=True)
+    comms_while_busy = Enum(
+        ["thread", "statement", "wait"],
+        "thread",
+        help="When, while a cell runs where a widget lives, messages for it are handled that the front end sends under "
+        "a subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
+        "top-level statement; or when it has ended.",
+    ).tag(config=True)
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)
+    no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
+    no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
+        config=True
+    )
     capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
         config=True
     )
@@ -79,6 +101,7 @@ class MPKernelApp(Application):
         "control": "MPKernelApp.control_port",
         "hb": "MPKernelApp.hb_port",
         "interrupt-target": "MPKernelApp.interrupt_target",
+        "comms-while-busy": "MPKernelApp.comms_while_busy",
         "profile": "MPKernelApp.profile",
         "config": "MPKernelApp.extra_config_file",
         "log-level": "MPKernelApp.log_level",
@@ -88,11 +111,30 @@ class MPKernelApp(Application):
         "ext": "InteractiveShellApp.extra_extensions",
         "cache-size": "InteractiveShell.cache_size",
         "colors": "InteractiveShell.colors",
+        "theme": "InteractiveShell.colors",
+        "profile-dir": "ProfileDir.location",
+        "ipython-dir": "BaseIPythonApplication.ipython_dir",
+        "autocall": "InteractiveShell.autocall",
+        "logfile": "InteractiveShell.logfile",
+        "logappend": "InteractiveShell.logappend",
+        "c": "InteractiveShellApp.code_to_run",
+        "m": "InteractiveShellApp.module_to_run",
+        "ident": "Session.session",
+        "user": "Session.username",
+        "keyfile": "Session.keyfile",
     }
     flags = {  # noqa: RUF012
         "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
         "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
         "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+        "quiet": ({"MPKernelApp": {"log_level": 50}}, "Log nothing but what ends the kernel."),
+        "no-stdout": ({"MPKernelApp": {"no_stdout": True}}, "Drop the kernel's own stdout."),
+        "no-stderr": ({"MPKernelApp": {"no_stderr": True}}, "Drop the kernel's own stderr."),
+        "no-secure": ({"Session": {"key": b""}}, "Don't sign messages, if there is no connection file."),
+        "secure": ({}, "Sign messages, which is the default."),
+        **_switches("InteractiveShell", "automagic", "pdb", "color_info", "autoindent"),
+        **_switches("InteractiveShellApp", "ignore_cwd"),
+        **_switches("PlainTextFormatter", "pprint"),
     }
 
     def _help_links_default(self) -> list[dict[str, str]]:
@@ -118,6 +160,29 @@ class MPKernelApp(Application):
                 raise StartError(f"configuration file {path} doesn't exist; check --config")
             self._load_file(path.name, str(path.parent))
         self.update_config(from_command_line)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take options that were written for ipykernel, such as ``--IPKernelApp.ip=…``, where ours aren't set."""
+        ours = self.config.get("MPKernelApp", {})
+        for section in THEIR_SECTIONS:
+            for name, value in self.config.get(section, {}).items():
+                if name in self.traits(config=True) and name not in ours:
+                    self.update_config(Config({"MPKernelApp": {name: value}}))
+
+    @property
+    def session_options(self) -> dict[str, str]:
+        """What ``--Session.key=…`` and the like set. Raises StartError for what isn't possible."""
+        given = {name: _text(value) for name, value in self.config.get("Session", {}).items()}
+        if keyfile := given.pop("keyfile", ""):
+            try:
+                given["key"] = Path(keyfile).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise StartError(f"Session.keyfile {keyfile} can't be read: {error}") from error
+        for name in ("packer", "unpacker"):
+            if given.get(name, "json") not in ("json", "orjson"):
+                raise StartError(f"Session.{name} is {given[name]!r}; mpkernel speaks JSON: leave that option out")
+        return given
 
     def _load_file(self, name: str, directory: str) -> None:
         try:
@@ -129,7 +194,13 @@ class MPKernelApp(Application):
 
     def shell_config(self) -> Config:
         """What the workers' shells get: everything that isn't the broker's."""
-        return Config({name: section for name, section in self.config.items() if name != "MPKernelApp"})
+        config = Config(
+            {name: section for name, section in self.config.items() if name not in ("MPKernelApp", "Session")}
+        )
+        theirs = config.get("IPKernelApp", {})
+        for name in set(theirs) & set(self.traits(config=True)) - {"capture_fd_output"}:
+            del theirs[name]
+        return config
 
     def _know_shell_options(self) -> None:
         """Only for ``--help``: the classes that the handed-on options belong to."""
@@ -140,6 +211,10 @@ class MPKernelApp(Application):
     def port_options(self) -> dict[str, int]:
         """The ports by channel, 0 for one that is to be chosen."""
         return {channel: getattr(self, f"{channel}_port") for channel in ("shell", "iopub", "stdin", "control", "hb")}
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def load(argv: list[str]) -> MPKernelApp:

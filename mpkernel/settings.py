@@ -32,9 +32,13 @@ class WorkerSettings:
     extra_config_file: str = ""
     log_level: int | str = 30
     capture_fds: bool = True
+    quiet: bool = True  # else what cells print is written to the worker's own stdout and stderr as well
+    kernel_class: str = ""  # of a wrapper kernel: ``module:class``
     debug_just_my_code: bool = False
     filter_internal_frames: bool = True  # debuggers show and step into the user's code and its libraries only
+    comms_while_busy: str = "thread"
     user_ns: dict[str, Any] | None = None
+    open_files: int | None = None  # the soft limit that user code is to find; the broker needs more
 
     def lane(self, worker: int, kind: str) -> str:
         """The ZMQ address of a worker's ``ordered`` or ``service`` lane; the broker binds it."""

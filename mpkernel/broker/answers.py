@@ -100,6 +100,7 @@ class Facts:
     help_links: list[dict[str, str]] = field(default_factory=list)
     features: tuple[str, ...] = ("kernel subshells", "debugger")
     pid: int = 0
+    wrapper: bool = False  # the workers say what the language is
 
     def kernel_info(self) -> dict[str, Any]:
         """Content of a kernel_info_reply."""

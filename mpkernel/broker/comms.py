@@ -1,7 +1,7 @@
 """Which worker owns which comm: a comm's messages go there, whatever subshell id they carry.
 
 JupyterLab sends a comm's first messages under one subshell and later ones under another. A comm belongs to the worker
-that opened it, or, if the front end did, to the worker that was told to.
+that opened it, or, if the front end did, to the worker that takes comms of that target.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from typing import Any
 
 from mpkernel.broker.state import Request, Subshell, Worker
 
+COMM_TYPES = frozenset(("comm_open", "comm_msg", "comm_close"))
+
+# ipywidgets' front ends ask for the states of all widgets by a comm of this target. If it is closed, they ask each
+# widget by itself.
+WIDGET, WIDGET_CONTROL = "jupyter.widget", "jupyter.widget.control"
+
 
 class CommOwners:
     def __init__(self) -> None:
         self._owners: dict[str, tuple[Worker, str]] = {}  # comm_id: owner, target_name
+        self._targets: dict[str, list[Worker]] = {}  # who takes comms of a target
 
     def owner(self, comm_id: str) -> Worker | None:
         """The worker that has this comm; None if none is known to."""
@@ -39,6 +46,25 @@ class CommOwners:
         else:
             self._owners.pop(comm_id, None)
 
+    def note_target(self, name: str, worker: Worker, *, taken: bool) -> None:
+        """`worker` takes comms of this target from now on, or no longer."""
+        takers = self._targets.setdefault(name, [])
+        if taken and worker not in takers:
+            takers.append(worker)
+        elif not taken and worker in takers:
+            takers.remove(worker)
+
+    def takers(self, target: str) -> list[Worker]:
+        """The workers to which a front end's comm of this target could be opened.
+
+        For the states of widgets that are the workers that have widgets, if any.
+        """
+        if target == WIDGET_CONTROL:
+            having = [worker for worker, name in self._owners.values() if name == WIDGET]
+            if having:
+                return list(dict.fromkeys(having))
+        return [worker for worker in self._targets.get(target, ()) if not worker.ending]
+
     def note_request(self, request: Request, worker: Worker) -> None:
         """A front end's request is about to be forwarded to `worker`."""
         if request.message.msg_type not in ("comm_open", "comm_close"):
@@ -51,6 +77,9 @@ class CommOwners:
 
     def drop(self, worker: Worker) -> list[str]:
         """Forget the comms of a worker that ends; returns their ids."""
+        for takers in self._targets.values():
+            if worker in takers:
+                takers.remove(worker)
         gone = [comm_id for comm_id, (owner, _) in self._owners.items() if owner is worker]
         for comm_id in gone:
             del self._owners[comm_id]
@@ -64,3 +93,20 @@ def opening(comm_id: str, subshells: Iterable[Subshell]) -> Subshell | None:
             if request.message.msg_type == "comm_open" and request.content().get("comm_id") == comm_id:
                 return subshell
     return None
+
+
+def may_follow(subshell: Subshell) -> list[Request]:
+    """The comm messages in the queue that needn't wait for the cells there.
+
+    Those that come before the next cell; and, if one came under a subshell's id, all comm messages up to the last such:
+    whoever sent it expects no comm to wait, and a comm's messages keep their order.
+    """
+    comms = [request for request in subshell.queue if request.message.msg_type in COMM_TYPES]
+    last = max((n for n, request in enumerate(comms) if is_urgent(request)), default=-1)
+    first_cell = next((n for n, r in enumerate(subshell.queue) if r.message.msg_type not in COMM_TYPES), len(comms))
+    return comms[: max(last + 1, first_cell)]
+
+
+def is_urgent(request: Request) -> bool:
+    """Whether the front end sent it under a subshell's id, so that it needn't wait for a cell of the main subshell."""
+    return request.message.subshell_id is not None

@@ -63,6 +63,13 @@ class WorkerGone:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryShort:
+    """Copies of large values take so many bytes more than there is room for."""
+
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     key: tuple[Any, ...]
 
@@ -102,6 +109,7 @@ Event = (
     | WorkerLaunched
     | WorkerGone
     | TimerFired
+    | MemoryShort
     | Interrupted
     | ToldToStop
     | UsageMeasured

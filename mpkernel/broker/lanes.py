@@ -1,9 +1,9 @@
 """The broker's end of the workers' lanes: two DEALER sockets for each worker, on ipc.
 
 A lane's socket is bound when the worker is started and takes messages from that one process only. Each message is
-checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello
-the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection, too.)
-It says Hello on the service lane as well: what is to be sent there before is kept, as libzmq would refuse it.
+checked for the process it comes from (libzmq knows it from SO_PEERCRED, on Linux), and once the worker has said Hello,
+on both, the sockets' files are removed, so that nobody else can connect. (Unbinding would end the worker's connection,
+too. And before that Hello a socket may have no connection yet: what is sent would be dropped.)
 
 When a process ends, its last messages may still be on the way. A socket monitor reports the end of the connection, and
 libzmq hands over all that came before it first; so `at_end` means that everything has been received.
@@ -36,9 +36,9 @@ class _Lane:
     monitor: zmq.Socket[Any]
     outputs: dict[str, int]  # stream name: fd of the FIFO behind it
     pid: str = ""  # of the worker, once accepted
-    unsent: list[list[bytes]] | None = field(default_factory=list)  # for the service lane, until it is connected
     disconnected: bool = False  # the monitor said so
     drained: bool = False  # nothing was left to receive after that
+    greeted: set[zmq.Socket[bytes]] = field(default_factory=set)  # on which the worker has said Hello
 
 
 class Lanes:
@@ -69,11 +69,10 @@ class Lanes:
     def _open_outputs(self, worker: int) -> dict[str, int]:
         """Make the FIFOs for the worker's fds 1 and 2. The worker reads them; we only hold them open."""
         outputs = {}
-        if self._settings.capture_fds:
-            for name, fd in STREAMS.items():
-                path = self._settings.fifo(worker, fd)
-                os.mkfifo(path, 0o600)
-                outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        for name, fd in STREAMS.items():
+            path = self._settings.fifo(worker, fd)
+            os.mkfifo(path, 0o600)
+            outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return outputs
 
     def last_words(self, worker: int) -> list[tuple[str, str]]:
@@ -118,13 +117,9 @@ class Lanes:
         """Queue a message for a worker; nothing if it is gone."""
         if (lane := self._lanes.get(worker)) is None:
             return
-        frames = messages.pack(message, self._signer)
-        if service and lane.unsent is not None:
-            lane.unsent.append(frames)
-            return
         socket = lane.service if service else lane.ordered
         try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
+            socket.send_multipart(messages.pack(message, self._signer), zmq.NOBLOCK)
         except zmq.Again:
             log.debug("%s for worker %d was not sent: it is gone", type(message).__name__, worker)
 
@@ -139,24 +134,22 @@ class Lanes:
             for _ in range(most):
                 if socket.closed:
                     return
+                if len(lane.greeted) < 2 and socket in lane.greeted:
+                    break  # what follows is read when the other one is there, too
                 try:
                     frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
                     break
                 message = self._checked(worker, lane, frames)
-                if socket is lane.service and isinstance(message, messages.Hello):
-                    self._connected(lane)
-                elif message is not None:
+                if isinstance(message, messages.Hello):
+                    lane.greeted.add(socket)
+                    if len(lane.greeted) < 2:
+                        continue
+                if message is not None:
                     yield message
             else:
                 more = True
         lane.drained = lane.disconnected and not more
-
-    @staticmethod
-    def _connected(lane: _Lane) -> None:
-        unsent, lane.unsent = lane.unsent, None
-        for frames in unsent or ():
-            lane.service.send_multipart(frames, zmq.NOBLOCK)
 
     @staticmethod
     def _read_monitor(lane: _Lane) -> None:

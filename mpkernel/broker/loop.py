@@ -31,6 +31,7 @@ from mpkernel.broker.events import (
     Interrupted,
     Log,
     MeasureUsage,
+    MemoryShort,
     Send,
     SetTimer,
     SignalProcess,
@@ -52,6 +53,7 @@ from mpkernel.broker.machine import Machine
 from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
+from mpkernel.namespace.pressure import cap, shortage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec
 
@@ -99,6 +101,7 @@ class Loop:
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
         self._segments = segments_of(settings)
+        self._memory_cap = cap()
         self._running = True
         self._parent = parent
         self._do: dict[type, Callable[[Any], None]] = {
@@ -270,6 +273,10 @@ class Loop:
                 answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:
                     self._lanes.send(worker, answer, service=True)
+                    self._event(FromWorker(worker, message))
+                    if short := shortage(self._segments.total, self._memory_cap):
+                        self._event(MemoryShort(short))
+                    continue
             self._event(FromWorker(worker, message))
         if worker in self._returncodes and self._lanes.at_end(worker):
             self._finish_worker(worker)

@@ -2,12 +2,13 @@
 
 Events in, actions out (see `events`). The rules that hold it together, and where each must live:
 
-1. One request at a time is with a worker's main thread (`_dispatch`); the others wait here, so that an abort, a
-   deletion or a crash can answer them, and an interrupt can't hit the wrong one.
+1. One request at a time is with a worker's main thread (`dispatch`); the others wait here, so that an abort, a
+   deletion or a crash can answer them, and an interrupt can't hit the wrong one. Messages for comms are sent along
+   (`_send_comms`): the worker runs their callbacks one by one, beside its cell or when it has none.
 2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`_busy`), idle after its reply
    (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `_finish`, once.
-3. SIGINT goes to a worker only between its `Started` and its `Reply` (`interrupt`). What comes earlier is kept in
-   ``interrupt_wanted``.
+3. SIGINT goes to a worker only between its `Started` and its `Reply`, or while it has messages for comms
+   (`interrupt`). What comes earlier is kept in ``interrupt_wanted``.
 4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
    next request gets a new one (`_worker_for`). Nothing is ever run twice.
 5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
@@ -23,7 +24,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
-from mpkernel.broker.comms import CommOwners, opening
+from mpkernel.broker.comms import COMM_TYPES, WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
 from mpkernel.broker.events import (
     Action,
     CancelTimer,
@@ -33,6 +34,7 @@ from mpkernel.broker.events import (
     Interrupted,
     Log,
     MeasureUsage,
+    MemoryShort,
     Send,
     SetTimer,
     SignalWorker,
@@ -82,6 +84,7 @@ class Machine:
         *,
         kernel_id: str = "",
         interrupt_target: str = "latest",
+        comms_while_busy: str = "thread",
         stop_on_error_timeout: float = 0.0,
         now: float = 0.0,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -90,6 +93,7 @@ class Machine:
         self.facts = facts
         self.kernel_id = kernel_id
         self.interrupt_target = interrupt_target
+        self.comms_wait = comms_while_busy == "wait"
         self.stop_on_error_timeout = stop_on_error_timeout
         self.now = now
         self.created = now
@@ -102,6 +106,9 @@ class Machine:
         self.comms = CommOwners()
         self.stopping = False
         self.everywhere: list[str] = []  # code that each new process runs first
+        self._description: dict[str, Any] = {}  # of a wrapper kernel's language
+        self._wait_for_description: list[Request] = []
+        self._restarting = False
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
@@ -119,16 +126,17 @@ class Machine:
             Interrupted: lambda _: self.interrupt_any(),
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
+            MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
-            "kernel_info_request": lambda r: self._answer(r, self.facts.kernel_info()),
+            "kernel_info_request": self._on_kernel_info,
             "connect_request": lambda r: self._answer(r, self.facts.connect()),
             "comm_info_request": self._on_comm_info,
             "interrupt_request": self._on_interrupt_request,
             "shutdown_request": self._on_shutdown,
             "execute_request": self._enqueue,
-            "comm_open": self._enqueue,
+            "comm_open": self._on_comm_open,
             "comm_msg": self._on_comm,
             "comm_close": self._on_comm,
             **dict.fromkeys(_SIDE_REQUESTS, self._on_side_request),
@@ -144,6 +152,7 @@ class Machine:
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
             messages.IOPub: self._on_output,
+            messages.CommTarget: lambda w, m: self.comms.note_target(m.name, w, taken=m.taken),
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
             messages.Commit: self.sharing.on_commit,
@@ -151,6 +160,7 @@ class Machine:
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,
             messages.Hello: self._on_hello,
+            messages.Describe: self._on_described,
             messages.InputRequest: self._on_input_request,
             messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
             messages.Op: self.ops.on_op,
@@ -209,7 +219,8 @@ class Machine:
         table = self._control_requests if event.channel == "control" else self._requests
         handler = table.get(message.msg_type, self._on_unknown)
         try:
-            if message.subshell_id is not None and message.subshell_id not in self.subshells:
+            unknown = message.subshell_id is not None and message.subshell_id not in self.subshells
+            if unknown and not self._owner(request):
                 self._refuse_unknown_subshell(request)
             elif self.stopping:
                 self._answer(request, answers.aborted())
@@ -275,7 +286,7 @@ class Machine:
     # --- queues and workers -----------------------------------------------------------------------------------------
 
     def _subshell_of(self, request: Request) -> Subshell:
-        return self.subshells[request.message.subshell_id]
+        return self.subshells.get(request.message.subshell_id, self.main)
 
     def _enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
         subshell = subshell or self._subshell_of(request)
@@ -296,23 +307,46 @@ class Machine:
         return request
 
     def dispatch(self, subshell: Subshell) -> None:
-        """Forward the next request of `subshell`, if its worker is free. Rules 1 and 5 live here."""
-        if subshell.running is not None or not subshell.queue:
+        """Forward what waits for `subshell`, as far as its worker is free. Rules 1 and 5 live here."""
+        if not subshell.queue:
             return
         worker = self._worker_for(subshell)
         if not worker.ready or worker.ending:
             return  # again at its Hello, or when it is gone
+        self._send_comms(subshell, worker)
+        if subshell.running is not None or not subshell.queue:
+            return
         request = subshell.queue.popleft()
         request.started = self.now
         subshell.running = request
         worker.served = True
         self._busy(request)
-        self.comms.note_request(request, worker)
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
         forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
         self.act(ToWorker(worker.id, forward))
+        self._send_comms(subshell, worker)
+
+    def _send_comms(self, subshell: Subshell, worker: Worker) -> None:
+        """A worker gets comm messages beside a cell that it runs, as far as they needn't wait for other cells.
+
+        By the ordered lane, so that cells come after them.
+        """
+        if subshell.running is None:
+            if subshell.queue and subshell.queue[0].message.msg_type in COMM_TYPES:
+                self.sharing.before_request(worker, subshell)
+        elif self.comms_wait:
+            return
+        for request in may_follow(subshell):
+            subshell.queue.remove(request)
+            worker.served = True
+            worker.comms.add(request.seq)
+            self._put_aside(request, worker, subshell)
+            self.comms.note_request(request, worker)
+            idents = request.message.idents
+            blobs = (*idents, *request.message.frames)
+            self.act(ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs)))
 
     def _worker_for(self, subshell: Subshell) -> Worker:
         if subshell.worker is None:
@@ -389,6 +423,8 @@ class Machine:
         if message.seq in worker.seqs:
             worker.seqs.discard(message.seq)
             request, _, _ = self._side.pop(message.seq)
+            worker.background = worker.background or message.background
+            worker.comms.discard(message.seq)
             self._pass_reply(request, message)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
             if self.sharing.holds_back(worker):
@@ -440,12 +476,31 @@ class Machine:
         self._to_service(request, worker, subshell)
 
     def _to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
-        self._busy(request)
-        worker.seqs.add(request.seq)
-        self._side[request.seq] = (request, worker, subshell)
+        self._put_aside(request, worker, subshell)
         idents = request.message.idents
         forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
         self.act(ToWorker(worker.id, forward, service=True))
+
+    def _put_aside(self, request: Request, worker: Worker, subshell: Subshell) -> None:
+        """A worker gets `request` beside the one that it runs."""
+        self._busy(request)
+        worker.seqs.add(request.seq)
+        self._side[request.seq] = (request, worker, subshell)
+
+    def _on_kernel_info(self, request: Request) -> None:
+        if self.facts.wrapper and not self._description and self.workers:
+            self._wait_for_description.append(request)
+        else:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
+
+    def _on_described(self, _worker: Worker, message: messages.Describe) -> None:
+        self._description = message.content
+        self._answer_kernel_infos()
+
+    def _answer_kernel_infos(self) -> None:
+        waiting, self._wait_for_description = self._wait_for_description, []
+        for request in waiting:
+            self._answer(request, {**self.facts.kernel_info(), **self._description})
 
     def _on_debug_request(self, request: Request) -> None:
         subshell = self._subshell_of(request)
@@ -469,11 +524,26 @@ class Machine:
         target = request.message.content().get("target_name")
         self._answer(request, {"status": "ok", "comms": self.comms.info(target)})
 
+    def _on_comm_open(self, request: Request) -> None:
+        """A front end's comm goes to a worker that takes comms of its target, by preference to the one it asks for."""
+        subshell = self._subshell_of(request)
+        takers = self.comms.takers(target := str(request.message.content().get("target_name")))
+        if target == WIDGET_CONTROL and len(takers) > 1:
+            self._busy(request)  # none of them knows all widgets: so the front end is to ask each
+            closed: dict[str, Any] = {"comm_id": request.message.content().get("comm_id"), "data": {}}
+            self.publish("comm_close", closed, request.message.header_frame)
+            self.finish(request, {})
+            return
+        homes = [taker.subshell for taker in takers if taker.subshell is not None]
+        if homes and subshell not in homes:
+            subshell = self.main if self.main in homes else homes[0]
+        self._enqueue(request, subshell)
+
     def _on_comm(self, request: Request) -> None:
         """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
-        comm_id = str(request.message.content().get("comm_id"))
-        owner = self.comms.owner(comm_id)
+        owner = self._owner(request)
         if owner is None:  # if nobody opens it, the worker says so
+            comm_id = str(request.message.content().get("comm_id"))
             subshell = opening(comm_id, self.subshells.values()) or self._subshell_of(request)
         elif owner.subshell is None or owner.ending:
             self._answer(request, {})
@@ -481,6 +551,12 @@ class Machine:
         else:
             subshell = owner.subshell
         self._enqueue(request, subshell)
+
+    def _owner(self, request: Request) -> Worker | None:
+        """The worker that has the comm which this is a message for."""
+        if request.message.msg_type not in ("comm_msg", "comm_close"):
+            return None
+        return self.comms.owner(str(request.message.content().get("comm_id")))
 
     # --- stdin ------------------------------------------------------------------------------------------------------
 
@@ -532,17 +608,22 @@ class Machine:
         if self.interrupt_target == "latest" and current:
             fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
             current = [[s for s in current if s.current.interrupts == fewest][-1]]  # type: ignore[union-attr]
-        for subshell in current:
+        for subshell in current or self.subshells.values():
             self.interrupt(subshell)
 
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
-        request = subshell.current
-        if request is None or (subshell.worker is not None and subshell.worker.held_back is not None):
-            return False  # in the latter case it is done, and only merges
+        request, worker = subshell.current, subshell.worker
+        in_callback = worker is not None and not worker.ending and bool(worker.comms)
+        if worker is not None and in_callback and (request is None or not request.running):
+            self.act(SignalWorker(worker.id, signal.SIGINT))  # it runs alone, or holds up the cell
+        if request is None:
+            return in_callback
+        if worker is not None and worker.held_back is not None:
+            return False  # it is done, and only merges
         request.interrupts += 1
-        if request.running and subshell.worker is not None:
-            self.act(SignalWorker(subshell.worker.id, signal.SIGINT))
+        if request.running and worker is not None:
+            self.act(SignalWorker(worker.id, signal.SIGINT))
         else:
             request.interrupt_wanted = True
         return True
@@ -596,6 +677,7 @@ class Machine:
             for seq in list(worker.seqs):
                 self.finish(self._side.pop(seq)[0], answers.aborted())
             worker.seqs.clear()
+            worker.comms.clear()
             self._show_inputs(self.inputs.drop(worker=worker.id))
         if subshell.running is not None:
             request, subshell.running = subshell.running, None
@@ -616,7 +698,7 @@ class Machine:
         worker.ending = why
         self._close_comms(worker)
         if worker.ready:
-            self.act(ToWorker(worker.id, messages.Exit()))
+            self.act(ToWorker(worker.id, messages.Exit(self._restarting)))
         if worker.pid is not None:
             self.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
         self.act(SetTimer(("kill", worker.id), grace))
@@ -630,6 +712,7 @@ class Machine:
         if worker is None:
             return
         self.act(CancelTimer(("kill", worker.id)))
+        self._answer_kernel_infos()  # it won't say any more what it is
         subshell = worker.subshell
         how = answers.how_it_ended(event.returncode, event.reason)
         self._close_comms(worker)
@@ -719,6 +802,7 @@ class Machine:
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()
         restart = bool(content.get("restart", False))
+        self._restarting = restart
         self._answer_everything()
         self._busy(request)
         self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
@@ -736,6 +820,7 @@ class Machine:
             self._stop()
 
     def _answer_everything(self) -> None:
+        self._answer_kernel_infos()
         for subshell in list(self.subshells.values()):
             self._answer_all(subshell, None)
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Container
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from mpkernel.settings import WorkerSettings
@@ -204,6 +205,7 @@ def start_zygote_process(settings: WorkerSettings, *, fork: bool) -> ZygoteConne
 
     With ``fork=False`` it imports nothing and only guards: it cleans up if the broker is killed.
     """
+    settings = replace(settings, user_ns=None)  # whatever is in there could not be pickled
     ours, theirs = socket.socketpair()
     process = _popen_with_settings(
         "mpkernel.worker.zygote", (settings, theirs.fileno(), fork), (theirs.fileno(), settings.lifeline_fd)

@@ -46,6 +46,7 @@ class Sharing:
         self.store = NamespaceStore()
         self._acquisitions: dict[int, _Acquisition] = {}
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
+        self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
@@ -62,12 +63,18 @@ class Sharing:
         merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
         self._machine.act(ToWorker(worker.id, merge))
 
+    def on_memory_short(self, nbytes: int) -> None:
+        """Give up copies of values that are still with those who made them."""
+        for worker, key, names in self.store.give_up(nbytes):
+            self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))
+
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
         return self.store.clashing(worker.id)
 
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
+        self._kicked.discard(worker.id)
         self.store.heard(worker.id, worker.last_told)
 
     # --- at the start of a cell ---------------------------------------------------------------------------------------
@@ -106,6 +113,8 @@ class Sharing:
             self._give_up_on(acquisition, other)
         for other in waiting:
             machine.act(ToWorker(other, messages.Release(token, message.names), service=True))
+            if other in self._kicked:
+                machine.act(SignalProcess(other, messages.KICK_SIGNAL))
         if not waiting:
             self._finish(token)
             return
@@ -127,7 +136,8 @@ class Sharing:
     def on_kick_timer(self, token: int) -> None:
         """The owners that have not answered: a signal has their main thread let the service thread run."""
         if acquisition := self._acquisitions.get(token):
-            for worker in acquisition.waiting:
+            for worker in acquisition.waiting - self._kicked:
+                self._kicked.add(worker)
                 self._machine.act(SignalProcess(worker, messages.KICK_SIGNAL))
 
     def on_acquire_timer(self, token: int) -> None:
@@ -163,6 +173,7 @@ class Sharing:
     def on_gone(self, worker: Worker) -> None:
         """`worker` is gone; nobody waits for it any longer."""
         self._slow.discard(worker.id)
+        self._kicked.discard(worker.id)
         self.store.forget(worker.id)
         for token, acquisition in list(self._acquisitions.items()):
             if worker.id in acquisition.waiting:

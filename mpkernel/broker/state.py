@@ -64,7 +64,8 @@ class Worker:
     served: bool = False  # it was given a request
     subshell: Subshell | None = None
     ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
-    seqs: set[int] = field(default_factory=set)  # side requests on its service lane
+    seqs: set[int] = field(default_factory=set)  # requests that it has beside the one it runs
+    comms: set[int] = field(default_factory=set)  # those of them that are messages for comms
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
     told: bool = False  # it was given what others had committed
     last_told: int = 0  # number of the last news that were sent before a request
@@ -111,7 +112,7 @@ class Subshell:
             return "stopping"
         if not self.worker.ready:
             return "starting"
-        return "busy" if self.running else "idle"
+        return "busy" if self.running or self.worker.comms else "idle"
 
 
 @dataclass(slots=True, eq=False)

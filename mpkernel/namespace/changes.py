@@ -180,6 +180,8 @@ class Tracker:
         for name in names:
             if group := self._groups.get(name):
                 group.known, group.held = False, True
+                group.kept = True
+                self._unchecked.discard(group)
 
     @property
     def has_unknown(self) -> bool:
@@ -188,13 +190,17 @@ class Tracker:
 
     def prepare(self, code: types.CodeType | None) -> None:
         """Before a cell runs: know how what it can reach looks now."""
-        if self._unknown:
+        if not self._unknown:
+            return
+        names = reached([code], self._namespace) if code is not None else None
+        if names is None:
             unknown = {name for group in self._unknown for name in group.names}
-            names = reached([code], self._namespace) if code is not None else None
-            self._regroup(unknown if names is None else unknown & names, Changes(), deliver=True)
-            for name in self._keys.keys() & unknown:
-                if (group := self._groups.get(name)) and group.known:
-                    self.sent(group.names, self._keys.pop(name))
+        else:
+            unknown = {name for name in names if self._groups.get(name) in self._unknown}
+        self._regroup(unknown, Changes(), deliver=True)
+        for name in self._keys.keys() & unknown:
+            if (group := self._groups.get(name)) and group.known:
+                self.sent(group.names, self._keys.pop(name))
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""
@@ -393,7 +399,7 @@ class Tracker:
         if any(dumps[name] is None for name in names):
             pickled = None
         elif len(names) > 1:
-            pickled = self._pickling.dump({name: self._base[name] for name in names})
+            pickled = self._pickling.dump({name: self._base[name] for name in names}, outer=False)
         if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
         if pickled is None:
@@ -404,7 +410,7 @@ class Tracker:
                 group.buffers = WatchedBuffers(self._pages)
                 group.digest = group.buffers.look(pickled)
             else:
-                group.digest = self._fingerprint(group)
+                group.digest, group.seconds = pickled.digest(), pickled.seconds
             changes.changed.append((names, pickled))
         self._add(group)
 

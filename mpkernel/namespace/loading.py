@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mpkernel.namespace import bodies
 from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version
-from mpkernel.namespace.memory import Regions
+from mpkernel.namespace.memory import SEPARATOR, Regions
 from mpkernel.namespace.stubs import Held, Note, Stub
 
 WORDS = "mpkernel.namespace.words"
@@ -164,6 +164,16 @@ class _Words:
         array = array.view(kind) if kind is not numpy.ndarray else array
         if not writeable:
             array.flags.writeable = False
+        return array
+
+    def _word_strings(self, text: str, shape: Any, others: Any) -> Any:
+        import numpy
+
+        array = numpy.empty(shape, dtype=object)
+        flat = array.reshape(-1)
+        flat[:] = text.split(SEPARATOR)
+        for index, other in others:
+            flat[index] = other
         return array
 
     def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:

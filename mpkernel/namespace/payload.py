@@ -8,22 +8,32 @@ from typing import Any
 from mpkernel.namespace.component import Component
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.pickling import Pickled
+from mpkernel.namespace.pressure import room_for
 from mpkernel.namespace.runs import Run
-from mpkernel.namespace.segments import Segment, write
+from mpkernel.namespace.segments import Segment, attach, write
 from mpkernel.namespace.transport import Place, Transport
+
+# A pickle from so many bytes on travels by segment: a message is signed and copied several times.
+LONG = 256 << 10
 
 
 def to_component(
     names: Iterable[str], pickled: Pickled, transport: Transport | None, *, key: str = ""
 ) -> tuple[Component, Segment | None]:
-    """For a message, with its large buffers in a segment; without a transport, in the message itself.
+    """For a message, with large buffers, and a long pickle, in a segment; without a transport, in the message itself.
 
     Raises OSError if there is no memory for the segment.
     """
     meta, blobs = _described(pickled)
-    if pickled.buffers and transport is not None:
-        segment = write(transport, pickled.buffers)
-        meta["segment"] = {"key": key, "ranges": segment.ranges, **_place(segment)}
+    long = [pickled.data] if len(pickled.data) >= LONG else []
+    if (pickled.buffers or long) and transport is not None:
+        room_for(meta["nbytes"])
+        segment = write(transport, [*pickled.buffers, *long])
+        ranges = list(segment.ranges)
+        if long:
+            meta["pickle"] = ranges.pop()
+            blobs = (b"", *blobs[1:])
+        meta["segment"] = {"key": key, "ranges": ranges, **_place(segment)}
         return Component(tuple(names), meta=meta, blobs=blobs), segment
     buffers = map(bytes, pickled.buffers)
     return Component(tuple(names), meta=meta, blobs=(*blobs, *buffers)), None
@@ -45,7 +55,7 @@ def _described(pickled: Pickled) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     bodies = [body for _, body in definitions.values()]
     nbytes = len(pickled.data) + sum(map(len, bodies)) + sum(buffer.nbytes for buffer in pickled.buffers)
     told = [[key, version] for key, (version, _) in definitions.items()]
-    return {"defs": told, "nbytes": nbytes}, (pickled.data, *bodies)
+    return {"defs": told, "nbytes": nbytes}, (bytes(pickled.data), *bodies)
 
 
 def _place(segment: Segment) -> dict[str, Any]:
@@ -72,6 +82,7 @@ def patch(component: Component, buffers: Sequence[Any], have: int, transport: Tr
 def from_component(component: Component, transport: Transport | None) -> Pickled:
     """As the sender had it. Raises BadSegment."""
     definitions = component.meta["defs"]
+    data: bytes | memoryview
     data, *rest = component.blobs
     bodies, inline = rest[: len(definitions)], rest[len(definitions) :]
     buffers: list[Any] = [bytearray(buffer) for buffer in inline]
@@ -81,5 +92,7 @@ def from_component(component: Component, transport: Transport | None) -> Pickled
         buffers = list(
             attach_with(transport, place, ranges, [_delta(told) for told in component.meta.get("deltas", ())])
         )
+        if (stretch := component.meta.get("pickle")) is not None and not data:
+            data = attach(transport, place, [(stretch[0], stretch[1])])[0]
     needed = {key: (tuple(version), body) for (key, version), body in zip(definitions, bodies, strict=True)}
     return Pickled(data, tuple(buffers), needed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,25 @@ _LENGTH = struct.Struct("<I")
 class Pickled:
     """Values as bytes."""
 
-    data: bytes
+    data: bytes | memoryview
     buffers: tuple[Any, ...] = ()  # what is large, and travels by itself: bytes-like
     definitions: dict[str, tuple[Version, bytes]] | None = None  # functions and classes that the values need
     shared: frozenset[int] = frozenset()  # ids of the mutable objects that the values consist of
     big: bool = False  # there are too many of them: `shared` has only the outermost
     stubs: tuple[Note, ...] = ()  # what couldn't be pickled
+    versions: tuple[tuple[str, Version], ...] | None = ()  # of all definitions; None if something failed as a whole
+    seconds: float = 0.0  # that it took
+
+    def digest(self) -> bytes | None:
+        """A fingerprint, the same that `Pickling.digest` makes of the values."""
+        if self.versions is None:
+            return None
+        result = xxhash.xxh3_128(self.data)
+        for buffer in self.buffers:
+            result.update(buffer)
+        for version in self.versions:
+            result.update(repr(version).encode())
+        return result.digest()
 
 
 class Pickling:
@@ -76,20 +90,19 @@ class Pickling:
         """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
+        start = time.perf_counter()
         with self._context.dumper() as dumper:
-            data = self._pickle(dumper, values)[0]
+            data, whole = self._pickle(dumper, values)
             notes = tuple(dumper.notes.values())
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
             shared, big = _shared(dumper, values, data)
         if not outer:
             shared.discard(id(values))
-        needed = {}
-        if used:
-            for definition in self._fresh(used):
-                if definition.body is not None:
-                    needed[definition.id] = (definition.version, definition.body)
-        return Pickled(data, buffers, needed, frozenset(shared), big, notes)
+        definitions = self._fresh(used) if used else []
+        needed = {d.id: (d.version, d.body) for d in definitions if d.body is not None}
+        versions = tuple((definition.id, definition.version) for definition in definitions) if whole else None
+        return Pickled(data, buffers, needed, frozenset(shared), big, notes, versions, time.perf_counter() - start)
 
     def digest(self, values: Any) -> bytes | None:
         """A fingerprint: the same as long as nothing was changed in place. None if there is no way to know."""
@@ -103,12 +116,8 @@ class Pickling:
                 return xxhash.xxh3_128_digest(data)
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
-            result = xxhash.xxh3_128(data)
-            for buffer in buffers:
-                result.update(buffer)
-        for definition in self._fresh(used):
-            result.update(repr((definition.id, definition.version)).encode())
-        return result.digest()
+        versions = tuple((definition.id, definition.version) for definition in self._fresh(used)) if used else ()
+        return Pickled(data, buffers, versions=versions).digest()
 
     def load(self, pickled: Pickled, *, fill_cells: bool = True) -> Any:
         """What `dump` was given. Functions and classes are brought up to date in place, never back; closures that this
@@ -128,6 +137,14 @@ class Pickling:
     def held(self, token: int) -> Any:
         """The object for which other processes have a stub. Raises LookupError if it is gone."""
         return self._held.real(token)
+
+    def is_held(self, value: Any, notes: Iterable[Note]) -> bool:
+        """Whether one of the notes is about `value` itself, which this process has."""
+        for note in notes:
+            with suppress(LookupError):
+                if note.owner == self.worker and self.held(note.token) is value:
+                    return True
+        return False
 
     # --- values -----------------------------------------------------------------------------------------------------
 
@@ -213,7 +230,7 @@ def _with_views(dumper: Dumper, data: bytes, *, inline: bool = False) -> tuple[b
     return b"".join((_VIEWS, _LENGTH.pack(len(told)), told, data)), tuple(apart)
 
 
-def _split(data: bytes, buffers: tuple[Any, ...]) -> tuple[bytes | memoryview, Regions | None]:
+def _split(data: bytes | memoryview, buffers: tuple[Any, ...]) -> tuple[bytes | memoryview, Regions | None]:
     if data[:1] != _VIEWS:
         return data, None
     start = 1 + _LENGTH.size

@@ -5,12 +5,15 @@ A copy of a big buffer is a convenience, and must never be what brings the machi
 
 from __future__ import annotations
 
+import errno
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/")
+# Copies of fewer bytes are made without a look (it takes 0.1 ms).
+CHECKED = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ def plentiful(nbytes: int, root: Path = _ROOT) -> bool:
 def cap(root: Path = _ROOT) -> int:
     """What the store may hold at most, if not told otherwise: half of the memory of machine or container, in bytes."""
     return min(limit.total for limit in (_machine(root), *_cgroups(root))) // 2
+
+
+def shortage(held: int, most: int, root: Path = _ROOT) -> int:
+    """How much of `held` bytes of copies should be given up: what is above `most`, or lacks to a tenth of any limit."""
+    lacking = max(limit.total // 10 - limit.available for limit in limits(root))
+    return max(0, held - most, min(held, lacking))
+
+
+def room_for(nbytes: int, root: Path = _ROOT) -> None:
+    """Raises OSError if a copy of that size would use up nearly all that is left."""
+    if nbytes >= CHECKED and nbytes > 0.9 * (left := memory_available(root)):
+        raise OSError(errno.ENOMEM, f"{nbytes >> 20} MB are needed, and {left >> 20} MB are left")
 
 
 def limits(root: Path = _ROOT) -> list[Limit]:

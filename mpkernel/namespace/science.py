@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpkernel.namespace.parts import Alike, Entries, Named, Pairs, Part, Results, State, replaced
+from mpkernel.namespace.segments import move_pages
 
 # So many bytes of an array are compared before they are copied: what is equal isn't written to, its pages stay clean.
 CHUNK = 1 << 20
+# From so many bytes on pages are taken over, if they can be.
+PAGED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +146,9 @@ class Elementwise(Part):
         elif base.ndim == 0 or base.dtype.kind in "USV":
             base[...] = content
         else:
-            rows = max(1, CHUNK // max(1, base.nbytes // max(1, len(base))))
             here, there = bits(base), bits(content)
-            for start in range(0, len(base), rows):
+            rows = max(1, CHUNK // max(1, base.nbytes // max(1, len(base))))
+            for start in range(_taken_over(here, there), len(base), rows):
                 part, news = here[start : start + rows], there[start : start + rows]
                 if not numpy.array_equal(part, news):
                     part[...] = news
@@ -161,6 +164,15 @@ class Elementwise(Part):
 
     def undo(self, content: Any) -> Any:
         return content if isinstance(content, list) else None
+
+
+def _taken_over(old: Any, new: Any) -> int:
+    """How many rows of a large new array, which nobody will look at again, the old one has by taking over its pages."""
+    if old.nbytes < PAGED or not (old.flags.c_contiguous and new.flags.c_contiguous):
+        return 0
+    source, target = (array.__array_interface__["data"][0] for array in (new, old))
+    row: int = old.nbytes // len(old)
+    return move_pages(source, target, old.nbytes) // row
 
 
 def array_of(part: Part, content: Any) -> Any:

@@ -20,9 +20,9 @@ from mpkernel.namespace.component import DELETED, HELD, VALUE, Component
 MAX_SENT_UNASKED = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Entry:
-    """An accepted component."""
+    """An accepted component. It is replaced if its memory has to be given up."""
 
     component: Component
     version: int
@@ -88,6 +88,8 @@ class NamespaceStore:
         clash = Clash()
         for component in components:
             if not self._fits(component):
+                if self._gave_up(worker, component):
+                    continue  # it will be asked for all of it
                 overtaken = list(component.names)
             else:
                 overtaken = [] if force else [n for n in component.names if self._overtaken(view, n, component)]
@@ -138,6 +140,10 @@ class NamespaceStore:
             and head.component.meta.get("segment", {}).get("key") == base
         )
 
+    def _gave_up(self, worker: int, delta: Component) -> bool:
+        """Whether what `delta` is of isn't here any more, and `worker` alone has it."""
+        return all(self.holder(name) == worker for name in delta.names)
+
     def _laid_over(self, delta: Component) -> Component:
         """The head with one more delta."""
         base = self._heads[delta.names[0]].component.meta
@@ -159,8 +165,9 @@ class NamespaceStore:
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
-        told = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
-        number = self._tell(view, told)
+        heads = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
+        view.offered.update({name: entry for name, entry in heads.items() if entry.component.kind == HELD})
+        number = self._tell(view, heads)
         view.clashing.update(dict.fromkeys(clash.names, number))
         return number
 
@@ -231,16 +238,37 @@ class NamespaceStore:
             known.update(entries)
         return known
 
+    def give_up(self, nbytes: int) -> list[tuple[int, str, list[str]]]:
+        """Forget large values that their workers still have, the oldest first, until at least so much memory is free.
+
+        Returns workers, each with the key of a segment and the names that only it has now.
+        """
+        given: list[tuple[int, str, list[str]]] = []
+        for entry in list(dict.fromkeys(self._heads.values())):
+            told = entry.component.meta.get("segment")
+            if nbytes <= 0:
+                break
+            if told is None or any(self._heads[name] is not entry for name in entry.component.names):
+                continue
+            view = self._views.get(entry.writer)
+            if view is None or any(view.has.get(name) is not entry for name in entry.component.names):
+                continue
+            nbytes -= told["size"]
+            given.append((entry.writer, told["key"], list(entry.component.names)))
+            entry.component = Component(entry.component.names, HELD, {"nbytes": entry.component.nbytes})
+        return given
+
     # --- workers and names --------------------------------------------------------------------------------------------
 
     def _view(self, worker: int) -> _View:
         return self._views.setdefault(worker, _View())
 
     def forget(self, worker: int) -> None:
-        """`worker` is gone: what only it had is gone too."""
+        """`worker` is gone: what only it had is gone too. A stub stays, and says so."""
         self._views.pop(worker, None)
         for name in self.lost_names(worker):
-            del self._heads[name]
+            if self._heads[name].component.kind == HELD:
+                del self._heads[name]
 
     def lost_names(self, worker: int) -> list[str]:
         """Names whose value only `worker` has."""

@@ -208,7 +208,12 @@ def bulk(children: Iterable[Any], kinds: Kinds) -> list[Sequence[Any]] | None:
     """The objects of a large container of plain data, level by level, the direct ones first; else None."""
     if not isinstance(children, Sized):
         return None
-    if len(children) <= BULK or not all(_is_open(cls, kinds) for cls in set(map(type, children))):
+    if len(children) <= BULK:
+        return None
+    classes = set(map(type, children))
+    if classes <= ATOMS:
+        return [[]]
+    if not all(_is_open(cls, kinds) for cls in classes):
         return None
     levels: list[Sequence[Any]] = [[item for item in children if type(item) not in ATOMS]]
     for _ in range(4):

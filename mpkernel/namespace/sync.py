@@ -206,6 +206,9 @@ class NamespaceSync:
             log.warning("there is no memory for a copy of %s (%s): it stays here", _listed(names), error)
             self._tracker.hold(names)
             return Component(tuple(names), HELD)
+        if pickled.stubs:
+            values = self._tracker.values(names)
+            part.meta["stubs"] = [name for name in values if self._pickling.is_held(values[name], pickled.stubs)]
         if segment is not None:
             self._outgoing[segment.place.name] = (segment, names)
             self._tracker.sent(names, key)
@@ -235,6 +238,11 @@ class NamespaceSync:
             self._transport = None
             with self._lock:
                 self._publish(self._tracker.collect(only=names, force=names))
+
+    def keep(self, key: str, names: list[str]) -> None:
+        """In the service thread: there is no copy any more of what was sent as `key`."""
+        with self._lock:
+            self._tracker.hold([name for name in names if self._here.get(name, ("", 0))[0] == key])
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -423,6 +431,8 @@ class NamespaceSync:
         names = {*message.names, *(name for name in theirs if name in here or name not in base)}
         theirs = {name: value for name, value in theirs.items() if name in names}
         names = {name for grouped in names for name in self._tracker.group(grouped)}
+        names -= self._held_elsewhere(parts[: message.n_theirs])
+        base = {name: value for name, value in base.items() if name in names}
         mine = self._tracker.values(names)
         merged = merge.merge(base, mine, theirs, self._copy(mine))
         gone = [name for name, value in merged.values.items() if value is merge.DELETED]
@@ -441,6 +451,14 @@ class NamespaceSync:
         changes = self._tracker.collect(only=values)
         changes.deleted += gone
         self._publish(changes, overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
+
+    def _held_elsewhere(self, parts: list[Component]) -> set[str]:
+        """Names whose newest values are too large to be sent unasked: they count, and come when they are needed."""
+        offers = {name: part for part in parts if part.kind == HELD for name in part.names}
+        if offers:
+            self._offers.update(offers)
+            self._warn(f"{_listed(offers)} was changed in another subshell at the same time; that value counts")
+        return set(offers)
 
     def _values_of(self, parts: list[Component]) -> dict[str, Any]:
         values: dict[str, Any] = {}

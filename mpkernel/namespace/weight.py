@@ -13,6 +13,7 @@ _FLAT = (int, float, bool, str, bytes, type(None), complex)
 _CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict)
 # What an element costs (bytes): an atom, and anything else.
 _ATOM_COST, _OBJECT_COST = 8, 200
+_STRING_COST = 20
 # So many elements of a container are looked at.
 _SAMPLE = 20
 
@@ -26,7 +27,7 @@ def in_band(value: Any, depth: int = 2) -> int:
         return _of_container(value, depth)
     if depth and kind.__module__ == "__main__":
         return _of_instance(value, depth)
-    if kind.__module__.startswith("pandas.") and hasattr(value, "memory_usage"):
+    if kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "memory_usage"):
         return _of_frame(value)
     return 0
 
@@ -52,9 +53,10 @@ def _of_container(value: Any, depth: int) -> int:
 
 
 def _of_frame(value: Any) -> int:
-    """Only columns of objects are walked."""
+    """Only columns of objects are walked, of which those of strings cost little."""
     try:
-        kinds = value.dtypes if hasattr(value, "columns") else [value.dtype]
-        return len(value) * _OBJECT_COST * sum(str(kind) == "object" for kind in kinds)
+        kinds = [str(kind) for kind in (value.dtypes if hasattr(value, "columns") else [value.dtype])]
+        cost = _OBJECT_COST * kinds.count("object") + _STRING_COST * (kinds.count("str") + kinds.count("string"))
+        return len(value) * cost
     except Exception:
         return 0

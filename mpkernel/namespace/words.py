@@ -43,6 +43,11 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
+def strings(text: str, shape: Any, others: Any) -> Any:
+    """A numpy array of strings, of which ``others`` are none."""
+    _only_a_word(text, shape, others)
+
+
 def tensor(view: int, *rest: Any) -> Any:
     """A torch tensor on memory that travels beside the pickle."""
     _only_a_word(view, rest)

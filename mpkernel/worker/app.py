@@ -16,10 +16,17 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from IPython.core.shellapp import InteractiveShellApp
 from traitlets import Bool, Unicode
-from traitlets.config import Config
+from traitlets.config import Config, Configurable
 
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.shell import ZMQInteractiveShell
+
+
+class IPythonKernel(Configurable):
+    """Options that users have in a section of this name."""
+
+    use_experimental_completions = Bool(True, help="Say of what type a completion is.").tag(config=True)
+
 
 CLASSES: list[Any] = [
     InteractiveShellApp,
@@ -28,6 +35,7 @@ CLASSES: list[Any] = [
     HistoryManager,
     IPCompleter,
     ProfileDir,
+    IPythonKernel,
 ]
 
 
@@ -38,7 +46,10 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     classes = CLASSES
     subapp = None
     connection_file = Unicode("").tag(config=True)
-    capture_fd_output = Bool(True).tag(config=True)
+    capture_fd_output = Bool(True, help="Show what C code and child processes write to stdout and stderr.").tag(
+        config=True
+    )
+    quiet = Bool(True, help="Write nothing of what cells print to the kernel's own stdout and stderr.").tag(config=True)
     shell: ZMQInteractiveShell
 
     def load_profile(self, settings: WorkerSettings) -> None:
@@ -50,7 +61,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
         self.init_config_files()
         self.load_config_file()
         self.update_config(given)  # the command line and Jupyter's files have the last word
-        self.config.IPKernelApp.connection_file = settings.connection_file
+        self.config.IPKernelApp.connection_file = self.connection_file = settings.connection_file
 
     @property
     def config_file_name(self) -> str:  # type: ignore[override]
@@ -59,6 +70,7 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     def build_shell(self, settings: WorkerSettings) -> ZMQInteractiveShell:
         """The shell, without a kernel yet."""
         self.shell = ZMQInteractiveShell.instance(parent=self, profile_dir=self.profile_dir, user_ns=settings.user_ns)
+        self.shell.configurables.append(self)  # type: ignore[arg-type] # for %config
         return self.shell
 
     def run_startup(self) -> None:

@@ -26,7 +26,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from mpkernel.errors import Killed
@@ -47,6 +47,7 @@ class Interrupts:
         self._loop = loop
         self._end = end  # called in the loop on SIGTERM between two requests
         self._pid = os.getpid()
+        self._main = threading.main_thread().ident
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
         self._pending: type[BaseException] | None = None
@@ -58,6 +59,7 @@ class Interrupts:
         self.kicker: Kicker | None = None
         self.let_go: Callable[[], None] = lambda: None  # asks the debugger not to hold the main thread any longer
         self._held = False  # a debugger holds the main thread, to which an interrupt has come
+        self.interrupt_callback: Callable[[], None] = lambda: None  # of a comm, that runs though no request does
 
     def install(self) -> None:
         """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers."""
@@ -79,9 +81,21 @@ class Interrupts:
             self._pending = None
             self._windows = 0
 
-    def window(self) -> _Window:
-        """User code runs in here."""
-        return _Window(self)
+    def window(self) -> AbstractContextManager[None]:
+        """User code runs in here. (In other threads than the main one that has no meaning.)"""
+        return _Window(self) if threading.get_ident() == self._main else nullcontext()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the cell waits in a top-level await."""
+        return self._suspended
+
+    def hit_a_callback(self) -> None:
+        """An interrupt ended a comm's callback, in the main thread. The cell beside it was meant, too."""
+        if self._active and self._pending is None:
+            self._pending = KeyboardInterrupt
+            if self._suspended:
+                self._wake()
 
     @contextmanager
     def shelter(self) -> Iterator[None]:
@@ -106,6 +120,10 @@ class Interrupts:
             raise KeyboardInterrupt
         if self._active:
             self._interrupt(KeyboardInterrupt, frame)
+        elif self._windows:  # the callback of a comm
+            raise KeyboardInterrupt
+        else:
+            self.interrupt_callback()
 
     def _on_sigterm(self, _signum: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:

@@ -19,7 +19,7 @@ import threading
 import traceback
 import types
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
@@ -29,7 +29,9 @@ from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, _utc_now, iopub_topic
-from mpkernel.worker import side_requests
+from mpkernel.worker import figures, side_requests
+from mpkernel.worker.api import LibraryAPI, request_of
+from mpkernel.worker.callbacks import Callbacks
 from mpkernel.worker.cellfiles import CellFiles
 from mpkernel.worker.comms import Comms
 from mpkernel.worker.debugger import Debugger
@@ -37,10 +39,12 @@ from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
-from mpkernel.worker.streams import Parents, Streams
+from mpkernel.worker.streams import Streams
 from mpkernel.worker.threads import is_users
+from mpkernel.worker.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -57,10 +61,10 @@ BACK_UP_AFTER = 0.3
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
 
-class WorkerKernel:
+class WorkerKernel(LibraryAPI):
     """One worker's kernel object: the shell, the loop, and the messages between them."""
 
-    implementation = "mpkernel"
+    use_experimental_completions = True  # say of what type a completion is
 
     def __init__(
         self,
@@ -95,37 +99,48 @@ class WorkerKernel:
         self.cell_files = CellFiles(settings.directory, settings.broker_pid)
         self.debugger = Debugger(self)
         self.interrupts.let_go = self.debugger.let_go
+        self.callbacks = Callbacks(
+            loop,
+            begin=self._before_callbacks,
+            handle=lambda request: self._context.copy().run(self._run_callback, request),
+            answer=self._after_callbacks,
+            main_is_free=lambda: self.interrupts.suspended or not self.running,
+            in_thread=settings.comms_while_busy == "thread",
+        )
+        self.interrupts.interrupt_callback = self.callbacks.interrupt
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns, pickling, self.lanes.send, self._warn, choose(settings.directory, memfds=settings.memfds)
         )
         self.last_error: Json | None = None
+        self.display_failed = False  # a formatter raised while a cell's result was shown
         self.told_to_end = False
         self.running = False
+        self._callback_ran = False  # beside the cell
         self._request_task: asyncio.Task[None] | None = None
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
+        # ipyparallel reads it from error replies.
+        self._engine_info = {"engine_uuid": settings.session, "engine_id": -1, "method": "execute"}
         self._context = contextvars.copy_context()
-        self._parent_message: Json = {}
         self._input_parent: tuple[int, Json, bool] = (0, {}, False)
         self._handlers: dict[str, Handler] = {
             "execute_request": self._execute,
-            "comm_open": self._comm,
-            "comm_msg": self._comm,
-            "comm_close": self._comm,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),
         }
+        self.wrapped: Wrapped | None = None
         self._in_main: dict[type, Callable[[Any], None]] = {
             messages.Request: self._on_request,
             messages.News: self._on_versions,
             messages.Merge: self._on_versions,
             messages.Assign: self._on_assign,
-            messages.Exit: lambda _: self._end(),
+            messages.Exit: self._on_exit,
         }
         builtins.input = self.inputs.input
         getpass.getpass = self.inputs.getpass
         shell.attach(self)
+        shell.parent.kernel = self  # type: ignore[union-attr]
 
     def where(self) -> str:
         """How people call this subshell."""
@@ -142,8 +157,20 @@ class WorkerKernel:
                 self.loop.call_soon_threadsafe(handler, message)
         elif isinstance(message, messages.InputReply):
             self.inputs.answer(message)
+        elif isinstance(message, messages.CommRequest):
+            self.callbacks.put(message)
         else:
             self.service.put(message)
+
+    def wrap(self, kernel_class: str) -> None:
+        """Be a wrapper kernel's worker. `lanes` must be there to take its description."""
+        self.wrapped = Wrapped(kernel_class, self)
+
+    def _on_exit(self, message: messages.Exit) -> None:
+        if self.wrapped is not None:
+            self.wrapped.restart = message.restart
+            self.wrapped.told.set()
+        self._end()
 
     def _end(self) -> None:
         self.told_to_end = True
@@ -155,6 +182,8 @@ class WorkerKernel:
         for code in message.everywhere:
             self.shell.run_cell(code, store_history=False, silent=True)
         self.sync.startup_done()
+        if self.wrapped is not None:
+            self.wrapped.kernel.execution_count = message.execution_count
         self.shell.skip_prompts(message.execution_count)
 
     def _on_versions(self, _message: messages.News | messages.Merge) -> None:
@@ -170,25 +199,15 @@ class WorkerKernel:
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
         message = message_of(request)
-        parent = request.output_parent or message.header
-        self.parents.set(parent)
         content: Json | None = None
         self.running = True
         self._request_task = asyncio.current_task()
         with self.interrupts.request():
             self.lanes.send(messages.Started(request.seq))
             try:
-                self._parent_message = {
-                    "header": parent,
-                    "parent_header": message.parent_header(),
-                    "metadata": message.metadata(),
-                    "content": message.content(),
-                    "buffers": list(message.buffers),
-                    "msg_id": message.msg_id,
-                    "msg_type": message.msg_type,
-                }
+                self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
-            except BadMessage as error:
+            except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
                 self.log.exception("a %s failed", message.msg_type)
@@ -202,7 +221,7 @@ class WorkerKernel:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
             self._end()
-        elif message.msg_type == "execute_request":
+        elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
@@ -215,17 +234,27 @@ class WorkerKernel:
             metadata = content.pop("__metadata__", {})
         if message.msg_type not in side_requests.ANSWERS:
             self._commit()
+        if self._callback_ran:
+            self._callback_ran = False
+            self.sync.start_over()
         if message.msg_type.endswith("_request") and content is not None:
             reply = message.msg_type.removesuffix("_request") + "_reply"
             blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
+        if self.wrapped is not None:
+            count = self.wrapped.kernel.execution_count
+        background = self._look_at_background()
+        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
+
+    def _look_at_background(self) -> bool:
+        """After a commit: whether it may have left something out. That is looked for from now on."""
         self.sync.background = self._has_background()
         background = self.sync.background or not self.sync.settled
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
         if background:
             self._sweep_soon()
         else:
             self._back_up_soon()
+        return background
 
     def _sweep_soon(self) -> None:
         if self._sweeping is None:
@@ -271,7 +300,7 @@ class WorkerKernel:
         """Whether threads or tasks of the user's go on, which may change variables."""
         if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
-        return any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
+        return self.callbacks.busy or any(task is not self._request_task for task in asyncio.all_tasks(self.loop))
 
     # --- execute ----------------------------------------------------------------------------------------------------
 
@@ -282,26 +311,42 @@ class WorkerKernel:
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         store_history = bool(content.get("store_history", not silent)) and not silent
         self._input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
+        if self.wrapped is not None:
+            return await self._execute_wrapped(self.wrapped, request, message)
         metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
         shell = self.shell
         payloads: Any = shell.payload_manager
         payloads.clear_payload()
-        self.last_error = None
+        self.last_error, self.display_failed = None, False
+        shell.displayhook.showing = False  # type: ignore[attr-defined]
         if not silent:
             self.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
         result: Any = await self._run_cell(code, silent, store_history, message, crowded=request.crowded)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
-        if error is not None:  # shown already, unless IPython printed it (exception groups)
-            shown: Json | None = self.last_error
-            reply = {"status": "error", **(shown or error_content(error, with_traceback=True))}
+        shown: Json | None = self.last_error
+        failed = error is not None or self.display_failed
+        if failed:  # shown already, unless IPython printed it (exception groups)
+            reply = dict(shown) if shown is not None else error_content(error, with_traceback=True)
+            reply |= {"status": "error", "engine_info": self._engine_info}
         count = result.execution_count if store_history and result.execution_count else shell.execution_count - 1
         reply["execution_count"] = count
-        reply["user_expressions"] = self._user_expressions(content.get("user_expressions")) if error is None else {}
+        try:
+            reply["user_expressions"] = {} if failed else self._user_expressions(content.get("user_expressions"))
+        except (KeyboardInterrupt, Killed) as interrupt:  # the cell is done; only this isn't
+            reply["user_expressions"] = {"interrupted": error_content(interrupt)}
         reply["payload"] = payloads.read_payload()
         payloads.clear_payload()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
-        reply["__abort__"] = error is not None and bool(content.get("stop_on_error", True))
+        reply["__abort__"] = failed and bool(content.get("stop_on_error", True))
+        self._input_parent = (0, {}, False)
+        return reply
+
+    async def _execute_wrapped(self, wrapped: Wrapped, request: messages.Request, message: Message) -> Json:
+        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": self.codec.session}
+        reply = await wrapped.execute(request, message)
+        reply["__metadata__"] = {**metadata, "status": reply["status"]}
+        reply["__abort__"] = reply["status"] == "error" and bool(message.content().get("stop_on_error", True))
         self._input_parent = (0, {}, False)
         self.debugger.end_of_cell()
         return reply
@@ -326,7 +371,8 @@ class WorkerKernel:
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self.log.exception("the newest values of variables could not be had")
         except BaseException as error:
-            transformed, preprocessing_error = code, (type(error), error, error.__traceback__)
+            frames = error.__traceback__
+            transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
         if not shell.asyncio_runs_cells and shell.should_run_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         ):
@@ -339,7 +385,8 @@ class WorkerKernel:
         try:
             result: ExecutionResult = await self.interrupts.drive(coroutine)
         except BaseException as error:  # an interrupt that hit IPython's own work, or the cell's task was cancelled
-            shell.showtraceback()
+            if self.last_error is None or not isinstance(error, Exception):
+                shell.showtraceback()  # else IPython failed to store what it has shown
             from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
             result = ExecutionResult(
@@ -370,6 +417,11 @@ class WorkerKernel:
                 break
             silent = self.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
+        if missing := self.sync.needs(code, crowded=False):
+            self._warn(
+                f"{', '.join(sorted(missing))} stays in its subshell: there isn't enough memory for a copy here. "
+                "%%subshell runs a cell there"
+            )
         with self.interrupts.shelter():
             self.sync.before_cell(code)
         for where, running in silent:
@@ -386,6 +438,8 @@ class WorkerKernel:
     # --- the other requests -----------------------------------------------------------------------------------------
 
     async def _side_request(self, _request: messages.Request, message: Message) -> Json:
+        if self.wrapped is not None:
+            return await self.wrapped.answer(message)
         if message.msg_type == "complete_request":
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:
@@ -401,19 +455,62 @@ class WorkerKernel:
         except Exception as error:
             return error_content(error)
 
-    async def _comm(self, _request: messages.Request, message: Message) -> None:
-        with self.interrupts.window():
-            try:
-                self.sync.before_cell(None)
-                self.comms.handle(message.msg_type, self._parent_message)
-            except (Exception, KeyboardInterrupt):
-                traceback.print_exc()
+    # --- callbacks of comms: see `Callbacks` ------------------------------------------------------------------------
 
     def publish_names(self) -> None:
         """Between two statements of a cell: others may see what it has bound so far."""
-        self.sync.release()
+        with self.interrupts.shelter():  # user code may have called `run_cell`
+            self.sync.release()
+
+    def _before_callbacks(self) -> None:
+        if not self.running:
+            self.interrupts.install()
+            self.sync.before_cell(None)
+
+    def _run_callback(self, request: messages.CommRequest) -> None:
+        """In the main thread or beside it, in a context of its own."""
+        message = message_of(request)
+        try:
+            self.parents.set_here(request_of(message, message.header))
+            with figures.apart() if self.running else nullcontext(), self.interrupts.window():
+                self.comms.handle(message.msg_type, self.parents.request())
+        except KeyboardInterrupt:
+            self.shell.showtraceback()
+            if threading.current_thread() is self._main_thread:
+                self.interrupts.hit_a_callback()
+        except BaseException:  # a bad message, or SystemExit
+            self.shell.showtraceback()
+
+    def _after_callbacks(self, requests: list[messages.CommRequest]) -> None:
+        in_main = threading.current_thread() is self._main_thread
+        if in_main and not self.running:
+            self._commit()
+            background = self._look_at_background()
+        else:
+            background = True
+            if in_main:
+                self._callback_ran = True
+            else:
+                self.loop.call_soon_threadsafe(self._after_callback_in_thread)
+        for request in requests:
+            self.lanes.send(
+                messages.Reply(request.seq, abort=False, execution_count=0, blobs=(), background=background)
+            )
+
+    def _after_callback_in_thread(self) -> None:
+        """It may have changed any variable."""
+        if self.running:
+            self._callback_ran = True
+        else:
+            self.sync.start_over()
+            self._sweep_soon()
 
     # --- for the shell and for libraries ----------------------------------------------------------------------------
+
+    def between_statements(self) -> None:
+        """Of a cell: others may see what it has bound so far, and callbacks may run."""
+        self.sync.release()
+        self.callbacks.take()
 
     def publish(
         self,
@@ -424,30 +521,22 @@ class WorkerKernel:
         buffers: Sequence[Any] | None = None,
         topic: bytes | None = None,
         comm: list[str] | None = None,
+        parent: Json | None = None,
     ) -> None:
-        """Send a message on iopub, under the request that the calling code belongs to."""
+        """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
         self.streams.drain()
         blobs = self.codec.pack(
             msg_type,
             content,
-            parent=self.parents.get(),
+            parent=self.parents.get() if parent is None else parent,
             metadata=metadata,
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
         self.lanes.send(messages.IOPub(comm, tuple(blobs)))
 
-    def get_parent(self, channel: str = "shell") -> Json:
-        """The request that runs or ran last, as ipykernel has it."""
-        return self._parent_message
 
-    @property
-    def comm_manager(self) -> Any:
-        """The `comm` package's manager."""
-        return self.comms.manager
-
-
-def message_of(request: messages.Request | messages.SideRequest) -> Message:
+def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
     import json
 

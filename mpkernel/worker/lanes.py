@@ -59,7 +59,7 @@ class WorkerLanes(KernelThread):
         super().__init__("io")
         self._settings = settings
         self._worker = worker
-        self._codec = codec
+        self.codec = codec
         self._signer = settings.lane_signer()
         self._on_message = on_message
         self._lifeline_fd = lifeline_fd
@@ -238,5 +238,5 @@ class WorkerLanes(KernelThread):
         if parent is None or not pieces:
             return
         content = {"name": name, "text": "".join(pieces)}
-        frames = self._codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
+        frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
         socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
+from IPython.core.magics.code import CodeMagics, MacroToEdit
+from IPython.display import Javascript, display
+from IPython.utils import openpy
 
 import mpkernel
 from mpkernel.errors import MPKernelError
@@ -76,11 +81,80 @@ class KernelMagics(Magics):
     @line_magic
     def connect_info(self, _line: str) -> None:
         """Show the connection file's content, and how to connect other clients to this kernel."""
-        from pathlib import Path
-
         path = Path(self.shell.kernel.settings.connection_file)
         print(path.read_text())
         print(
             f"\nPaste the above JSON into a file and connect with\n    jupyter <app> --existing <file>\n"
             f"or, on this machine\n    jupyter <app> --existing {path.name}"
         )
+
+    @line_magic
+    def qtconsole(self, line: str) -> None:
+        """Open a Qt console on this kernel, in a process of its own: ``%qtconsole [options of jupyter qtconsole]``."""
+        import importlib.util
+        import shlex
+        import subprocess
+        import sys
+
+        if importlib.util.find_spec("qtconsole") is None:
+            raise UsageError(f"%qtconsole needs the package qtconsole, which isn't in {sys.prefix}: %pip install it")
+        connection_file = self.shell.kernel.settings.connection_file
+        subprocess.Popen(
+            [sys.executable, "-m", "qtconsole", "--existing", connection_file, *shlex.split(line)],
+            start_new_session=True,  # else it would be interrupted and ended with this subshell's cells
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @line_magic
+    def autosave(self, line: str) -> None:
+        """Have the classic notebook save every so many seconds: ``%autosave SECONDS``; 0 turns it off."""
+        try:
+            seconds = int(line)
+        except ValueError:
+            raise UsageError(f"%autosave requires an integer, got {line!r}") from None
+        script = Javascript(f"IPython.notebook.set_autosave_interval({seconds * 1000})")
+        display(script, include=["application/javascript"])
+        print(f"Autosaving every {seconds} seconds" if seconds else "Autosave disabled")
+
+    # --- what a terminal does in place, and a front end elsewhere -----------------------------------------------------
+
+    @line_magic
+    def edit(self, line: str = "", last_call: list[str] | None = None) -> None:
+        """Have the front end open a file in an editor: ``%edit [-n LINE] [-p] [-r] [WHAT]``.
+
+        WHAT is a file, a function or class (the file that defines it), a variable with text, or numbers of prompts; the
+        latter two, and nothing, are put into a temporary file. ``-p``: what was edited last; ``-r``: input as typed.
+        Not every front end can do this (consoles do). The file isn't run afterwards: nobody knows when you are done.
+        """
+        options, what = self.parse_options(line, "prn:")
+        find: Any = CodeMagics._find_edit_target
+        try:
+            found, number, _ = find(self.shell, what, options, last_call or ["", ""])
+        except MacroToEdit:
+            raise UsageError(f"{what} is a macro, which can't be edited from here: define it anew by %macro") from None
+        if found is None:
+            raise UsageError(f"{what!r} is neither a variable nor a file that %edit could open")
+        payload = {"source": "edit_magic", "filename": str(Path(found).resolve()), "line_number": number}
+        self.shell.write_payload(payload)
+
+    @line_magic
+    def clear(self, _line: str) -> None:
+        """Clear the terminal."""
+        self.shell.system("clear")
+
+    @line_magic
+    def less(self, line: str) -> None:
+        """Show a file in the pager, Python in colours: ``%less FILE``. Also ``%more``."""
+        if not line:
+            raise UsageError("Missing filename.")
+        if line.endswith(".py"):
+            page.page(self.shell.pycolorize(openpy.read_py_file(line, skip_encoding_cookie=False)))
+        else:
+            page.page(Path(line).read_text())
+
+    @line_magic
+    def man(self, line: str) -> None:
+        """Show a manual page in the pager: ``%man COMMAND``."""
+        page.page(self.shell.getoutput(f"man {line} | col -b", split=False))

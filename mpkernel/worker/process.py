@@ -6,15 +6,18 @@ import asyncio
 import faulthandler
 import gc
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpkernel import logs
-from mpkernel.messages import DUMP_SIGNAL
+from mpkernel.messages import DUMP_SIGNAL, Describe
 from mpkernel.settings import WorkerSettings
-from mpkernel.worker.app import IPKernelApp
+from mpkernel.worker.app import IPKernelApp, IPythonKernel
+from mpkernel.worker.ipykernel_names import IPykernelNames
 from mpkernel.worker.kernel import WorkerKernel
 
 # A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
@@ -23,7 +26,11 @@ OOM_SCORE_ADJ = 500
 
 def build_template(settings: WorkerSettings) -> IPKernelApp:
     """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
-    app = IPKernelApp()
+    if settings.open_files is not None:
+        with suppress(OSError, ValueError):
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
+    app = IPKernelApp.instance()
     app.load_profile(settings)
     shell = app.build_shell(settings)
     shell.take_over_pdb()
@@ -36,14 +43,21 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
 def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     """Be the worker until told to exit. Never returns."""
     _settle(settings, worker)
+    settings = replace(settings, capture_fds=settings.capture_fds and app.capture_fd_output, quiet=app.quiet)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
+    kernel.use_experimental_completions = IPythonKernel(parent=app).use_experimental_completions
     kernel.interrupts.install()
+    IPykernelNames(kernel).install()
     app.run_startup()
     kernel.sync.startup_done()
     kernel.service.start()
+    if settings.kernel_class:
+        kernel.wrap(settings.kernel_class)
     kernel.lanes.start()  # says Hello
+    if kernel.wrapped is not None:
+        kernel.lanes.send(Describe(kernel.wrapped.kernel.kernel_info()))
     code = 0
     try:
         while not kernel.told_to_end:
@@ -81,6 +95,11 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
 
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
+    if kernel.wrapped is not None:
+        try:
+            kernel.wrapped.shut_down(kernel.loop)
+        except BaseException:
+            kernel.log.exception("do_shutdown failed")
     with suppress(Exception):
         history: Any = kernel.shell.history_manager
         history.end_session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import threading
@@ -14,7 +15,9 @@ from mpkernel.errors import MPKernelError, RequestFailed
 from mpkernel.worker.threads import KernelThread
 
 if TYPE_CHECKING:
+    from mpkernel.wire import Message
     from mpkernel.worker.kernel import WorkerKernel
+    from mpkernel.worker.wrapped import Wrapped
 
 
 # The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
@@ -83,6 +86,8 @@ class Service:
                     self._release(message)
                 elif isinstance(message, messages.Call):
                     self._call(message)
+                elif isinstance(message, messages.Keep):
+                    self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
             except BaseException:
@@ -96,8 +101,16 @@ class Service:
         message = message_of(request)
         if message.msg_type == "debug_request":
             kernel.debugger.put(request)
-            return
-        content = kernel.answer_side_request(message)
+        elif kernel.wrapped is not None:  # in the main thread, when that is free
+            asyncio.run_coroutine_threadsafe(self._answer_later(kernel.wrapped, request, message), kernel.loop)
+        else:
+            self._reply(request, message, kernel.answer_side_request(message))
+
+    async def _answer_later(self, wrapped: Wrapped, request: messages.SideRequest, message: Message) -> None:
+        self._reply(request, message, await wrapped.answer(message))
+
+    def _reply(self, request: messages.SideRequest, message: Message, content: dict[str, Any]) -> None:
+        kernel = self._kernel
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)

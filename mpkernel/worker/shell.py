@@ -9,96 +9,52 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
+from mpkernel.wire import Json
 from mpkernel.worker.cellfiles import CellCompiler
+from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
+from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
-Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+class _History(HistoryManager):
+    """History in a database that many processes write to: those of all subshells, and of other kernels."""
+
+    @default("connection_options")
+    def _default_connection_options(self) -> dict[str, Any]:
+        return {"check_same_thread": False, "timeout": 60}  # seconds, for those who wait for their turn to write
+
+    @property
+    def _corrupt_db_limit(self) -> int:  # type: ignore[override]
+        """How often IPython moves the file away, and begins a new one, when something is wrong with it.
+
+        Not when it was but locked, say, or the disk is full: the others have the file open, and would fail in turn.
+        """
+        import sqlite3
+
+        return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
 
 
-class ZMQDisplayPublisher(DisplayPublisher):
-    """`display()`, `update_display()` and `clear_output()` as iopub messages."""
+class ZMQInteractiveShell(WithParent, InteractiveShell):
+    """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._hooks: list[Hook] = []
-
-    def publish(  # type: ignore[override]
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        *,
-        transient: dict[str, Any] | None = None,
-        update: bool = False,
-        buffers: list[bytes] | None = None,
-        **_: Any,
-    ) -> None:
-        self._validate_data(data, metadata)
-        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
-        self._send("update_display_data" if update else "display_data", content, buffers)
-
-    def clear_output(self, wait: bool = False) -> None:
-        self._send("clear_output", {"wait": wait})
-
-    def _send(self, msg_type: str, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        message: dict[str, Any] | None = {"msg_type": msg_type, "content": content}
-        for hook in self._hooks:
-            message = hook(message)  # type: ignore[arg-type]
-            if message is None:
-                return
-        self.shell.kernel.publish(msg_type, content, buffers=buffers)
-
-    def register_hook(self, hook: Hook) -> None:
-        """Let `hook` see, change or (by returning None) swallow each message."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Hook) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
-
-
-class ZMQShellDisplayHook(DisplayHook):
-    """The value of a cell's last expression as an execute_result message."""
-
-    _content: dict[str, Any]
-
-    def start_displayhook(self) -> None:
-        self._content = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
-
-    def write_output_prompt(self) -> None:
-        """The front end draws the prompt."""
-
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        self._content["data"] = format_dict
-        self._content["metadata"] = md_dict or {}
-
-    def finish_displayhook(self) -> None:
-        if self._content["data"]:
-            shell: Any = self.shell
-            shell.kernel.publish("execute_result", self._content)
-
-
-class ZMQInteractiveShell(InteractiveShell):
-    """Named as libraries expect it: by this name they know that they are in a notebook."""
+    __module__ = "ipykernel.zmqshell"  # see `ipykernel_names`
 
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
@@ -118,6 +74,13 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: WorkerKernel = AnyTrait()  # type: ignore[assignment]
 
     # --- set-up: in the template, without a kernel; then `attach` in the worker --------------------------------------
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Trio finds a wakeup fd that isn't its own: the kicker's, which doesn't keep trio from its signals.
+        warnings.filterwarnings(
+            "ignore", message=".*Trio's signal handling code might have collided", category=RuntimeWarning
+        )
 
     def init_environment(self) -> None:
         """What programs started from a cell should know: they write to a notebook, not to a terminal."""
@@ -149,7 +112,8 @@ class ZMQInteractiveShell(InteractiveShell):
         from mpkernel.worker.magics import KernelMagics
 
         self.register_magics(KernelMagics)
-        self.magics_manager.register_alias("ed", "edit")
+        for alias, magic in (("ed", "edit"), ("more", "less")):
+            self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
         """Import what the first traceback would (60 ms), once.
@@ -168,6 +132,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self.kernel = kernel
         compiler: Any = self.compile
         compiler.files = kernel.cell_files
+        self.gui = Gui(kernel.loop)
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
@@ -210,7 +175,8 @@ class ZMQInteractiveShell(InteractiveShell):
                     hook(*args, **kwargs)
             except Exception:
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
-                self.showtraceback()
+                kind, error, frames = sys.exc_info()
+                self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.
@@ -225,7 +191,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if old.enabled:
             return
         try:
-            manager = HistoryManager(shell=self, parent=self)
+            manager = _History(shell=self, parent=self)
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
@@ -263,7 +229,7 @@ class ZMQInteractiveShell(InteractiveShell):
             failed: bool = await super().run_code(code_obj, result, async_=async_)
         if result is not None and (interrupt := self.kernel.interrupts.behind(result.error_in_exec)) is not None:
             result.error_in_exec = interrupt
-        self.kernel.publish_names()
+        self.kernel.between_statements()
         return failed
 
     @property
@@ -292,19 +258,22 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
-        self.kernel.last_error = content
+        if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
+            self.kernel.last_error = content
+            self.kernel.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""
         self.exiting = not self.keepkernel_on_exit
-        self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+        self.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the front end put `text` into the next cell, or this one."""
-        self._write_payload({"source": "set_next_input", "text": text, "replace": replace})
+        self.write_payload({"source": "set_next_input", "text": text, "replace": replace})
 
-    def _write_payload(self, payload: dict[str, Any]) -> None:
+    def write_payload(self, payload: dict[str, Any]) -> None:
+        """Send `payload` to the front end, in the reply to the running request."""
         manager: Any = self.payload_manager
         manager.write_payload(payload)
 
@@ -314,12 +283,20 @@ class ZMQInteractiveShell(InteractiveShell):
         return super().run_cell(*args, **kwargs)
 
     def enable_gui(self, gui: str | None = None) -> None:
-        """Event loops of GUI toolkits: asyncio needs nothing, the others are not there yet."""
-        if gui not in (None, "asyncio", "inline", ""):
-            raise NotImplementedError(f"the GUI event loop {gui!r} is not integrated in mpkernel yet")
+        """Run a toolkit's event loop beside the cells. Raises UsageError if there is none, or no display."""
+        self.gui.enable(gui)
+        self.active_eventloop = self.gui.active
 
     def init_virtualenv(self) -> None:
         """The kernel runs in its environment already."""
+
+    def get_parent(self) -> Json:
+        """The request that the calling code belongs to."""
+        return self._parents.request()
+
+    @property
+    def _parents(self) -> Parents:
+        return self.kernel.parents
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

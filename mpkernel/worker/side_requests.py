@@ -37,7 +37,7 @@ def allow_provisional() -> None:
 
 
 def import_jedi(shell: InteractiveShell) -> None:
-    """What the first completion would import.
+    """What the first completion would import and read, so that an interrupt can't leave that half done for good.
 
     Jedi's parser, parso, keeps files that it parsed in a cache on disk, and fails on one that another process is just
     writing: the first completions in several subshells at once found nothing. It may parse the file itself.
@@ -56,6 +56,7 @@ def import_jedi(shell: InteractiveShell) -> None:
                 return None
 
         cache._load_from_file_system = load_if_whole
+        sys.modules["jedi"].Interpreter("str.", [{}]).complete(1, 4)
 
 
 def complete(shell: InteractiveShell, content: Json) -> Json:
@@ -67,12 +68,13 @@ def complete(shell: InteractiveShell, content: Json) -> Json:
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor
     types = [{"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found]
+    with_types = getattr(getattr(shell, "kernel", None), "use_experimental_completions", True)
     return {
         "status": "ok",
         "matches": [c.text for c in found],
         "cursor_start": start,
         "cursor_end": end,
-        "metadata": {"_jupyter_types_experimental": types},
+        "metadata": {"_jupyter_types_experimental": types} if with_types else {},
     }
 
 
@@ -109,6 +111,8 @@ def history(shell: Any, content: Json) -> Json:
     elif kind == "range":
         session, start = content.get("session", 0), content.get("start", 1)
         found = manager.get_range(session, start, content.get("stop"), raw=raw, output=output)
+        if session > 0:  # IPython calls the current one 0
+            found = [(session, *entry[1:]) for entry in found]
     elif kind == "search":
         pattern, unique = content.get("pattern", "*"), bool(content.get("unique", False))
         found = manager.search(pattern, raw=raw, output=output, n=content.get("n"), unique=unique)

@@ -19,60 +19,31 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TextIO
 
 from mpkernel.settings import STREAMS, WorkerSettings
-from mpkernel.wire import Json
+from mpkernel.worker.hooks import Hooked
 from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.parents import Parents, WithParent
 
 READ_SIZE = 1 << 16
 
 
-class Parents:
-    """Which request an output belongs to: by context (cells and their tasks), by thread, else the current cell."""
-
-    def __init__(self) -> None:
-        self.current: Json = {}  # of the cell that runs or ran last in the main thread
-        self._by_context: ContextVar[Json] = ContextVar("mpkernel_parent")
-        self._by_thread: WeakKeyDictionary[threading.Thread, Json] = WeakKeyDictionary()
-
-    def get(self) -> Json:
-        """The header to use as parent for what the calling code puts out."""
-        parent = self._by_context.get(None)
-        if parent is not None:
-            return parent
-        if self._by_thread:
-            return self._by_thread.get(threading.current_thread(), self.current)
-        return self.current
-
-    def set(self, parent: Json) -> None:
-        """A request begins."""
-        self.current = parent
-        self._by_context.set(parent)
-
-    def follow_threads(self) -> None:
-        """From now on a thread's output belongs to the cell that started the thread."""
-        parents, start = self, threading.Thread.start
-
-        def start_and_note(thread: threading.Thread) -> None:
-            parents._by_thread[thread] = parents.get()
-            start(thread)
-
-        threading.Thread.start = start_and_note  # type: ignore[assignment]
-
-
 class Pipe:
-    """The read end of what stands behind fd 1 or 2."""
+    """The read end of what stands behind fd 1 or 2, if these are captured.
 
-    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents) -> None:
+    In any case, what user code prints in a child that it has forked comes through here: `write_end`.
+    """
+
+    def __init__(self, name: str, fd: int, fifo: Path, lanes: WorkerLanes, parents: Parents, *, capture: bool) -> None:
         self._name = name
         self._read_end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # for writing too: no end when all writers are gone
-        write_end = os.open(fifo, os.O_WRONLY)
-        os.dup2(write_end, fd)
-        os.close(write_end)
+        self.write_end = os.open(fifo, os.O_WRONLY)
+        if capture:
+            os.dup2(self.write_end, fd)
+            os.close(self.write_end)
+            self.write_end = fd
         self._lanes = lanes
         self._parents = parents
         self._lock = threading.Lock()
@@ -111,7 +82,7 @@ class Pipe:
                     self._lanes.write((self._name, self._parents.current, text))
 
 
-class OutStream(io.TextIOBase):
+class OutStream(Hooked, WithParent, io.TextIOBase):
     """`sys.stdout` and `sys.stderr` of the shell."""
 
     encoding = "UTF-8"
@@ -119,30 +90,41 @@ class OutStream(io.TextIOBase):
     line_buffering = True
     closed = False
 
-    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe | None) -> None:
-        self.name = f"<{name}>"
-        self._name = name
+    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe) -> None:
+        self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
-        self._parents = parents
+        self._codec = lanes.codec
+        self._given_parents = parents
         self._pipe = pipe
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
-        self._hooks: list[Callable[[str], Any]] = []
+        self.echo: TextIO | None = None  # gets all text, too
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._forked:  # by user code: there's no IO thread here, but the pipe is
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
             return len(text)
-        if text != "\n" and self._pipe is not None and self._pipe.has_data():
+        if text != "\n" and self._pipe.has_data():
             self._pipe.drain()
-        for hook in self._hooks:
-            hook(text)
-        if text:
-            self._lanes.write((self._name, self._parents.get(), text))
+        if self._hooks_by_thread is not None and self._hooks:
+            content = {"name": self._name, "text": text}
+            message = self._past_hooks(self._codec, self._given_parents.get(), "stream", content)
+            text_left = "" if message is None else str(message["content"].get("text", ""))
+        else:
+            text_left = text
+        if self.echo is not None:
+            self.echo.write(text_left)
+            self.echo.flush()
+        if text_left:
+            self._lanes.write((self._name, self._given_parents.get(), text_left))
         return len(text)
+
+    def _is_master_process(self) -> bool:
+        """Whether this isn't a child that user code forked; ipykernel's streams have it."""
+        return not self._forked
 
     def _note_fork(self) -> None:
         self._forked = True
@@ -153,20 +135,13 @@ class OutStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if self._pipe is not None and not self._forked and self._pipe.has_data():
+        if not self._forked and self._pipe.has_data():
             self._pipe.drain()
         self._lanes.flush()
 
-    def register_hook(self, hook: Callable[[str], Any]) -> None:
-        """Call `hook` with each text that is written, as ipykernel's streams do."""
-        self._hooks.append(hook)
-
-    def unregister_hook(self, hook: Callable[[str], Any]) -> bool:
-        """Undo `register_hook`; whether it was registered."""
-        if hook not in self._hooks:
-            return False
-        self._hooks.remove(hook)
-        return True
+    @property
+    def _parents(self) -> Parents:
+        return self._given_parents
 
     def fileno(self) -> int:
         return self._fd
@@ -210,10 +185,12 @@ class Streams:
     def __init__(self, lanes: WorkerLanes, parents: Parents, settings: WorkerSettings, worker: int) -> None:
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
-            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents) if settings.capture_fds else None
-            if pipe is not None:
-                self._pipes.append(pipe)
-            setattr(sys, name, OutStream(name, fd, lanes, parents, pipe))
+            echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+            pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents, capture=settings.capture_fds)
+            self._pipes.append(pipe)
+            stream = OutStream(name, fd, lanes, parents, pipe)
+            stream.echo = echo
+            setattr(sys, name, stream)
         self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None
 
     def drain(self) -> None:

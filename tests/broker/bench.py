@@ -38,7 +38,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.state import Subshell
-from mpkernel.namespace.component import DELETED, Component, join
+from mpkernel.namespace.component import DELETED, HELD, Component, join
 from mpkernel.wire import Codec, Json, Message, Signer
 
 SESSION = "the-kernel"
@@ -110,6 +110,7 @@ class FakeWorker:
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
     side: list[messages.SideRequest] = field(default_factory=list)  # got, not yet replied to
+    comms: list[messages.CommRequest] = field(default_factory=list)  # got, not yet replied to
     executions: int = 0
 
     def __post_init__(self) -> None:
@@ -182,6 +183,10 @@ class FakeWorker:
             blobs = self._pack_reply(message, content)
         self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last, background))
 
+    def reply_comm(self, *, background: bool = False) -> None:
+        """Be done with the oldest message for a comm."""
+        self.say(messages.Reply(self.comms.pop(0).seq, False, 0, (), background=background))
+
     def reply_aside(self, **content: Any) -> None:
         """Answer the oldest request on the service lane."""
         request = self.side.pop(0)
@@ -220,6 +225,11 @@ class FakeWorker:
         parts += [Component((name,), meta={"stubs": [name]}, blobs=(b"stub",)) for name in lost]
         heads, blobs = join(parts)
         self.say(messages.Commit(max(told, default=0), heads, [], False, blobs))
+
+    def hold(self, *names: str) -> None:
+        """Tell that there are new values, which are too large to be published unasked."""
+        heads, blobs = join([Component((name,), HELD) for name in names])
+        self.say(messages.Commit(0, heads, [], False, blobs))
 
     def merge(self) -> bool:
         """Answer what it was told to merge, if anything."""
@@ -260,7 +270,7 @@ class FakeWorker:
 class Kernel:
     """The machine and all that is around it. `settings` go to the machine."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, wrapper: bool = False, **settings: Any) -> None:
         self.now = START
         self.actions: list[Action | Sent] = []  # what happened since `clear`, in order
         self._all: list[Sent] = []  # since the start
@@ -274,7 +284,7 @@ class Kernel:
         self._front_end = Codec(_signer, session="a-front-end", origin="f", clock=lambda: "today")
         self._reader = Codec(_signer)
         codec = Codec(_signer, session=SESSION, origin="b", clock=lambda: "today")
-        facts = Facts("1.2.3", "9.9", "3.11.0", ports={"shell": 1, "control": 2}, pid=4999)
+        facts = Facts("1.2.3", "9.9", "3.11.0", ports={"shell": 1, "control": 2}, pid=4999, wrapper=wrapper)
         self.machine = Machine(codec, facts, kernel_id="kid", now=self.now, new_id=ids.__next__, **settings)
         self._do(self.machine.start())
 
@@ -300,7 +310,8 @@ class Kernel:
                     self._deliver(self._living(action, worker), message, service)
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
-                    assert signum != signal.SIGINT or self.workers[worker].started, "SIGINT while nothing runs"
+                    busy = self.workers[worker].started or self.workers[worker].comms
+                    assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
                     assert delay >= 0, action
                     self.timers[key] = self.now + delay
@@ -331,6 +342,9 @@ class Kernel:
             worker.running, worker.started = message, False
         elif isinstance(message, messages.SideRequest):
             worker.side.append(message)
+        elif isinstance(message, messages.CommRequest):
+            assert not service, "messages for comms come before the cells that come after them"
+            worker.comms.append(message)
         (worker.service if service else worker.ordered).append(message)
 
     def pass_time(self, seconds: float) -> None:

@@ -50,6 +50,10 @@ def runs(worker: FakeWorker) -> bool:
     return worker.started
 
 
+def has_comms(worker: FakeWorker) -> bool:
+    return bool(worker.comms)
+
+
 def asked_aside(worker: FakeWorker) -> bool:
     return bool(worker.side)
 
@@ -160,6 +164,11 @@ class AnyCourse(RuleBasedStateMachine):
     @rule(who=anyone, abort=st.booleans(), last=st.sampled_from([False] * 5 + [True]))
     def reply(self, who: int, abort: bool, last: bool) -> None:
         self.worker(who, runs).reply("error" if abort else "ok", abort=abort, last=last)
+
+    @when(has_comms)
+    @rule(who=anyone, background=st.booleans())
+    def reply_comm(self, who: int, background: bool) -> None:
+        self.worker(who, has_comms).reply_comm(background=background)
 
     @when(asked_aside)
     @rule(who=anyone)
@@ -299,6 +308,8 @@ class AnyCourse(RuleBasedStateMachine):
             worker.hello()
         elif worker.side:
             worker.reply_aside()
+        elif worker.comms:
+            worker.reply_comm()
         elif worker.running is not None:
             worker.reply()
         else:

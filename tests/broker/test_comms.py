@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
+from mpkernel import messages
 from mpkernel.broker.events import StartWorker
 
 from .bench import Asked, Kernel
@@ -24,9 +27,9 @@ def comms(kernel: Kernel, **content: object) -> dict[str, str]:
 
 
 def got(kernel: Kernel, asked: Asked, subshell: str | None) -> bool:
-    """Whether the worker of that subshell runs the message."""
-    running = kernel.worker(subshell).running
-    return running is not None and asked.message.frames == running.blobs[running.n_idents :]
+    """Whether the worker of that subshell has the message, and nothing before it to do for comms."""
+    comms = kernel.worker(subshell).comms
+    return bool(comms) and asked.message.frames == comms[0].blobs[comms[0].n_idents :]
 
 
 @pytest.fixture
@@ -43,18 +46,156 @@ def test_a_message_goes_to_the_worker_that_opened_the_comm(kernel: Kernel, child
     for subshell in (None, child):
         asked = message(kernel, "c", subshell)
         assert got(kernel, asked, child)
-        kernel.worker(child).reply()
+        kernel.worker(child).reply_comm()
         assert kernel.story(asked) == ["busy", "idle"]
     assert kernel.worker().running is None
 
 
-def test_a_message_waits_for_the_owners_cell(kernel: Kernel, child: str) -> None:
+def test_a_message_that_comes_under_a_subshells_id_reaches_the_worker_while_that_runs_a_cell(
+    kernel: Kernel, child: str
+) -> None:
+    kernel.worker().open_comm("c")
+    cell = kernel.running()
+    asked = message(kernel, "c", child)
+    assert got(kernel, asked, None)
+    assert kernel.worker().comms[0].urgent
+    kernel.worker().reply_comm()
+    assert kernel.story(asked) == ["busy", "idle"]
+    assert kernel.iopub_states()[-1] == ("busy", cell.id)  # front ends take the last status for the kernel's
+
+
+def test_a_message_under_no_subshells_id_is_not_urgent(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    kernel.running()
+    asked = message(kernel, "c")
+    assert got(kernel, asked, None)
+    assert not kernel.worker().comms[0].urgent
+
+
+def test_a_message_under_no_subshells_id_stays_behind_cells_that_came_before(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    kernel.running()
+    kernel.execute("the next")
+    asked = message(kernel, "c")
+    assert kernel.worker().comms == []
+    kernel.worker().reply()
+    assert kernel.worker().cell == "the next"
+    assert got(kernel, asked, None)  # nothing is before it now but the cell that runs
+
+
+def test_a_message_under_a_subshells_id_takes_those_before_it_along(kernel: Kernel, child: str) -> None:
     kernel.worker().open_comm("c")
     kernel.running()
+    kernel.execute("the next")
+    waiting = message(kernel, "c")
+    assert kernel.story(waiting) == []
+    urgent = message(kernel, "c", child)
+    assert got(kernel, waiting, None)
+    kernel.worker().reply_comm()
+    assert got(kernel, urgent, None)
+
+
+def test_messages_follow_one_another_without_waiting_for_answers(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    for _ in range(3):
+        message(kernel, "c")
+    assert len(kernel.worker().comms) == 3
+
+
+def test_an_error_aborts_no_message(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    kernel.running()
+    aborted, asked = kernel.execute("the next"), message(kernel, "c")
+    kernel.worker().reply("error", abort=True)
+    assert kernel.status(aborted) == "aborted"
+    assert got(kernel, asked, None)
+
+
+def test_messages_wait_for_the_cell_where_that_is_wanted() -> None:
+    kernel = Kernel(comms_while_busy="wait")
+    kernel.worker().hello().open_comm("c")
+    child = kernel.create()
+    kernel.running()
     asked = message(kernel, "c", child)
-    assert kernel.story(asked) == []
+    assert kernel.worker().comms == []
     kernel.worker().reply()
     assert got(kernel, asked, None)
+
+
+def test_a_callback_that_runs_alone_can_be_interrupted(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    message(kernel, "c")
+    kernel.interrupt()
+    assert kernel.worker().signals == [signal.SIGINT]
+
+
+def test_a_callback_that_holds_up_a_cell_is_interrupted_and_then_the_cell(kernel: Kernel) -> None:
+    kernel.worker().hello().open_comm("c")
+    message(kernel, "c")
+    kernel.execute("held up")
+    kernel.interrupt()
+    assert kernel.worker().signals == [signal.SIGINT]
+    kernel.worker().reply_comm()
+    kernel.worker().start()
+    assert kernel.worker().signals == [signal.SIGINT] * 2
+
+
+def test_what_a_callback_may_have_changed_is_asked_for_until_all_is_settled(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    message(kernel, "c")
+    kernel.worker().reply_comm(background=True)
+    kernel.execute(subshell=child)
+    assert kernel.worker(child).running is not None
+    assert kernel.worker(child).running.crowded
+
+
+def test_a_callback_hears_the_news_first(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    kernel.worker(child).commit("x")
+    message(kernel, "c")
+    kinds = [type(told) for told in kernel.worker().ordered]
+    assert kinds.index(messages.News) < kinds.index(messages.CommRequest)
+
+
+def test_messages_that_come_before_the_comm_open_was_forwarded_follow_it(kernel: Kernel) -> None:
+    child = kernel.create()
+    opened, asked = open_by_front_end(kernel, "c", child), message(kernel, "c", None)
+    kernel.worker(child).hello()
+    assert got(kernel, opened, child)
+    kernel.worker(child).reply_comm()
+    assert got(kernel, asked, child)
+
+
+def test_a_front_ends_comm_goes_to_a_worker_that_takes_its_target(kernel: Kernel, child: str) -> None:
+    kernel.worker().say(messages.CommTarget("target", taken=True))
+    opened = open_by_front_end(kernel, "c", child)
+    assert got(kernel, opened, None)
+    kernel.worker().reply_comm()
+    kernel.worker(child).say(messages.CommTarget("target", taken=True))
+    assert got(kernel, open_by_front_end(kernel, "d", child), child)
+    kernel.worker(child).say(messages.CommTarget("target", taken=False))
+    assert got(kernel, open_by_front_end(kernel, "e", child), None)
+
+
+def test_the_states_of_widgets_are_asked_of_the_worker_that_has_widgets(kernel: Kernel, child: str) -> None:
+    for worker in (kernel.worker(), kernel.worker(child)):
+        worker.say(messages.CommTarget("jupyter.widget.control", taken=True))
+    kernel.worker(child).open_comm("slider", "jupyter.widget")
+    content = {"comm_id": "ctl", "target_name": "jupyter.widget.control", "data": {}}
+    assert got(kernel, kernel.ask("comm_open", content), child)
+
+
+def test_if_several_workers_have_widgets_the_front_end_is_made_to_ask_each_widget(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("a", "jupyter.widget")
+    kernel.worker(child).open_comm("b", "jupyter.widget")
+    asked = kernel.ask("comm_open", {"comm_id": "ctl", "target_name": "jupyter.widget.control", "data": {}})
+    assert kernel.story(asked) == ["busy", "comm_close", "idle"]
+
+
+def test_a_message_for_a_known_comm_under_a_deleted_subshells_id_reaches_its_owner(kernel: Kernel, child: str) -> None:
+    kernel.worker().open_comm("c")
+    kernel.delete(child)
+    assert got(kernel, message(kernel, "c", child), None)
 
 
 @pytest.mark.parametrize("later", [None, "child"])
@@ -62,20 +203,10 @@ def test_a_comm_that_the_front_end_opened_belongs_to_the_worker_that_got_it(
     kernel: Kernel, child: str, later: str | None
 ) -> None:
     open_by_front_end(kernel, "c", child)
-    kernel.worker(child).reply()
+    kernel.worker(child).reply_comm()
     asked = message(kernel, "c", child if later else None)
     assert got(kernel, asked, child)
     assert comms(kernel) == {"c": "target"}
-
-
-def test_messages_that_come_before_the_comm_open_was_forwarded_follow_it(kernel: Kernel, child: str) -> None:
-    kernel.running(subshell=child)
-    opened, asked = open_by_front_end(kernel, "c", child), message(kernel, "c", None)
-    kernel.worker(child).reply()
-    assert got(kernel, opened, child)
-    kernel.worker(child).reply()
-    assert got(kernel, asked, child)
-    assert kernel.worker().running is None
 
 
 def test_a_comm_open_that_waits_for_a_process_is_followed_too(kernel: Kernel) -> None:
@@ -84,7 +215,7 @@ def test_a_comm_open_that_waits_for_a_process_is_followed_too(kernel: Kernel) ->
     open_by_front_end(kernel, "c", child)
     asked = message(kernel, "c", None)
     kernel.worker(child).die(1)
-    kernel.worker(child).hello().reply()
+    kernel.worker(child).hello().reply_comm()
     assert got(kernel, asked, child)
     assert kernel.sent("iopub", "comm_close") == []
 
@@ -92,7 +223,7 @@ def test_a_comm_open_that_waits_for_a_process_is_followed_too(kernel: Kernel) ->
 def test_a_comm_whose_target_is_unknown_is_forgotten(kernel: Kernel, child: str) -> None:
     open_by_front_end(kernel, "c")
     kernel.worker().close_comm("c", "target")
-    kernel.worker().reply()
+    kernel.worker().reply_comm()
     assert comms(kernel) == {}
 
 
@@ -127,7 +258,7 @@ def test_a_comm_that_the_front_end_closes_is_forgotten_once_its_owner_is_told(ke
     kernel.worker().open_comm("c")
     closing = message(kernel, "c", child, "comm_close")
     assert got(kernel, closing, None)
-    kernel.worker().reply()
+    kernel.worker().reply_comm()
     assert comms(kernel) == {}
     assert kernel.sent("iopub", "comm_close") == []
 
@@ -183,5 +314,5 @@ def test_a_message_with_no_proper_comm_id_reaches_the_worker(kernel: Kernel, chi
     for kind in ("comm_open", "comm_msg", "comm_close"):
         asked = message(kernel, comm_id, None, kind)
         assert got(kernel, asked, None)
-        kernel.worker().reply()
+        kernel.worker().reply_comm()
     assert kernel.done(StartWorker) == []

@@ -137,14 +137,6 @@ def test_an_interrupt_of_an_unknown_subshell_is_an_error_and_interrupts_nothing(
     assert kernel.worker().signals == []
 
 
-def test_a_comm_callback_can_be_interrupted(kernel: Kernel) -> None:
-    worker = kernel.ready()
-    kernel.ask("comm_msg", {"comm_id": "c"})
-    worker.start()
-    kernel.interrupt()
-    assert worker.signals == [INT]
-
-
 # --- without a target: by setting -----------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ def test_a_comm_message_gets_busy_and_idle(kernel: Kernel, msg_type: str) -> Non
     worker = kernel.ready()
     message = kernel.ask(msg_type, WITHOUT_REPLY[msg_type])
     assert kernel.story(message) == ["busy"]
-    worker.reply()
+    worker.reply_comm()
     assert kernel.story(message) == ["busy", "idle"]
 
 
@@ -293,6 +293,8 @@ def answer_what_is_open(kernel: Kernel) -> None:
     """What is with a worker is replied to, what was to be measured is measured."""
     if kernel.worker().running is not None:
         kernel.worker().reply("error")
+    while kernel.worker().comms:
+        kernel.worker().reply_comm()
     if kernel.worker().side:
         kernel.worker().reply_aside()
     if kernel.done(MeasureUsage):

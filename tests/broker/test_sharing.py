@@ -184,3 +184,37 @@ def test_what_runs_everywhere_runs_first_in_new_processes(kernel: Kernel, two: T
     third = kernel.create()
     assert kernel.ready(third).got(messages.Assign)[0].everywhere == ["import os"]
     assert kernel.ps()[child]["state"] == "busy"
+
+
+def test_who_had_to_be_kicked_is_kicked_at_once_until_its_cell_is_done(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("while True: pass")
+    kernel.running("x", child)
+    other.say(messages.Acquire(1, None))
+    kernel.pass_time(KICK_AFTER)
+    main.say(messages.Released(main.got(messages.Release)[-1].token))
+    other.say(messages.Acquire(2, None))
+    assert len(kernel.done(SignalProcess)) == 2
+    main.say(messages.Released(main.got(messages.Release)[-1].token))
+    main.reply()
+    kernel.running("time.sleep(100)")
+    other.say(messages.Acquire(3, None))
+    assert len(kernel.done(SignalProcess)) == 2
+
+
+def test_who_alone_has_a_value_is_waited_for_longer_and_the_others_are_not(kernel: Kernel, two: Two) -> None:
+    _, other, child = two
+    third = kernel.create()
+    holder = kernel.ready(third)
+    kernel.execute("big = ...", third)
+    holder.hold("big")
+    holder.reply()
+    kernel.running("while True: pass")
+    kernel.running("big", child)
+    other.say(messages.Acquire(1, ["big"]))
+    kernel.pass_time(ANSWER_LIMIT)
+    assert acquired(other) == []
+    holder.commit("big")
+    holder.say(messages.Released(holder.got(messages.Release)[-1].token))
+    [answer] = acquired(other)
+    assert (answer.components[0][0], answer.silent) == (["big"], [["main", "while True: pass"]])

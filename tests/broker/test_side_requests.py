@@ -45,7 +45,7 @@ def test_while_the_process_starts_it_waits_in_the_queue(kernel: Kernel, msg_type
 
 def test_while_another_request_than_a_cell_runs_it_waits_its_turn(kernel: Kernel) -> None:
     worker = kernel.ready()
-    kernel.ask("comm_msg", {"comm_id": "c"})
+    kernel.ask("complete_request")
     request = kernel.ask("complete_request")
     assert worker.side == []
     worker.reply()

@@ -139,6 +139,69 @@ def test_a_slider_is_moved(open_notebook: Open, page: Page) -> None:
     notebook.wait_status("idle")
 
 
+def test_a_slider_is_moved_while_a_cell_runs(open_notebook: Open, page: Page) -> None:
+    slider = "import time, ipywidgets as w\nslider = w.IntSlider(); progress = w.Label('0'); w.VBox([slider, progress])"
+    loop = "n = 0\nwhile slider.value < 2: n += 1; progress.value = f'at {n}'; time.sleep(0.02)\nprint('stopped')"
+    notebook = open_notebook(slider, loop)
+    notebook.run(0)
+    see(notebook.output(0), "0")
+    notebook.start(1)
+    see(notebook.output(0), "at ")
+    notebook.cell(0).locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    see(notebook.output(1), "stopped")
+    notebook.wait_status("idle")
+
+
+def test_a_button_prints_into_an_output_widget_while_a_cell_runs(open_notebook: Open) -> None:
+    button = (
+        "import time, ipywidgets as w\nout = w.Output(); button = w.Button(description='press'); stop = False\n"
+        "def pressed(_):\n    global stop\n    with out: print('was pressed')\n    stop = True\n"
+        "button.on_click(pressed)\nw.VBox([button, out])"
+    )
+    notebook = open_notebook(button, "while not stop: pass\nprint('went on')")
+    notebook.run(0)
+    notebook.cell(0).locator("button:has-text('press')").wait_for()
+    notebook.start(1)
+    notebook.cell(0).locator("button:has-text('press')").click()
+    see(notebook.output(0), "was pressed")
+    see(notebook.output(1), "went on")
+
+
+def test_a_plot_is_shown_once(open_notebook: Open) -> None:
+    pytest.importorskip("matplotlib")
+    notebook = open_notebook("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nNone")
+    notebook.run(0)
+    notebook.output(0).locator("img").wait_for()
+    assert notebook.output(0).locator("img").count() == 1
+
+
+def test_a_bar_of_tqdm_advances_while_the_cell_runs(open_notebook: Open) -> None:
+    pytest.importorskip("tqdm")
+    code = (
+        "from tqdm.notebook import tqdm\nimport ipywidgets as w\n"
+        "for n in tqdm(range(4), mininterval=0):\n    while n == 2: pass"
+    )
+    notebook = open_notebook(code)
+    notebook.start(0)
+    see(notebook.output(0), "2/4")
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+
+
+def test_widgets_of_two_subshells_are_there_after_the_page_was_loaded_again(open_notebook: Open, page: Page) -> None:
+    cells = [
+        "import ipywidgets as w\nw.Label('of main')",
+        "%%subshell other\nimport ipywidgets as w\nw.Label('of other')",
+    ]
+    notebook = open_notebook(*cells)
+    notebook.run(0)
+    notebook.run(1)
+    see(notebook.output(0), "of main")
+    see(notebook.output(1), "of other")
+
+
 def test_a_subshell_in_the_background_writes_under_its_cell(open_notebook: Open) -> None:
     notebook = open_notebook("%%subshell behind\nprint('started')\nwhile True: pass", "1 + 1")
     notebook.run(0)

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -44,12 +44,12 @@ COMMAND = [sys.executable, "-m", MODULES[KERNEL]]
 KERNELSPEC = "kernel-under-test"
 
 
-def install_kernelspec(data_folder: Path, *arguments: str) -> None:
+def install_kernelspec(data_folder: Path, *arguments: str, command: Sequence[str] = COMMAND) -> None:
     """Put a kernelspec for the kernel under test into a Jupyter data folder."""
     folder = data_folder / "kernels" / KERNELSPEC
     folder.mkdir(parents=True)
     spec = {
-        "argv": [*COMMAND, "-f", "{connection_file}", *arguments],
+        "argv": [*command, "-f", "{connection_file}", *arguments],
         "display_name": "the kernel under test",
         "language": "python",
     }
@@ -82,9 +82,15 @@ class Gate:
 class Kernel(Client):
     """A running kernel in a sandbox, and a client of it."""
 
-    def __init__(self, sandbox: Sandbox, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.sandbox = sandbox
-        install_kernelspec(sandbox.data, *arguments)
+        install_kernelspec(sandbox.data, *arguments, command=command)
         specs = KernelSpecManager(kernel_dirs=[str(sandbox.data / "kernels")], ensure_native_kernel=False)
         self.manager = KernelManager(
             kernel_name=KERNELSPEC,
@@ -157,11 +163,13 @@ class Kernel(Client):
 
 
 @contextlib.contextmanager
-def start_kernel(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Kernel]:
+def start_kernel(
+    *arguments: str, env: dict[str, str] | None = None, command: Sequence[str] = COMMAND
+) -> Iterator[Kernel]:
     """A fresh kernel with `arguments` on its command line and `env` added to its environment."""
     with Sandbox() as sandbox:
         try:
-            kernel = Kernel(sandbox, *arguments, env=env)
+            kernel = Kernel(sandbox, *arguments, env=env, command=command)
             yield kernel
             kernel.stop()
         except BaseException as error:

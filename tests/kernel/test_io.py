@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .driver import KERNEL, Kernel, Result
+from .driver import KERNEL, Kernel, Result, start_kernel
 
 UNORDERED = "each stream has a buffer of its own, and file descriptors another way"
 
@@ -193,3 +193,13 @@ def test_logging_and_warnings_go_to_stderr(shared_kernel: Kernel) -> None:
 
 def test_a_carriage_return_is_passed_on(shared_kernel: Kernel) -> None:
     assert shared_kernel.run("print('10 %', end='\\r'); print('20 %')").stdout == "10 %\r20 %\n"
+
+
+def test_a_forked_child_prints_under_its_cell_without_capture_too() -> None:
+    with start_kernel("--IPKernelApp.capture_fd_output=False") as kernel:
+        code = (
+            "import os\npid = os.fork()\nif pid == 0:\n    print('child', flush=True); os._exit(0)\n"
+            "n = os.waitpid(pid, 0)\nprint('parent')\nn = os.system('echo not captured')"
+        )
+        result = kernel.run(code)
+        assert sorted(result.stdout.split()) == ["child", "parent"]

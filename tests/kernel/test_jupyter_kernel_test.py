@@ -64,7 +64,7 @@ class TestKernel(InSandbox, jupyter_kernel_test.KernelTests):  # type: ignore[mi
     ]
     code_history_pattern = "1?2*"
     # Not "range": the suite wants the session's number back, where IPython calls the running session 0.
-    supported_history_operations = ("tail", "search")
+    supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "zip"
     code_clear_output = "from IPython.display import clear_output; clear_output()"
 

@@ -6,8 +6,10 @@ https://jupyter.org/enhancement-proposals/91-kernel-subshells/kernel-subshells.h
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
+import psutil
 import pytest
 
 from .driver import KERNEL, LOOP, Kernel, Pending
@@ -256,3 +258,11 @@ def test_output_goes_to_the_cell_that_made_it(kernel: Kernel) -> None:
         gate.release()
     for name, pending in zip(("main", "child"), pendings, strict=True):
         assert pending.wait().stdout == "".join(f"{name} {i}\n" for i in range(50))
+
+
+@pytest.mark.mpkernel_only("it needs few files")
+def test_many_subshells_need_many_files_and_user_code_finds_its_own_limit(kernel: Kernel) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert kernel.process.rlimit(psutil.RLIMIT_NOFILE)[0] == max(soft, min(hard, 65536))
+    limit = "import resource; resource.getrlimit(resource.RLIMIT_NOFILE)"
+    assert kernel.value(limit) == kernel.value(limit, kernel.create_subshell()) == (soft, hard)

@@ -248,12 +248,11 @@ def test_what_a_worker_holds_has_no_value_yet(store: NamespaceStore) -> None:
 # --- what could not be pickled ----------------------------------------------------------------------------------------
 
 
-def test_what_lives_in_one_process_only_is_gone_with_it(store: NamespaceStore) -> None:
+def test_what_lives_in_one_process_only_is_lost_with_it_and_its_stub_stays(store: NamespaceStore) -> None:
     commit(store, A, stubs=["file"], x="1")
     assert (store.lost_names(A), store.lost_names(B), store.kept_names()) == (["file"], [], ["x"])
     store.forget(A)
-    assert store.lost_names(A) == []
-    assert heard(store, B) == {"x": "1"}
+    assert heard(store, B) == {"file": "stub", "x": "1"}
 
 
 def test_a_value_that_can_be_pickled_again_is_kept_again(store: NamespaceStore) -> None:
@@ -300,3 +299,34 @@ def test_what_was_refused_stays_refused_until_it_was_merged(store: NamespaceStor
     commit(store, B, after=merge, x="5")
     assert heard(store, C) == {"x": "5"}
     assert not store.clashing(B)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def large(name: str, key: str, size: int = 100) -> Component:
+    return Component((name,), meta={"segment": {"key": key, "size": size}}, blobs=(key.encode(),))
+
+
+def test_the_oldest_large_values_that_their_workers_have_are_given_up(store: NamespaceStore) -> None:
+    for name in "xyz":
+        store.commit(A, 0, [large(name, f"a.{name}")])
+    commit(store, A, small="1")
+    assert store.give_up(150) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
+    assert [store.holder(name) for name in ("x", "y", "z", "small")] == [A, A, None, None]
+    assert commit(store, A, x="new") is None
+
+
+def test_what_nobody_else_has_is_not_given_up(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.forget(A)
+    assert store.give_up(1) == []
+    assert store.holder("x") is None
+
+
+def test_a_delta_of_what_was_given_up_is_dropped(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.give_up(1)
+    delta = Component(("x",), meta={"onto": "a.1", "delta": {}})
+    assert store.commit(A, 0, [delta]) is None
+    assert store.holder("x") == A

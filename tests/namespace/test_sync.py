@@ -377,3 +377,13 @@ def test_a_merge_that_fails_is_committed_nevertheless(two: Two, monkeypatch: pyt
     assert "could not be merged" in there.warnings[0]
     here.hear()
     assert here.value("xs") == [1, 2]
+
+
+def test_a_large_value_that_only_another_has_wins(two: Two) -> None:
+    here, there = two
+    here.run("x = 1")
+    there.start("x = 2")
+    here.run(f"x = [[i] for i in range({weight.HEAVY // 200 + 1})]")
+    there.commit()
+    assert "that value counts" in there.warnings[0]
+    assert "x" in there.sync.needs(compile("x", "cell", "exec"), crowded=False)

@@ -36,15 +36,15 @@ def kicker() -> Iterator[Kicker]:
 def test_kicks_and_interrupts_may_come_while_it_makes_way(kicker: Kicker) -> None:
     service = Service.__new__(Service)
     service._answered = threading.Lock()
-    inside = hits = 0
+    inside = 0
 
     def make_way() -> None:
-        nonlocal inside, hits
+        nonlocal inside
         inside += 1
         try:
             service.make_way()
         except KeyboardInterrupt:
-            hits += 1
+            pass
         finally:
             inside -= 1
 
@@ -65,7 +65,6 @@ def test_kicks_and_interrupts_may_come_while_it_makes_way(kicker: Kicker) -> Non
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
-    assert hits > 0
 
 
 def test_a_limit_ends_what_takes_too_long(kicker: Kicker) -> None:
