@@ -77,6 +77,17 @@ def test_a_step_out_of_the_last_line_ends_the_cell(kernel: Kernel, debug: Debugg
 
 
 @MPKERNEL
+def test_a_step_ends_with_the_cell_and_not_in_what_comes_after(kernel: Kernel, debug: Debugging) -> None:
+    kernel.run("def hook(*_):\n    done = 1\nget_ipython().events.register('post_run_cell', hook)")
+    debug.set_breakpoints("a = 1", 1)
+    cell = debug.stop("a = 1")
+    debug.ask("next", threadId=1)
+    assert cell.wait().status == "ok"
+    assert kernel.run("b = 2").status == "ok"
+    assert len(debug.events("stopped")) == 1
+
+
+@MPKERNEL
 def test_variables_can_be_evaluated_set_and_copied(kernel: Kernel, debug: Debugging) -> None:
     debug.set_breakpoints(CELL, 3)
     cell = debug.stop(CELL)
