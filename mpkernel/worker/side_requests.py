@@ -6,7 +6,9 @@ An idle worker answers them in its main thread, as user code expects it; while a
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,15 +38,32 @@ def allow_provisional() -> None:
         warnings.filterwarnings("ignore", category=ProvisionalCompleterWarning)
 
 
+# Jedi isn't made for threads: two completions at once, one of them the first, break those that follow.
+_completing = threading.RLock()
+# One that takes longer (seconds), in the service thread, is waited for where an interrupt can end that.
+LONG_COMPLETION = 2.0
+
+
 def import_jedi(shell: InteractiveShell) -> None:
     """What the first completion would import and read, so that an interrupt can't leave that half done for good.
 
     Jedi's parser, parso, keeps files that it parsed in a cache on disk, and fails on one that another process is just
     writing: the first completions in several subshells at once found nothing. It may parse the file itself.
     """
-    if not getattr(shell.Completer, "use_jedi", False) or "jedi.api.classes" in sys.modules:
+    if not getattr(shell.Completer, "use_jedi", False):
         return
-    with suppress(Exception):
+    if not _completing.acquire(timeout=LONG_COMPLETION):
+        return
+    try:
+        _import_jedi()
+    except Exception:
+        logging.getLogger("mpkernel.worker").warning("jedi can't be used", exc_info=True)
+    finally:
+        _completing.release()
+
+
+def _import_jedi() -> None:
+    if "jedi.api.classes" not in sys.modules:
         importlib.import_module("jedi.api.classes")
         cache: Any = importlib.import_module("parso.cache")
         load = cache._load_from_file_system
@@ -64,7 +83,8 @@ def complete(shell: InteractiveShell, content: Json) -> Json:
     code, cursor = _cursor(content)
     import_jedi(shell)
     allow_provisional()
-    found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
+    with _completing:
+        found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor
     types = [{"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in found]

@@ -293,3 +293,15 @@ def test_shutdown_is_answered_on_control_and_told_on_iopub(kernel: Kernel) -> No
         return any(m.type == "shutdown_reply" and m.channel == "iopub" for m in pending.messages)
 
     pending.wait_until(told, "shutdown_reply on iopub")
+
+
+def test_completion_in_a_running_cell_and_right_after_it(kernel: Kernel) -> None:
+    """The first ones of a process, perhaps two at a time."""
+    for seconds in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
+        child = kernel.create_subshell()
+        cell = kernel.submit(f"import time; time.sleep({seconds})", child)
+        content = {"code": "str.isdi", "cursor_pos": 8}
+        asked = [kernel.send("complete_request", content, subshell=child) for _ in range(2)]
+        cell.wait()
+        asked += [kernel.send("complete_request", content, subshell=child) for _ in range(2)]
+        assert [pending.wait().content["matches"] for pending in asked] == [["isdigit"]] * 4
