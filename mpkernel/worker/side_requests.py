@@ -11,7 +11,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from IPython.core.completer import ProvisionalCompleterWarning, rectify_completions
