@@ -27,7 +27,7 @@ class CommOwners:
         """The worker that has this comm; None if none is known to."""
         return self._owners.get(comm_id, (None, ""))[0]
 
-    def owners(self) -> list[Worker]:
+    def workers(self) -> list[Worker]:
         """All workers that have comms, once for each comm."""
         return [worker for worker, _ in self._owners.values()]
 

@@ -4,13 +4,13 @@ Events in, actions out (see `events`). The rules that hold it together, and wher
 
 1. One request at a time is with a worker's main thread (`dispatch`); the others wait here, so that an abort, a
    deletion or a crash can answer them, and an interrupt can't hit the wrong one. Messages for comms are sent along
-   (`_send_comms`): the worker runs their callbacks one by one, beside its cell or when it has none.
-2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`_busy`), idle after its reply
-   (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `_finish`, once.
+   (`CommRouting.send`): the worker runs their callbacks one by one, beside its cell or when it has none.
+2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`busy`), idle after its reply
+   (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `finish`, once.
 3. SIGINT goes to a worker only between its `Started` and its `Reply`, or while it has messages for comms
-   (`interrupt`). What comes earlier is kept in ``interrupt_wanted``.
+   (`Interrupts.interrupt`). What comes earlier is kept in ``interrupt_wanted``.
 4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
-   next request gets a new one (`_worker_for`). Nothing is ever run twice.
+   next request gets a new one (`Pool.worker_for`). Nothing is ever run twice.
 5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
    the news right before a request.
 """
@@ -24,10 +24,10 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
-from mpkernel.broker.comms import COMM_TYPES, WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
+from mpkernel.broker.comm_routing import CommRouting
+from mpkernel.broker.debugging import Debugging
 from mpkernel.broker.events import (
     Action,
-    CancelTimer,
     Event,
     FromWorker,
     FrontendMessage,
@@ -39,7 +39,6 @@ from mpkernel.broker.events import (
     SetTimer,
     SignalWorker,
     StacksDumped,
-    StartWorker,
     Stop,
     Subscribed,
     TimerFired,
@@ -49,27 +48,15 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.inputs import OpenInputs
+from mpkernel.broker.interrupts import Interrupts
 from mpkernel.broker.ops import Ops
+from mpkernel.broker.pool import END_GRACE, Pool
 from mpkernel.broker.reads import Reads
 from mpkernel.broker.sharing import Sharing
-from mpkernel.broker.state import MAIN, MODES, OpenInput, Request, Subshell, Worker
-from mpkernel.errors import (
-    BadMessage,
-    Killed,
-    SubshellDeleted,
-    SubshellNotFound,
-    WorkerDied,
-    WorkerStartFailed,
-)
-from mpkernel.wire import Codec, Message, iopub_topic
-
-# A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
-END_GRACE = 1.0
-# A spare process is forked this many seconds after the last one was taken: not while its taker starts.
-SPARE_DELAY = 0.25
-# So many workers in a row may die before they are ready, until the waiting requests are answered with an error.
-MAX_FAILED_STARTS = 3
+from mpkernel.broker.state import MAIN, MODES, Request, Subshell, Worker
+from mpkernel.broker.stdin import Stdin
+from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound
+from mpkernel.wire import Codec, iopub_topic
 
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
 
@@ -92,38 +79,38 @@ class Machine:
         self.codec = codec
         self.facts = facts
         self.kernel_id = kernel_id
-        self.interrupt_target = interrupt_target
-        self.comms_wait = comms_while_busy == "wait"
         self.stop_on_error_timeout = stop_on_error_timeout
         self.now = now
         self.created = now
         self.sharing = Sharing(self)
-        self.inputs = OpenInputs()
         self.main = Subshell(None, None, now, idle_since=now)
         self.subshells: dict[str | None, Subshell] = {None: self.main}
         self.workers: dict[int, Worker] = {}
-        self.spare: Worker | None = None
-        self.comms = CommOwners()
         self.stopping = False
         self.everywhere: list[str] = []  # code that each new process runs first
         self._description: dict[str, Any] = {}  # of a wrapper kernel's language
         self._wait_for_description: list[Request] = []
-        self._restarting = False
+        self.restarting = False
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
         self._new_id = new_id
         self._actions: list[Action] = []
+        self.pool = Pool(self)
+        self.comms = CommRouting(self, wait=comms_while_busy == "wait")
+        self.interrupts = Interrupts(self, interrupt_target)
+        self.debugging = Debugging(self)
+        self.stdin = Stdin(self)
         self.ops = Ops(self)
-        self._reads = Reads(self)
+        self.reads = Reads(self)
         self._events: dict[type, Callable[[Any], None]] = {
             FrontendMessage: self._on_frontend,
             Subscribed: self._on_subscribed,
             FromWorker: self._on_worker_message,
-            WorkerLaunched: self._on_launched,
-            WorkerGone: self._on_gone,
+            WorkerLaunched: self.pool.on_launched,
+            WorkerGone: self.pool.on_gone,
             TimerFired: self._on_timer,
-            Interrupted: lambda _: self.interrupt_any(),
+            Interrupted: lambda _: self.interrupts.interrupt_any(),
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
             MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
@@ -131,14 +118,14 @@ class Machine:
         }
         self._requests: dict[str, Callable[[Request], None]] = {
             "kernel_info_request": self._on_kernel_info,
-            "connect_request": lambda r: self._answer(r, self.facts.connect()),
-            "comm_info_request": self._on_comm_info,
-            "interrupt_request": self._on_interrupt_request,
+            "connect_request": lambda r: self.answer(r, self.facts.connect()),
+            "comm_info_request": self.comms.on_info,
+            "interrupt_request": self.interrupts.on_request,
             "shutdown_request": self._on_shutdown,
-            "execute_request": self._enqueue,
-            "comm_open": self._on_comm_open,
-            "comm_msg": self._on_comm,
-            "comm_close": self._on_comm,
+            "execute_request": self.enqueue,
+            "comm_open": self.comms.on_open,
+            "comm_msg": self.comms.on_comm,
+            "comm_close": self.comms.on_comm,
             **dict.fromkeys(_SIDE_REQUESTS, self._on_side_request),
         }
         self._control_requests: dict[str, Callable[[Request], None]] = {
@@ -147,29 +134,29 @@ class Machine:
             "delete_subshell_request": self._on_delete,
             "list_subshell_request": self._on_list,
             "usage_request": self._on_usage_request,
-            "debug_request": self._on_debug_request,
+            "debug_request": self.debugging.on_request,
             "mpkernel_request": lambda r: self.ops.on_request(r),
         }
         self._from_worker: dict[type, Callable[[Worker, Any], None]] = {
             messages.IOPub: self._on_output,
-            messages.CommTarget: lambda w, m: self.comms.note_target(m.name, w, taken=m.taken),
+            messages.CommTarget: lambda w, m: self.comms.owners.note_target(m.name, w, taken=m.taken),
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
             messages.Commit: self.sharing.on_commit,
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,
-            messages.Hello: self._on_hello,
+            messages.Hello: self.pool.on_hello,
             messages.Describe: self._on_described,
-            messages.InputRequest: self._on_input_request,
-            messages.InputCancelled: lambda w, m: self._show_inputs(self.inputs.drop(worker=w.id, token=m.token)),
+            messages.InputRequest: self.stdin.on_request,
+            messages.InputCancelled: lambda w, m: self.stdin.drop(w, token=m.token),
             messages.Op: self.ops.on_op,
-            messages.Debugged: self._on_debugged,
+            messages.Debugged: self.debugging.on_attached,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
-            messages.AskLive: self._reads.on_ask_live,
-            messages.AskTheirs: self._reads.on_ask_theirs,
-            messages.AskCall: self._reads.on_ask_call,
-            messages.LiveAnswer: self._reads.on_answer,
+            messages.AskLive: self.reads.on_ask_live,
+            messages.AskTheirs: self.reads.on_ask_theirs,
+            messages.AskCall: self.reads.on_ask_call,
+            messages.LiveAnswer: self.reads.on_answer,
         }
 
     # --- in and out -----------------------------------------------------------------------------------------------
@@ -177,7 +164,7 @@ class Machine:
     def start(self) -> list[Action]:
         """The first actions of a kernel's life."""
         self.publish("status", {"execution_state": "starting"})
-        self.main.worker = self._start_worker(self.main)
+        self.main.worker = self.pool.start(self.main)
         return self._flush()
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -212,44 +199,44 @@ class Machine:
     def _on_frontend(self, event: FrontendMessage) -> None:
         message = event.message
         if event.channel == "stdin":
-            self._on_input_reply(message)
+            self.stdin.on_reply(message)
             return
-        self.inputs.note_client(message)
+        self.stdin.note_client(message)
         request = Request(self.number(), event.channel, message, self.now)
         table = self._control_requests if event.channel == "control" else self._requests
         handler = table.get(message.msg_type, self._on_unknown)
         try:
             unknown = message.subshell_id is not None and message.subshell_id not in self.subshells
-            if unknown and not self._owner(request):
+            if unknown and not self.comms.owner(request):
                 self._refuse_unknown_subshell(request)
             elif self.stopping:
-                self._answer(request, answers.aborted())
+                self.answer(request, answers.aborted())
             else:
                 handler(request)
         except BadMessage as error:
-            self._answer(request, answers.error(error))
+            self.answer(request, answers.error(error))
 
     def _on_subscribed(self, event: Subscribed) -> None:
         frames = self.codec.pack("iopub_welcome", {"subscription": event.topic.decode(errors="replace")})
         self.act(Send("iopub", [event.topic, *frames]))
 
-    def _busy(self, request: Request) -> None:
+    def busy(self, request: Request) -> None:
         self.publish("status", {"execution_state": "busy"}, request.message.header_frame)
 
     def _idle(self, request: Request) -> None:
         """Idle for `request`; then, as front ends take the last status they saw as the kernel's, busy for what runs."""
         self.publish("status", {"execution_state": "idle"}, request.message.header_frame)
         if still := self.running_cells():
-            self._busy(still[-1].running)  # type: ignore[arg-type]
+            self.busy(still[-1].running)  # type: ignore[arg-type]
 
     def running_cells(self) -> list[Subshell]:
         """Subshells in which an execute request runs, the one started last at the end."""
         running = [s for s in self.subshells.values() if s.running is not None and s.running.is_execute]
         return sorted(running, key=lambda s: (s.running.started, s.running.seq))  # type: ignore[union-attr]
 
-    def _answer(self, request: Request, content: dict[str, Any]) -> None:
+    def answer(self, request: Request, content: dict[str, Any]) -> None:
         """Answer a request that no worker has seen."""
-        self._busy(request)
+        self.busy(request)
         self.finish(request, content)
 
     def finish(self, request: Request, content: dict[str, Any], *, metadata: dict[str, Any] | None = None) -> None:
@@ -273,7 +260,7 @@ class Machine:
     def _on_unknown(self, request: Request) -> None:
         text = f"message type {request.message.msg_type!r} is not known on the {request.channel} channel"
         self.act(Log("warning", text))
-        self._answer(request, answers.error(BadMessage(text)))
+        self.answer(request, answers.error(BadMessage(text)))
 
     def _refuse_unknown_subshell(self, request: Request) -> None:
         missing = request.message.subshell_id
@@ -281,17 +268,17 @@ class Machine:
             f"there is no subshell {missing!r} in this kernel: it was deleted, or the kernel was restarted. "
             "Open a new subshell console, or send the request without subshell_id to reach the parent subshell."
         )
-        self._answer(request, answers.error(error))
+        self.answer(request, answers.error(error))
 
     # --- queues and workers -----------------------------------------------------------------------------------------
 
-    def _subshell_of(self, request: Request) -> Subshell:
+    def subshell_of(self, request: Request) -> Subshell:
         return self.subshells.get(request.message.subshell_id, self.main)
 
-    def _enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
-        subshell = subshell or self._subshell_of(request)
+    def enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
+        subshell = subshell or self.subshell_of(request)
         if subshell.aborting and request.is_execute:
-            self._answer(request, answers.aborted())
+            self.answer(request, answers.aborted())
             return
         subshell.queue.append(request)
         self.dispatch(subshell)
@@ -303,91 +290,30 @@ class Machine:
         frames = self.codec.pack("execute_request", content, header=self.codec.header("execute_request"))
         message = self.codec.unpack(frames)
         request = Request(self.number(), None, message, self.now, output_parent=parent)
-        self._enqueue(request, subshell)
+        self.enqueue(request, subshell)
         return request
 
     def dispatch(self, subshell: Subshell) -> None:
         """Forward what waits for `subshell`, as far as its worker is free. Rules 1 and 5 live here."""
         if not subshell.queue:
             return
-        worker = self._worker_for(subshell)
+        worker = self.pool.worker_for(subshell)
         if not worker.ready or worker.ending:
             return  # again at its Hello, or when it is gone
-        self._send_comms(subshell, worker)
+        self.comms.send(subshell, worker)
         if subshell.running is not None or not subshell.queue:
             return
         request = subshell.queue.popleft()
         request.started = self.now
         subshell.running = request
         worker.served = True
-        self._busy(request)
+        self.busy(request)
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
         forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
         self.act(ToWorker(worker.id, forward))
-        self._send_comms(subshell, worker)
-
-    def _send_comms(self, subshell: Subshell, worker: Worker) -> None:
-        """A worker gets comm messages beside a cell that it runs, as far as they needn't wait for other cells.
-
-        By the ordered lane, so that cells come after them.
-        """
-        if subshell.running is None:
-            if subshell.queue and subshell.queue[0].message.msg_type in COMM_TYPES:
-                self.sharing.before_request(worker, subshell)
-        elif self.comms_wait:
-            return
-        for request in may_follow(subshell):
-            subshell.queue.remove(request)
-            worker.served = True
-            worker.comms.add(request.seq)
-            self._put_aside(request, worker, subshell)
-            self.comms.note_request(request, worker)
-            idents = request.message.idents
-            blobs = (*idents, *request.message.frames)
-            self.act(ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs)))
-
-    def _worker_for(self, subshell: Subshell) -> Worker:
-        if subshell.worker is None:
-            if self.spare is not None:
-                worker, self.spare = self.spare, None
-                subshell.worker = worker
-                self._assign(worker, subshell)
-            else:
-                subshell.worker = self._start_worker(subshell)
-            subshell.died = None
-        return subshell.worker
-
-    def _start_worker(self, subshell: Subshell | None) -> Worker:
-        worker = Worker(self.number(), subshell=subshell)
-        self.workers[worker.id] = worker
-        self.act(StartWorker(worker.id))
-        return worker
-
-    def _assign(self, worker: Worker, subshell: Subshell) -> None:
-        worker.subshell = subshell
-        if worker.ready:
-            subshell.failed_starts = 0
-            assign = messages.Assign(
-                subshell.id, subshell.name, subshell.execution_count, subshell.mode, list(self.everywhere)
-            )
-            self.act(ToWorker(worker.id, assign))
-            self.act(SetTimer(("spare",), SPARE_DELAY))
-
-    def _on_launched(self, event: WorkerLaunched) -> None:
-        if worker := self.workers.get(event.worker):
-            worker.pid = event.pid
-            if worker.ending:  # deleted or shut down before there was a process
-                self.act(SignalWorker(worker.id, signal.SIGKILL))
-
-    def _on_hello(self, worker: Worker, message: messages.Hello) -> None:
-        worker.pid = message.pid
-        worker.ready = True
-        if worker.subshell is not None and not worker.ending:
-            self._assign(worker, worker.subshell)
-            self._dispatch_to_debugger(worker.subshell)
-            self.dispatch(worker.subshell)
+        self.comms.send(subshell, worker)
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
@@ -401,7 +327,7 @@ class Machine:
             return  # the front end was told that the subshell is gone
         if message.comm:
             msg_type, comm_id, target = message.comm
-            self.comms.note(msg_type, comm_id, target, worker)
+            self.comms.owners.note(msg_type, comm_id, target, worker)
         self.act(Send("iopub", list(message.blobs)))
 
     def _on_started(self, worker: Worker, message: messages.Started) -> None:
@@ -438,10 +364,10 @@ class Machine:
             if message.last and not worker.ending:  # somebody sent it SIGTERM
                 worker.ending = "terminated"
                 self.act(SetTimer(("kill", worker.id), END_GRACE))  # an exit hook may hang
-            self._show_inputs(self.inputs.drop(worker=worker.id, seq=message.seq))
+            self.stdin.drop(worker, seq=message.seq)
             self._pass_reply(request, message)
             if message.abort:
-                self._abort_queue(subshell)
+                self.abort_queue(subshell)
             self.dispatch(subshell)
 
     def _pass_reply(self, request: Request, message: messages.Reply) -> None:
@@ -453,12 +379,12 @@ class Machine:
         if request.channel is not None:
             self.act(Send(request.channel, frames))
 
-    def _abort_queue(self, subshell: Subshell) -> int:
+    def abort_queue(self, subshell: Subshell) -> int:
         """Answer all queued execute requests with ``aborted``; returns how many. Other types still run."""
         aborted = [request for request in subshell.queue if request.is_execute]
         for request in aborted:
             subshell.queue.remove(request)
-            self._answer(request, answers.aborted())
+            self.answer(request, answers.aborted())
         if self.stop_on_error_timeout > 0 and not subshell.aborting:
             subshell.aborting = True
             self.act(SetTimer(("aborting", subshell.id), self.stop_on_error_timeout))
@@ -468,22 +394,22 @@ class Machine:
 
     def _on_side_request(self, request: Request) -> None:
         """Completion and the like don't wait for a running cell: the worker's service thread answers them."""
-        subshell = self._subshell_of(request)
+        subshell = self.subshell_of(request)
         worker = subshell.worker
         if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
-            self._enqueue(request)
+            self.enqueue(request)
             return
-        self._to_service(request, worker, subshell)
+        self.to_service(request, worker, subshell)
 
-    def _to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
-        self._put_aside(request, worker, subshell)
+    def to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
+        self.put_aside(request, worker, subshell)
         idents = request.message.idents
         forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
         self.act(ToWorker(worker.id, forward, service=True))
 
-    def _put_aside(self, request: Request, worker: Worker, subshell: Subshell) -> None:
+    def put_aside(self, request: Request, worker: Worker, subshell: Subshell) -> None:
         """A worker gets `request` beside the one that it runs."""
-        self._busy(request)
+        self.busy(request)
         worker.seqs.add(request.seq)
         self._side[request.seq] = (request, worker, subshell)
 
@@ -491,142 +417,16 @@ class Machine:
         if self.facts.wrapper and not self._description and self.workers:
             self._wait_for_description.append(request)
         else:
-            self._answer(request, {**self.facts.kernel_info(), **self._description})
+            self.answer(request, {**self.facts.kernel_info(), **self._description})
 
     def _on_described(self, _worker: Worker, message: messages.Describe) -> None:
         self._description = message.content
-        self._answer_kernel_infos()
+        self.answer_kernel_infos()
 
-    def _answer_kernel_infos(self) -> None:
+    def answer_kernel_infos(self) -> None:
         waiting, self._wait_for_description = self._wait_for_description, []
         for request in waiting:
-            self._answer(request, {**self.facts.kernel_info(), **self._description})
-
-    def _on_debug_request(self, request: Request) -> None:
-        subshell = self._subshell_of(request)
-        subshell.to_debugger.append(request)
-        self._dispatch_to_debugger(subshell)
-
-    def _dispatch_to_debugger(self, subshell: Subshell) -> None:
-        """Forward requests to the debugger of `subshell`, whatever runs there, as soon as there is a process."""
-        while subshell.to_debugger:
-            worker = self._worker_for(subshell)
-            if not worker.ready or worker.ending:
-                return  # again at its Hello, or when it is gone
-            request = subshell.to_debugger.popleft()
-            worker.debug_parent = request.message.header_frame
-            self._to_service(request, worker, subshell)
-
-    def _on_debugged(self, worker: Worker, message: messages.Debugged) -> None:
-        worker.debugged = message.attached
-
-    def _on_comm_info(self, request: Request) -> None:
-        target = request.message.content().get("target_name")
-        self._answer(request, {"status": "ok", "comms": self.comms.info(target)})
-
-    def _on_comm_open(self, request: Request) -> None:
-        """A front end's comm goes to a worker that takes comms of its target, by preference to the one it asks for."""
-        subshell = self._subshell_of(request)
-        takers = self.comms.takers(target := str(request.message.content().get("target_name")))
-        if target == WIDGET_CONTROL and len(takers) > 1:
-            self._busy(request)  # none of them knows all widgets: so the front end is to ask each
-            closed: dict[str, Any] = {"comm_id": request.message.content().get("comm_id"), "data": {}}
-            self.publish("comm_close", closed, request.message.header_frame)
-            self.finish(request, {})
-            return
-        homes = [taker.subshell for taker in takers if taker.subshell is not None]
-        if homes and subshell not in homes:
-            subshell = self.main if self.main in homes else homes[0]
-        self._enqueue(request, subshell)
-
-    def _on_comm(self, request: Request) -> None:
-        """A comm's messages go to the worker that owns it, whatever subshell id they carry."""
-        owner = self._owner(request)
-        if owner is None:  # if nobody opens it, the worker says so
-            comm_id = str(request.message.content().get("comm_id"))
-            subshell = opening(comm_id, self.subshells.values()) or self._subshell_of(request)
-        elif owner.subshell is None or owner.ending:
-            self._answer(request, {})
-            return
-        else:
-            subshell = owner.subshell
-        self._enqueue(request, subshell)
-
-    def _owner(self, request: Request) -> Worker | None:
-        """The worker that has the comm which this is a message for."""
-        if request.message.msg_type not in ("comm_msg", "comm_close"):
-            return None
-        return self.comms.owner(str(request.message.content().get("comm_id")))
-
-    # --- stdin ------------------------------------------------------------------------------------------------------
-
-    def _on_input_request(self, worker: Worker, message: messages.InputRequest) -> None:
-        request = worker.subshell.running if worker.subshell else None
-        if request is None or request.seq != message.seq:
-            return  # its request was answered meanwhile (deleted, killed)
-        entry = OpenInput(worker, message.token, request, message.msg_id, message.blobs)
-        self._show_inputs(self.inputs.add(entry))
-
-    def _show_inputs(self, entries: list[OpenInput]) -> None:
-        for entry in entries:
-            self.act(Send("stdin", [*entry.request.message.idents, *entry.frames]))
-
-    def _on_input_reply(self, message: Message) -> None:
-        try:
-            value = message.content().get("value", "")
-            entry, to_show = self.inputs.answer(message)
-        except BadMessage as error:
-            self.act(Log("warning", f"an input_reply was dropped: {error}"))
-            return
-        if entry is None:
-            self.act(Log("info", "an input_reply came that nobody waits for; dropped"))
-            return
-        self.act(ToWorker(entry.worker.id, messages.InputReply(entry.token, str(value))))
-        self._show_inputs(to_show)
-
-    # --- interrupt --------------------------------------------------------------------------------------------------
-
-    def _on_interrupt_request(self, request: Request) -> None:
-        target = request.message.subshell_id or request.message.content().get("subshell_id")
-        if target is None:
-            self.interrupt_any()
-        elif (subshell := self.find(target)) is None:
-            self._answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to interrupt")))
-            return
-        else:
-            self.interrupt(subshell)
-        self._answer(request, {"status": "ok"})
-
-    def interrupt_any(self) -> None:
-        """Interrupt without a target: by setting, the cell that was started last, then the one before; or others."""
-        if self.interrupt_target == "parent":
-            self.interrupt(self.main)
-            return
-        current = [s for s in self.subshells.values() if s.current is not None]
-        current = [s for s in current if s.current.is_execute] or current  # type: ignore[union-attr]
-        current.sort(key=lambda s: (s.current.started or s.current.received, s.current.seq))  # type: ignore[union-attr]
-        if self.interrupt_target == "latest" and current:
-            fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
-            current = [[s for s in current if s.current.interrupts == fewest][-1]]  # type: ignore[union-attr]
-        for subshell in current or self.subshells.values():
-            self.interrupt(subshell)
-
-    def interrupt(self, subshell: Subshell) -> bool:
-        """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
-        request, worker = subshell.current, subshell.worker
-        in_callback = worker is not None and not worker.ending and bool(worker.comms)
-        if worker is not None and in_callback and (request is None or not request.running):
-            self.act(SignalWorker(worker.id, signal.SIGINT))  # it runs alone, or holds up the cell
-        if request is None:
-            return in_callback
-        if worker is not None and worker.held_back is not None:
-            return False  # it is done, and only merges
-        request.interrupts += 1
-        if request.running and worker is not None:
-            self.act(SignalWorker(worker.id, signal.SIGINT))
-        else:
-            request.interrupt_wanted = True
-        return True
+            self.answer(request, {**self.facts.kernel_info(), **self._description})
 
     # --- subshells --------------------------------------------------------------------------------------------------
 
@@ -640,37 +440,37 @@ class Machine:
         content = request.message.content()
         name, mode = content.get("name"), content.get("mode", "shared")
         if mode not in MODES:
-            self._answer(
+            self.answer(
                 request, answers.error(BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}"))
             )
             return
         subshell = self.create(name if isinstance(name, str) else None, mode)
-        self._answer(request, {"status": "ok", "subshell_id": subshell.id})
+        self.answer(request, {"status": "ok", "subshell_id": subshell.id})
 
     def _on_list(self, request: Request) -> None:
         ids = [subshell_id for subshell_id in self.subshells if subshell_id is not None]
-        self._answer(request, {"status": "ok", "subshell_id": ids})
+        self.answer(request, {"status": "ok", "subshell_id": ids})
 
     def _on_delete(self, request: Request) -> None:
         target = request.message.content().get("subshell_id")
         subshell = self.subshells.get(target) if isinstance(target, str) else None
         if subshell is None:
-            self._answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to delete")))
+            self.answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to delete")))
             return
-        self._answer(request, {"status": "ok"})
+        self.answer(request, {"status": "ok"})
         self.delete(subshell)
 
     def delete(self, subshell: Subshell) -> int:
         """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
         del self.subshells[subshell.id]
         error = SubshellDeleted(f"subshell {subshell.name or subshell.label} was deleted while this ran")
-        aborted = self._answer_all(subshell, error)
+        aborted = self.answer_all(subshell, error)
         if subshell.worker is not None:
-            self._end_worker(subshell.worker, "deleted")
+            self.pool.end(subshell.worker, "deleted")
             subshell.worker = None
         return aborted
 
-    def _answer_all(self, subshell: Subshell, error: BaseException | None) -> int:
+    def answer_all(self, subshell: Subshell, error: BaseException | None) -> int:
         """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
         worker = subshell.worker
         if worker is not None:
@@ -678,7 +478,7 @@ class Machine:
                 self.finish(self._side.pop(seq)[0], answers.aborted())
             worker.seqs.clear()
             worker.comms.clear()
-            self._show_inputs(self.inputs.drop(worker=worker.id))
+            self.stdin.drop(worker)
         if subshell.running is not None:
             request, subshell.running = subshell.running, None
             subshell.idle_since = self.now
@@ -688,108 +488,17 @@ class Machine:
         subshell.queue.clear()
         subshell.to_debugger.clear()
         for request in queued:
-            self._answer(request, answers.aborted())
+            self.answer(request, answers.aborted())
         return len(queued)
-
-    # --- the end of a worker ----------------------------------------------------------------------------------------
-
-    def _end_worker(self, worker: Worker, why: str, grace: float = END_GRACE) -> None:
-        """Ask a process to end, and kill it if it doesn't within `grace` seconds."""
-        worker.ending = why
-        self._close_comms(worker)
-        if worker.ready:
-            self.act(ToWorker(worker.id, messages.Exit(self._restarting)))
-        if worker.pid is not None:
-            self.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
-        self.act(SetTimer(("kill", worker.id), grace))
-
-    def _close_comms(self, worker: Worker) -> None:
-        for comm_id in self.comms.drop(worker):
-            self.publish("comm_close", {"comm_id": comm_id, "data": {}})
-
-    def _on_gone(self, event: WorkerGone) -> None:
-        worker = self.workers.pop(event.worker, None)
-        if worker is None:
-            return
-        self.act(CancelTimer(("kill", worker.id)))
-        self._answer_kernel_infos()  # it won't say any more what it is
-        subshell = worker.subshell
-        how = answers.how_it_ended(event.returncode, event.reason)
-        self._close_comms(worker)
-        if worker.debugged and not self.stopping:
-            ended = {"seq": 0, "type": "event", "event": "terminated", "body": {}}
-            self.publish("debug_event", ended, worker.debug_parent)
-        self.ops.on_gone(worker, how)
-        self._reads.on_gone(worker, how)
-        if worker is self.spare:
-            self.spare = None  # another is started when one is needed
-        if subshell is not None and subshell.worker is worker:
-            self._on_subshell_lost_worker(worker, subshell, how, event)
-        self.sharing.on_gone(worker)
-        if self.stopping and not self.workers:
-            self.act(Stop())
-
-    def _on_subshell_lost_worker(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
-        """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""
-        lost = self.sharing.store.lost_names(worker.id)
-        if worker.ending is None:
-            self.act(Log("warning", f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"))
-        if not worker.ready and worker.ending is None:
-            subshell.failed_starts += 1
-            if subshell.failed_starts < MAX_FAILED_STARTS and (subshell.queue or subshell.to_debugger):
-                subshell.worker = self._start_worker(subshell)
-                return
-            text = f"no process could be started for subshell {subshell.label}: {how}. The next request tries again."
-            error: BaseException = WorkerStartFailed(text)
-            subshell.failed_starts = 0
-            if subshell.queue:
-                subshell.running = subshell.queue.popleft()
-                self._busy(subshell.running)
-        else:
-            running = subshell.running
-            text = answers.death_notice(
-                subshell.label,
-                worker.pid,
-                how,
-                running.cell if running else None,
-                self.sharing.store.kept_names(),
-                lost,
-            )
-            error = Killed(text) if worker.ending == "killed" else WorkerDied(text)
-        running, subshell.died = subshell.running, how
-        # A kill has aborted what was queued by then; what came later was meant for the new process.
-        stop = running is not None and worker.ending != "killed" and running.content().get("stop_on_error", True)
-        queued = [] if stop else list(subshell.queue)
-        if not stop:
-            subshell.queue.clear()
-        to_debugger = list(subshell.to_debugger) if worker.ready else []
-        if worker.ready:
-            subshell.to_debugger.clear()
-        if running is not None and running.is_execute and not running.content().get("silent"):
-            subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
-        if excerpt := answers.crash_excerpt(event.dump):
-            error.add_note(excerpt)
-        if running is not None:
-            for name, words in event.last_words:
-                self.publish("stream", {"name": name, "text": words}, running.output_frame)
-        self._answer_all(subshell, error)
-        subshell.worker = None
-        subshell.queue.extend(queued)
-        subshell.to_debugger.extend(to_debugger)
-        if worker.served and not self.stopping:  # else it may be the start that kills it: then on the next request
-            self._worker_for(subshell)
-        self._dispatch_to_debugger(subshell)
-        self.dispatch(subshell)
 
     # --- timers, shutdown -------------------------------------------------------------------------------------------
 
     def _on_timer(self, event: TimerFired) -> None:
         match event.key:
-            case ("kill", int(worker_id)) if worker_id in self.workers:
-                self.act(SignalWorker(worker_id, signal.SIGKILL))
-                self.ops.on_killed(worker_id)
-            case ("spare",) if self.spare is None and not self.stopping:
-                self.spare = self._start_worker(None)
+            case ("kill", int(worker_id)):
+                self.pool.on_kill_timer(worker_id)
+            case ("spare",):
+                self.pool.on_spare_timer()
             case ("exit",):
                 self.stop("exit was called in a cell")
             case ("kick", int(token)):
@@ -802,9 +511,9 @@ class Machine:
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()
         restart = bool(content.get("restart", False))
-        self._restarting = restart
+        self.restarting = restart
         self._answer_everything()
-        self._busy(request)
+        self.busy(request)
         self.publish("shutdown_reply", {"status": "ok", "restart": restart}, request.message.header_frame)
         self.finish(request, {"status": "ok", "restart": restart})
         self._stop()
@@ -820,21 +529,21 @@ class Machine:
             self._stop()
 
     def _answer_everything(self) -> None:
-        self._answer_kernel_infos()
+        self.answer_kernel_infos()
         for subshell in list(self.subshells.values()):
-            self._answer_all(subshell, None)
+            self.answer_all(subshell, None)
 
     def _stop(self) -> None:
         self.stopping = True
         for worker in list(self.workers.values()):
-            self._end_worker(worker, "shutdown")
+            self.pool.end(worker, "shutdown")
         if not self.workers:
             self.act(Stop())
 
     # --- usage ------------------------------------------------------------------------------------------------------
 
     def _on_usage_request(self, request: Request) -> None:
-        self._busy(request)
+        self.busy(request)
         self._usage[request.seq] = request
         self.act(MeasureUsage(request.seq))
 

@@ -63,7 +63,7 @@ class Ops:
     def on_request(self, request: Request) -> None:
         """``mpkernel_request`` on the control channel. Raises BadMessage."""
         content = request.message.content()
-        self._machine._busy(request)
+        self._machine.busy(request)
         self._perform(_Asker(self._machine, request, None), content)
 
     def on_op(self, worker: Worker, message: messages.Op) -> None:
@@ -138,7 +138,7 @@ class Ops:
     def _interrupt(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)
         current = subshell.current
-        return {"interrupted": self._machine.interrupt(subshell), "cell": current.cell if current else None}
+        return {"interrupted": self._machine.interrupts.interrupt(subshell), "cell": current.cell if current else None}
 
     def _new(self, asker: _Asker, content: Reply) -> Reply:
         name = content.get("name")
@@ -214,7 +214,7 @@ class Ops:
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
         worker.ending = "killed"
-        job.aborted = machine._abort_queue(subshell)
+        job.aborted = machine.abort_queue(subshell)
         machine.act(SignalWorker(worker.id, signum))
         machine.act(SetTimer(("kill", worker.id), float(grace)))
         return None

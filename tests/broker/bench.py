@@ -470,7 +470,7 @@ class Kernel:
 
     @property
     def spare(self) -> FakeWorker | None:
-        return None if self.machine.spare is None else self.workers[self.machine.spare.id]
+        return None if self.machine.pool.spare is None else self.workers[self.machine.pool.spare.id]
 
     def living(self) -> list[FakeWorker]:
         return [worker for worker in self.workers.values() if not worker.gone]

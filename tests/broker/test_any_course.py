@@ -266,7 +266,7 @@ class AnyCourse(RuleBasedStateMachine):
     @invariant()
     def comms_belong_to_living_workers(self) -> None:
         living = {worker.id for worker in self.kernel.living()}
-        assert {owner.id for owner in self.kernel.machine.comms.owners()} <= living
+        assert {owner.id for owner in self.kernel.machine.comms.owners.workers()} <= living
 
     @precondition(lambda self: self.kernel.stopped)
     @invariant()

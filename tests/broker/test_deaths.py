@@ -8,7 +8,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import StartWorker
-from mpkernel.broker.machine import MAX_FAILED_STARTS
+from mpkernel.broker.pool import MAX_FAILED_STARTS
 
 from .bench import Kernel, code_of
 

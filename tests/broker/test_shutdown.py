@@ -9,7 +9,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import StartWorker, ToldToStop
-from mpkernel.broker.machine import END_GRACE
+from mpkernel.broker.pool import END_GRACE
 
 from .bench import Asked, Kernel
 

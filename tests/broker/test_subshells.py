@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from mpkernel import messages
-from mpkernel.broker.machine import END_GRACE
+from mpkernel.broker.pool import END_GRACE
 
 from .bench import Kernel
 

@@ -1,0 +1,66 @@
+"""Which cell an interrupt means, and when its process may get the signal. Rule 3 of `machine` lives here."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from mpkernel.broker import answers
+from mpkernel.broker.events import SignalWorker
+from mpkernel.broker.state import Request, Subshell
+from mpkernel.errors import SubshellNotFound
+
+if TYPE_CHECKING:
+    from mpkernel.broker.machine import Machine
+
+
+class Interrupts:
+    """`target`: what an interrupt without a subshell id means: "latest", "parent" or "all"."""
+
+    def __init__(self, machine: Machine, target: str) -> None:
+        self._machine = machine
+        self._target = target
+
+    def on_request(self, request: Request) -> None:
+        target = request.message.subshell_id or request.message.content().get("subshell_id")
+        if target is None:
+            self.interrupt_any()
+        elif (subshell := self._machine.find(target)) is None:
+            self._machine.answer(
+                request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to interrupt"))
+            )
+            return
+        else:
+            self.interrupt(subshell)
+        self._machine.answer(request, {"status": "ok"})
+
+    def interrupt_any(self) -> None:
+        """Interrupt without a target: by setting, the cell that was started last, then the one before; or others."""
+        if self._target == "parent":
+            self.interrupt(self._machine.main)
+            return
+        current = [s for s in self._machine.subshells.values() if s.current is not None]
+        current = [s for s in current if s.current.is_execute] or current  # type: ignore[union-attr]
+        current.sort(key=lambda s: (s.current.started or s.current.received, s.current.seq))  # type: ignore[union-attr]
+        if self._target == "latest" and current:
+            fewest = min(s.current.interrupts for s in current)  # type: ignore[union-attr]
+            current = [[s for s in current if s.current.interrupts == fewest][-1]]  # type: ignore[union-attr]
+        for subshell in current or self._machine.subshells.values():
+            self.interrupt(subshell)
+
+    def interrupt(self, subshell: Subshell) -> bool:
+        """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
+        request, worker = subshell.current, subshell.worker
+        in_callback = worker is not None and not worker.ending and bool(worker.comms)
+        if worker is not None and in_callback and (request is None or not request.running):
+            self._machine.act(SignalWorker(worker.id, signal.SIGINT))  # it runs alone, or holds up the cell
+        if request is None:
+            return in_callback
+        if worker is not None and worker.held_back is not None:
+            return False  # it is done, and only merges
+        request.interrupts += 1
+        if request.running and worker is not None:
+            self._machine.act(SignalWorker(worker.id, signal.SIGINT))
+        else:
+            request.interrupt_wanted = True
+        return True
