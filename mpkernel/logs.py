@@ -7,8 +7,18 @@ stderr is a cell's output.
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterable
 
 FORMAT = "[mpkernel %(process)d %(levelname)s %(asctime)s] %(message)s"
+
+
+def silence(fds: Iterable[int]) -> None:
+    """Drop what is written to `fds` from now on."""
+    for fd in fds:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, fd)
+        os.close(null)
 
 
 def to_fd(fd: int, level: int | str) -> None:

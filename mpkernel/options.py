@@ -146,6 +146,11 @@ class MPKernelApp(Application):
             {"text": "Matplotlib Reference", "url": "https://matplotlib.org/stable/contents.html"},
         ]
 
+    @property
+    def silenced(self) -> tuple[int, ...]:
+        """The file descriptors of which what is written is to be dropped."""
+        return tuple(fd for fd, silent in ((1, self.no_stdout), (2, self.no_stderr)) if silent)
+
     def load(self, argv: list[str]) -> None:
         """Read `argv` and the configuration files. Raises StartError; ends the process for ``--help``."""
         if any(argument.startswith(("-h", "--help")) for argument in argv):

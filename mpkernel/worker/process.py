@@ -35,8 +35,8 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
     shell = app.build_shell(settings)
     shell.take_over_pdb()
     shell.template_modules = frozenset(sys.modules)
-    gc.collect()
     gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
+    gc.enable()
     return app
 
 
