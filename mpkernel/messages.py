@@ -251,6 +251,13 @@ class Started(LaneMessage):
 
 
 @record
+class Awaits(LaneMessage):
+    """The cell with this seq has come to a top-level await that doesn't end at once: callbacks can run beside it."""
+
+    seq: int
+
+
+@record
 class IOPub(LaneMessage):
     """A signed Jupyter message for the iopub channel: topic, then frames from the delimiter on.
 
@@ -409,7 +416,8 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
+        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
+        *(Reply, Flush, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

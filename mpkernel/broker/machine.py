@@ -142,6 +142,7 @@ class Machine:
             messages.CommTarget: lambda w, m: self.comms.owners.note_target(m.name, w, taken=m.taken),
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
+            messages.Awaits: self._on_awaits,
             messages.Commit: self.sharing.on_commit,
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
@@ -337,6 +338,12 @@ class Machine:
             if request.interrupt_wanted:
                 request.interrupt_wanted = False
                 self.act(SignalWorker(worker.id, signal.SIGINT))
+
+    def _on_awaits(self, worker: Worker, message: messages.Awaits) -> None:
+        subshell = worker.subshell
+        if subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
+            subshell.running.awaits = True
+            self.dispatch(subshell)
 
     def release_reply(self, worker: Worker) -> None:
         """The worker may have merged what its reply was held back for."""
