@@ -187,7 +187,7 @@ class WorkerKernel(LibraryAPI):
         self.running = True
         self.request_task = asyncio.current_task()
         with self.interrupts.request():
-            self.lanes.send(messages.Started(request.seq))
+            self.lanes.send(messages.Started(request.seq), soon=True)
             try:
                 self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
@@ -326,6 +326,7 @@ class WorkerKernel(LibraryAPI):
         topic: bytes | None = None,
         comm: list[str] | None = None,
         parent: Json | None = None,
+        soon: bool = False,
     ) -> None:
         """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
         self.streams.drain()
@@ -337,7 +338,7 @@ class WorkerKernel(LibraryAPI):
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
-        self.lanes.send(messages.IOPub(comm, tuple(blobs)))
+        self.lanes.send(messages.IOPub(comm, tuple(blobs)), soon=soon)
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
