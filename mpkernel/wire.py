@@ -126,6 +126,13 @@ class Message:
         value = self.header.get("subshell_id")
         return None if value is None else str(value)
 
+    def sent(self) -> float | None:
+        """When, by the sender's clock (seconds since 1970); None if it doesn't say."""
+        try:
+            return datetime.datetime.fromisoformat(str(self.header.get("date"))).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+
     @property
     def header_frame(self) -> bytes:
         return self.frames[0]

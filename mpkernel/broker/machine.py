@@ -278,7 +278,7 @@ class Machine:
 
     def enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
         subshell = subshell or self.subshell_of(request)
-        if subshell.aborting and request.is_execute:
+        if request.is_execute and (subshell.aborting or self._sent_in_vain(subshell, request)):
             self.answer(request, answers.aborted())
             return
         subshell.queue.append(request)
@@ -375,6 +375,7 @@ class Machine:
             self._pass_reply(request, message)
             if message.abort:
                 self.abort_queue(subshell)
+                self._note_failure(subshell, request)
             self.dispatch(subshell)
 
     def _pass_reply(self, request: Request, message: messages.Reply) -> None:
@@ -396,6 +397,24 @@ class Machine:
             subshell.aborting = True
             self.act(SetTimer(("aborting", subshell.id), self.stop_on_error_timeout))
         return len(aborted)
+
+    def _note_failure(self, subshell: Subshell, request: Request) -> None:
+        """What its client had sent by now, without knowing of the error, may still be on its way."""
+        if (sent := request.message.sent()) is not None:
+            subshell.failed = (request.message.header.get("session"), sent + self.now - request.received)
+
+    def _sent_in_vain(self, subshell: Subshell, request: Request) -> bool:
+        """Whether `request` is of the same "Run all" as a cell that failed, but took longer to get here than that one.
+
+        All times but the one between receipt and reply are by the client's clock.
+        """
+        if subshell.failed is None or request.message.header.get("session") != subshell.failed[0]:
+            return False
+        sent = request.message.sent()
+        if sent is not None and sent < subshell.failed[1]:
+            return True
+        subshell.failed = None
+        return False
 
     # --- while a cell runs ------------------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Subshell:
     failed_starts: int = 0
     died: str | None = None  # how its last worker ended, until the next one is there
     mode: str = "shared"  # how it takes part in the namespace
+    failed: tuple[object, float] | None = None  # client's session and clock when its last cell's error was sent there
     aborting: bool = False  # within `stop_on_error_timeout` after an error
 
     @property

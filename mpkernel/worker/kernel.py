@@ -80,6 +80,7 @@ class WorkerKernel(LibraryAPI):
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
         self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
         self.streams = Streams(self.lanes, self.parents, settings, worker)
+        self.lanes.later = shell.save_history
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self.cells.input_parent)
         self.cells = Cells(self)

@@ -33,6 +33,8 @@ log = logging.getLogger("mpkernel.worker")
 # What isn't urgent at the start of a request goes out after so many seconds, or with what comes before: a thread that
 # wakes takes the GIL from the cell that has just begun.
 SOON = 0.001
+# So long after a request has begun, what doesn't matter to its reply is done (seconds).
+LATER = 0.05
 FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
 # Text that doesn't end a line waits so many seconds for the rest: `print` writes the end of the line by itself.
 REST_OF_LINE = 0.002
@@ -78,6 +80,7 @@ class WorkerLanes(KernelThread):
         self._looks_again = False  # the thread will look again by itself, before long
         self.kicker: Kicker | None = None
         self._urgent = False  # there is more than text to send
+        self.later: Callable[[], None] = lambda: None  # called in this thread, `LATER` after a request has begun
         self._pipes: dict[int, Callable[[], None]] = {}
         self._stopping = False
         self.pid = os.getpid()
@@ -154,12 +157,13 @@ class WorkerLanes(KernelThread):
         for socket in (ordered, service):
             socket.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
+        later_at: float | None = None
         held = False  # text waits for the rest of its line
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
             kick_at = self.kicker.next_due() if self.kicker is not None else None
             wake_at = min(
-                [*waiting.values(), *([next_flush] if self._looks_again else []), *([kick_at] if kick_at else [])],
+                [*waiting.values(), *([next_flush] if self._looks_again else []), *filter(None, (kick_at, later_at))],
                 default=None,
             )
             timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - time.monotonic()) * 1000)
@@ -184,7 +188,11 @@ class WorkerLanes(KernelThread):
             for socket in (ordered, service):
                 if socket in ready and self._receive(socket):
                     next_flush = time.monotonic() + SOON
+                    later_at = later_at or time.monotonic() + LATER
             now = time.monotonic()
+            if later_at is not None and now >= later_at:
+                later_at = None
+                self.later()
             if self._outbox and (now >= next_flush or self._stopping or self._urgent):
                 self._urgent = False
                 rest_is_late = self._stopping or (held and now >= next_flush)

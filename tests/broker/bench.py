@@ -368,9 +368,12 @@ class Kernel:
         client: tuple[bytes, ...] = JUPYTERLAB,
         aware: bool = True,
         parent: Json | None = None,
+        date: str | None = None,
     ) -> Asked:
         """A message from a front end. One that isn't `aware` of subshells sends no ``subshell_id``."""
         header = self._front_end.header(msg_type)
+        if date is not None:
+            header["date"] = date
         if aware:
             header["subshell_id"] = subshell
         content = {} if content is None else content
@@ -392,10 +395,13 @@ class Kernel:
         client: tuple[bytes, ...] = JUPYTERLAB,
         channel: str = "shell",
         aware: bool = True,
+        date: str | None = None,
         **content: Any,
     ) -> Asked:
         content = {"code": code, **content}
-        return self.ask("execute_request", content, subshell=subshell, client=client, channel=channel, aware=aware)
+        return self.ask(
+            "execute_request", content, subshell=subshell, client=client, channel=channel, aware=aware, date=date
+        )
 
     def answer_input(
         self,
