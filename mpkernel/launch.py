@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import getpass
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -173,9 +174,18 @@ def _run(
         interrupt_target=app.interrupt_target,
         comms_while_busy=app.comms_while_busy,
         stop_on_error_timeout=app.stop_on_error_timeout,
+        keep=_kept_file(path, info) if app.keep and not ours else "",
         now=time.monotonic(),
     )
     Loop(machine, codec, sockets, launcher, settings, context, parent=parent).run()
+
+
+def _kept_file(connection_file: Path, info: connection.ConnectionInfo) -> str:
+    """Where this kernel keeps its namespace. When it is started again, it has the same connection file and key."""
+    from mpkernel.broker.filing import kept_folder
+
+    same = hashlib.blake2b(os.fsencode(connection_file) + b"\0" + info.key, digest_size=8).hexdigest()
+    return str(kept_folder() / f"{connection_file.stem.removeprefix('kernel-')}-{same}")
 
 
 def _username() -> str:

@@ -64,6 +64,11 @@ class MPKernelApp(Application):
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)
+    keep = Bool(
+        False,
+        help="Keep variables and definitions when the kernel is restarted, or crashes as a whole: in a signed file in "
+        "Jupyter's data folder, which is removed when the kernel is shut down.",
+    ).tag(config=True)
     no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
     no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
         config=True
@@ -127,6 +132,7 @@ class MPKernelApp(Application):
         "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
         "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
         "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+        "keep": ({"MPKernelApp": {"keep": True}}, "Keep variables and definitions over restarts."),
         "quiet": ({"MPKernelApp": {"log_level": 50}}, "Log nothing but what ends the kernel."),
         "no-stdout": ({"MPKernelApp": {"no_stdout": True}}, "Drop the kernel's own stdout."),
         "no-stderr": ({"MPKernelApp": {"no_stderr": True}}, "Drop the kernel's own stderr."),

@@ -6,10 +6,11 @@ debug`` the loop prints both, so that a user's log replays as a test.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.messages import LaneMessage
+from mpkernel.namespace.component import Component
 from mpkernel.wire import Message
 
 # --- events -------------------------------------------------------------------------------------------------------
@@ -102,6 +103,26 @@ class StacksDumped:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class NamespaceSaved:
+    """The answer to `SaveNamespace`: what went wrong, if anything, else how many bytes were written."""
+
+    token: int
+    error: str
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceLoaded:
+    """The answer to `LoadNamespace`: what went wrong, if anything, else what there is; `saved` is when, for people."""
+
+    token: int
+    error: str
+    components: list[Component] = field(default_factory=list)
+    left_out: list[list[Any]] = field(default_factory=list)
+    saved: str = ""
+
+
 Event = (
     FrontendMessage
     | Subscribed
@@ -114,6 +135,8 @@ Event = (
     | ToldToStop
     | UsageMeasured
     | StacksDumped
+    | NamespaceSaved
+    | NamespaceLoaded
 )
 
 # --- actions ------------------------------------------------------------------------------------------------------
@@ -188,6 +211,35 @@ class DumpStacks:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveNamespace:
+    """Write these components into a file, replacing it; `NamespaceSaved` follows. `left_out`: see `archive`."""
+
+    token: int
+    path: str
+    components: list[Component]
+    left_out: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadNamespace:
+    """Read a file, after checking that this user's key signed it; `NamespaceLoaded` follows.
+
+    With `if_there` a file that doesn't exist is one that has nothing.
+    """
+
+    token: int
+    path: str
+    if_there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFile:
+    """Remove a file, if there is one."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: str  # a method name of `logging.Logger`
     text: str
@@ -208,6 +260,9 @@ Action = (
     | CancelTimer
     | MeasureUsage
     | DumpStacks
+    | SaveNamespace
+    | LoadNamespace
+    | RemoveFile
     | Log
     | Stop
 )

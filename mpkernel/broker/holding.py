@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from typing import Any
 
 from mpkernel.errors import BadSegment
 from mpkernel.messages import Commit, Taken
+from mpkernel.namespace.archive import Content, drop
+from mpkernel.namespace.component import Component
 from mpkernel.namespace.segments import Segments
-from mpkernel.settings import WorkerSettings
+from mpkernel.namespace.transport import Transport
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -42,7 +45,37 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
     return Taken(taken, refused) if taken or refused else None
 
 
+def take_made(segments: Segments, transport: Transport, content: Content, origin: str) -> list[Component]:
+    """Take hold of what was read from a file; returns its components, with where readers find their memory.
+
+    `origin` makes the segments' keys unlike all others. Raises BadSegment.
+    """
+    try:
+        notes = [_hold(segments, os.getpid(), {"name": made.name, "size": made.size}) for made in content.segments]
+    finally:
+        drop(content.segments, transport)
+
+    def placed(told: dict[str, Any]) -> _Note:
+        own = {key: value for key, value in told.items() if key != "part"}
+        note: _Note = notes[told["part"]]
+        if "key" in own:
+            own["key"] = f"{origin}.{told['part']}"
+        note.update(own)
+        return note
+
+    components = []
+    for component in content.components:
+        meta = dict(component.meta)
+        if "segment" in meta:
+            meta["segment"] = placed(meta["segment"])
+        if "deltas" in meta:
+            meta["deltas"] = [placed(told) for told in meta["deltas"]]
+        components.append(Component(component.names, component.kind, meta, component.blobs))
+    return components
+
+
 def _hold(segments: Segments, pid: int, told: dict[str, Any]) -> _Note:
+    """What lets the segment go when nobody speaks of it any more."""
     number = segments.take(pid, told["name"], told["size"])
     place = segments.place(number)
     note = _Note(told, pid=place.pid, name=place.name, size=place.size)
@@ -64,10 +97,3 @@ def _drop_blobs(commit: Commit, kept: list[Any]) -> None:
         start += head[3]
     commit.components[:] = kept
     object.__setattr__(commit, "blobs", tuple(blobs))
-
-
-def segments_of(settings: WorkerSettings) -> Segments:
-    """An empty table, of the transport that the workers use."""
-    from mpkernel.namespace.segments import choose
-
-    return Segments(choose(settings.directory, memfds=settings.memfds))

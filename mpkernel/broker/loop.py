@@ -29,9 +29,12 @@ from mpkernel.broker.events import (
     FromWorker,
     FrontendMessage,
     Interrupted,
+    LoadNamespace,
     Log,
     MeasureUsage,
     MemoryShort,
+    RemoveFile,
+    SaveNamespace,
     Send,
     SetTimer,
     SignalProcess,
@@ -47,13 +50,15 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.holding import segments_of, take_segments
+from mpkernel.broker.filing import Filing
+from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
+from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec
 
@@ -100,7 +105,9 @@ class Loop:
         self._returncodes: dict[int, int] = {}  # workers that ended, whose lane isn't at its end yet
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
-        self._segments = segments_of(settings)
+        transport = choose(settings.directory, memfds=settings.memfds)
+        self._segments = Segments(transport)
+        self._filing = Filing(self._segments, transport)
         self._memory_cap = cap()
         self._running = True
         self._parent = parent
@@ -114,6 +121,9 @@ class Loop:
             CancelTimer: lambda a: self._cancel_timer(a.key),
             MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
             DumpStacks: self._dump_stacks,
+            SaveNamespace: self._filing.save,
+            LoadNamespace: self._filing.load,
+            RemoveFile: self._remove_file,
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
         }
@@ -124,6 +134,7 @@ class Loop:
         """Until the kernel has stopped and all its workers are gone."""
         with ExitStack() as stack:
             stack.callback(self._segments.close)
+            stack.callback(self._filing.close)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
             self._note_signals(stack)
@@ -131,6 +142,7 @@ class Loop:
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
             self._watch(self._sockets["iopub"], self._read_subscriptions)
             self._watch(self._sockets["hb"], self._beat)
+            self._watch(self._filing.fileno(), self._read_filing)
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
             self._act(self._machine.start())
@@ -172,6 +184,18 @@ class Loop:
 
     def _stop(self) -> None:
         self._running = False
+
+    def _read_filing(self) -> None:
+        for event in self._filing.finished():
+            self._event(event)
+
+    def _remove_file(self, action: RemoveFile) -> None:
+        try:
+            os.unlink(action.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("%s can't be removed: %s", action.path, error.strerror)
 
     # --- polling and timers -----------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Ops:
             "trace": self._trace,
             "run": self._run,
             "everywhere": self._everywhere,
+            "save": lambda asker, content: self._machine.keeping.save(content, asker.answer),
+            "restore": lambda asker, content: self._machine.keeping.restore(content, asker.answer),
             "shutdown": self._shutdown,
         }
 
