@@ -95,8 +95,8 @@ class Loop:
         self._launcher_fd: int | None = None
         self._settings = settings
         self._poller = zmq.Poller()
-        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._handlers: dict[Any, Callable[[], None]] = {}  # by what the poller returns: socket or fd
+        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._timers: list[tuple[float, int, tuple[Any, ...], Callable[[], None]]] = []  # heap
         self._timer_of: dict[tuple[Any, ...], int] = {}  # key: the only valid entry's number
         self._timer_count = 0

@@ -38,6 +38,7 @@ class _Acquisition:
     waiting: set[int]
     holders: set[int]
     silent: list[list[str]]
+    late: bool = False  # who has not answered in `ANSWER_LIMIT` was given up
     holder_limit: float = HOLDER_LIMIT
     then: Callable[[], None] | None = None
 
@@ -129,7 +130,7 @@ class Sharing:
         }
         holders = set(wanted)
         wanted |= {other.id: None for other in self._others(None) if other.id not in self._slow or other.id in holders}
-        acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit, then)
+        acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=holder_limit, then=then)
         self._ask(self._machine.number(), acquisition, wanted)
 
     def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
@@ -167,8 +168,9 @@ class Sharing:
     def on_acquire_timer(self, token: int) -> None:
         """Rule 2."""
         if acquisition := self._acquisitions.get(token):
-            late = acquisition.waiting - acquisition.holders
-            for worker in late or acquisition.holders:
+            late = set(acquisition.waiting) if acquisition.late else acquisition.waiting - acquisition.holders
+            acquisition.late = True
+            for worker in late:
                 self._slow.add(worker)
                 self._give_up_on(acquisition, worker)
             acquisition.waiting -= late

@@ -22,8 +22,12 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    LoadNamespace,
     Log,
     MeasureUsage,
+    NamespaceLoaded,
+    NamespaceSaved,
+    SaveNamespace,
     Send,
     SetTimer,
     SignalWorker,
@@ -279,6 +283,7 @@ class Kernel:
         self.asked: dict[str, Asked] = {}
         self.stopped = False
         self.measures_at_once = False  # as the loop does
+        self.files: list[SaveNamespace | LoadNamespace] = []  # that are to be written or read
         self._tokens = itertools.count()
         ids = (f"subshell-{n}" for n in itertools.count(1))
         self._front_end = Codec(_signer, session="a-front-end", origin="f", clock=lambda: "today")
@@ -323,6 +328,8 @@ class Kernel:
                     assert not self.stopped, "stopped twice"
                     assert all(worker.gone for worker in self.workers.values()), "stopped before its workers"
                     self.stopped = True
+                case SaveNamespace() | LoadNamespace():
+                    self.files.append(action)
             self.actions.append(action)
             if isinstance(action, MeasureUsage) and self.measures_at_once:
                 self.measure()
@@ -533,6 +540,14 @@ class Kernel:
     def measure(self, **content: Any) -> None:
         """The usage that was asked for is there."""
         self.handle(UsageMeasured(self.done(MeasureUsage)[-1].token, {"status": "ok", **content}))
+
+    def file_done(self, *parts: Component, error: str = "", saved: str = "yesterday") -> None:
+        """The oldest file that was asked for is written, or has these parts; or there is an error."""
+        action = self.files.pop(0)
+        if isinstance(action, SaveNamespace):
+            self.handle(NamespaceSaved(action.token, error, 100))
+        else:
+            self.handle(NamespaceLoaded(action.token, error, list(parts), [], saved))
 
     def dump(self, text: str) -> None:
         """The stacks that were asked for are there."""
