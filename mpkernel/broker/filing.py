@@ -14,13 +14,15 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mpkernel.broker.events import LoadNamespace, NamespaceLoaded, NamespaceSaved, SaveNamespace
-from mpkernel.broker.holding import take_made
+from mpkernel.broker.holding import Note, hold
 from mpkernel.errors import MPKernelError
 from mpkernel.keys import data_folder, signing_key
 from mpkernel.namespace import archive
 from mpkernel.namespace.archive import Content
+from mpkernel.namespace.component import Component
 from mpkernel.namespace.segments import Segments
 from mpkernel.namespace.transport import Transport
 
@@ -112,7 +114,7 @@ class Filing:
         if not isinstance(outcome, Content):
             return NamespaceLoaded(action.token, error)
         try:
-            components = take_made(self._segments, self._transport, outcome, f"file-{secrets.token_hex(4)}")
+            components = _held(self._segments, self._transport, outcome, f"file-{secrets.token_hex(4)}")
         except MPKernelError as refused:
             return NamespaceLoaded(action.token, str(refused))
         return NamespaceLoaded(action.token, "", components, outcome.left_out, outcome.saved)
@@ -147,3 +149,32 @@ def _why(path: Path, error: Exception) -> str:
         return f"{path} can't be written or read: {error.strerror}"
     log.error("%s could not be written or read", path, exc_info=error)
     return f"{path} can't be written or read: {error} (see `mpkernel logs`)"
+
+
+def _held(segments: Segments, transport: Transport, content: Content, origin: str) -> list[Component]:
+    """Take hold of what was read from a file; returns its components, with where readers find their memory.
+
+    `origin` makes the segments' keys unlike all others. Raises BadSegment.
+    """
+    try:
+        notes = [hold(segments, os.getpid(), {"name": made.name, "size": made.size}) for made in content.segments]
+    finally:
+        archive.drop(content.segments, transport)
+
+    def placed(told: dict[str, Any]) -> Note:
+        own = {key: value for key, value in told.items() if key != "part"}
+        note: Note = notes[told["part"]]
+        if "key" in own:
+            own["key"] = f"{origin}.{told['part']}"
+        note.update(own)
+        return note
+
+    components = []
+    for component in content.components:
+        meta = dict(component.meta)
+        if "segment" in meta:
+            meta["segment"] = placed(meta["segment"])
+        if "deltas" in meta:
+            meta["deltas"] = [placed(told) for told in meta["deltas"]]
+        components.append(Component(component.names, component.kind, meta, component.blobs))
+    return components

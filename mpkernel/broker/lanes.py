@@ -16,6 +16,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage
 from mpkernel.settings import STREAMS, WorkerSettings
 
 log = logging.getLogger("mpkernel.broker")
+
+# How a socket monitor's first frame begins (zmq_socket_monitor(3)). pyzmq's own reader imports asyncio.
+_MONITOR_EVENT = struct.Struct("=H")
 
 
 @dataclass(slots=True)
@@ -181,7 +184,7 @@ class Lanes:
     @staticmethod
     def _read_monitor(lane: _Lane) -> None:
         while lane.monitor.poll(0):
-            event = recv_monitor_message(lane.monitor)["event"]
+            (event,) = _MONITOR_EVENT.unpack_from(lane.monitor.recv_multipart()[0])
             lane.disconnected = lane.disconnected or (bool(lane.pid) and event == zmq.EVENT_DISCONNECTED)
 
     def _checked(self, worker: int, lane: _Lane, frames: list[zmq.Frame]) -> messages.LaneMessage | None:

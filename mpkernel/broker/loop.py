@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -50,7 +50,6 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.filing import Filing
 from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
@@ -61,6 +60,9 @@ from mpkernel.namespace.pressure import cap, shortage
 from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec
+
+if TYPE_CHECKING:
+    from mpkernel.broker.filing import Filing
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -107,7 +109,8 @@ class Loop:
         self._usage = UsageMeter()
         transport = choose(settings.directory, memfds=settings.memfds)
         self._segments = Segments(transport)
-        self._filing = Filing(self._segments, transport)
+        self._transport = transport
+        self._filing: Filing | None = None  # nothing was saved yet
         self._memory_cap = cap()
         self._running = True
         self._parent = parent
@@ -121,8 +124,8 @@ class Loop:
             CancelTimer: lambda a: self._cancel_timer(a.key),
             MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
             DumpStacks: self._dump_stacks,
-            SaveNamespace: self._filing.save,
-            LoadNamespace: self._filing.load,
+            SaveNamespace: lambda a: self._files().save(a),
+            LoadNamespace: lambda a: self._files().load(a),
             RemoveFile: self._remove_file,
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
@@ -134,7 +137,7 @@ class Loop:
         """Until the kernel has stopped and all its workers are gone."""
         with ExitStack() as stack:
             stack.callback(self._segments.close)
-            stack.callback(self._filing.close)
+            stack.callback(self._close_files)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
             self._note_signals(stack)
@@ -142,7 +145,6 @@ class Loop:
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
             self._watch(self._sockets["iopub"], self._read_subscriptions)
             self._watch(self._sockets["hb"], self._beat)
-            self._watch(self._filing.fileno(), self._read_filing)
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
             self._act(self._machine.start())
@@ -185,9 +187,22 @@ class Loop:
     def _stop(self) -> None:
         self._running = False
 
-    def _read_filing(self) -> None:
-        for event in self._filing.finished():
-            self._event(event)
+    def _files(self) -> Filing:
+        if self._filing is None:
+            from mpkernel.broker.filing import Filing  # seldom needed, and not while the kernel starts
+
+            self._filing = filing = Filing(self._segments, self._transport)
+
+            def finished() -> None:
+                for event in filing.finished():
+                    self._event(event)
+
+            self._watch(filing.fileno(), finished)
+        return self._filing
+
+    def _close_files(self) -> None:
+        if self._filing is not None:
+            self._filing.close()
 
     def _remove_file(self, action: RemoveFile) -> None:
         try:

@@ -259,8 +259,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
         if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
-            self.kernel.last_error = content
-            self.kernel.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
+            self.kernel.cells.last_error = content
+            self.kernel.cells.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:

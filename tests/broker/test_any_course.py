@@ -361,4 +361,4 @@ class AnyCourseKept(AnyCourse):
 TestAnyCourseKept = AnyCourseKept.TestCase
 TestAnyCourseKept.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestAnyCourse = AnyCourse.TestCase
-TestAnyCourse.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyCourse.settings = settings(max_examples=60, stateful_step_count=40)

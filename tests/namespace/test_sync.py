@@ -266,7 +266,7 @@ cells = st.builds(
 
 
 @pytest.mark.parametrize("budget", [0.01, -1.0], ids=["small namespace", "large namespace"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(course=st.lists(st.tuples(st.integers(0, 2), cells), max_size=25))
 def test_three_subshells_are_like_one_namespace(budget: float, course: list[tuple[int, str]]) -> None:
     store = NamespaceStore()
