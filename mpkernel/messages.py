@@ -251,6 +251,13 @@ class Started(LaneMessage):
 
 
 @record
+class Awaits(LaneMessage):
+    """The cell with this seq has come to a top-level await that doesn't end at once: callbacks can run beside it."""
+
+    seq: int
+
+
+@record
 class IOPub(LaneMessage):
     """A signed Jupyter message for the iopub channel: topic, then frames from the delimiter on.
 
@@ -345,6 +352,13 @@ class Debugged(LaneMessage):
 
 
 @record
+class Logged(LaneMessage):
+    """A line of the worker's log, as `logs` has it."""
+
+    line: dict[str, Any]
+
+
+@record
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
@@ -409,7 +423,8 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
+        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
+        *(Reply, Flush, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

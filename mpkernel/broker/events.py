@@ -124,6 +124,14 @@ class NamespaceLoaded(Record):
     saved: str = ""
 
 
+@record
+class Inquired(Record):
+    """The answer to `Inquire`."""
+
+    token: int
+    content: dict[str, Any]
+
+
 Event = (
     FrontendMessage
     | Subscribed
@@ -138,6 +146,7 @@ Event = (
     | StacksDumped
     | NamespaceSaved
     | NamespaceLoaded
+    | Inquired
 )
 
 # --- actions ------------------------------------------------------------------------------------------------------
@@ -234,6 +243,14 @@ class LoadNamespace(Record):
 
 
 @record
+class Inquire(Record):
+    """Find out what the machine can't know: ``info`` (versions, limits, fast paths) or ``logs``; `Inquired` follows."""
+
+    token: int
+    what: str
+
+
+@record
 class RemoveFile(Record):
     """Remove a file, if there is one."""
 
@@ -264,6 +281,7 @@ Action = (
     | SaveNamespace
     | LoadNamespace
     | RemoveFile
+    | Inquire
     | Log
     | Stop
 )

@@ -49,6 +49,7 @@ class _Job:
     left_out: list[list[Any]]
     answer: Answer | None  # None: done by itself
     started: float
+    given_up: bool = False  # the kernel ends, and who asked was told so
 
 
 class Keeping:
@@ -57,7 +58,8 @@ class Keeping:
     def __init__(self, machine: Machine, path: str = "") -> None:
         self._machine = machine
         self._path = path
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, _Job] = {}  # by the token of the action
+        self._asked: list[_Job] = []  # that wait for values
         self._dirty = False
         self._waits = False  # for the timer after which it is written
         self._took = 0.0  # seconds
@@ -69,8 +71,15 @@ class Keeping:
 
     def save(self, content: dict[str, Any], answer: Answer) -> None:
         """The operation ``save``. Raises BadMessage."""
-        path = _path_of(content)
-        self._machine.sharing.gather(lambda: self._write(path, answer))
+        job = _Job(_path_of(content), [], [], answer, self._machine.now)
+        self._asked.append(job)
+
+        def write() -> None:
+            self._asked.remove(job)
+            if not job.given_up:
+                self._write(job)
+
+        self._machine.sharing.gather(write)
 
     def restore(self, content: dict[str, Any], answer: Answer) -> None:
         """The operation ``restore``. Raises BadMessage."""
@@ -95,7 +104,7 @@ class Keeping:
     def on_keep_timer(self) -> None:
         """The pause is over."""
         if not self._machine.stopping:
-            self._write(self._path, None)
+            self._write_by_itself()
 
     def on_kept_timer(self) -> None:
         """Reading what was kept, or writing it for the last time, takes too long."""
@@ -121,7 +130,7 @@ class Keeping:
         self._machine.act(SetTimer(("kept",), WRITE_LIMIT))
 
         def write() -> None:
-            self._write(self._path, None)
+            self._write_by_itself()
             end()
 
         self._machine.sharing.gather(write, LAST_CALL)
@@ -134,18 +143,29 @@ class Keeping:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _write(self, path: str, answer: Answer | None) -> None:
-        components, left_out = choose(self._machine.sharing.store.heads())
-        names = sorted(name for component in components for name in component.names)
+    def give_up(self) -> None:
+        """The kernel ends: tell those who wait for a file."""
+        for job in (*self._asked, *self._jobs.values()):
+            if job.answer is not None and not job.given_up:
+                job.given_up = True
+                job.answer(_reply("the kernel is shutting down", {}))
+
+    def _write_by_itself(self) -> None:
+        self._dirty = False
+        self._write(_Job(self._path, [], [], None, self._machine.now))
+
+    def _write(self, job: _Job) -> None:
+        components, job.left_out = choose(self._machine.sharing.store.heads())
+        job.names = sorted(name for component in components for name in component.names)
         token = self._machine.number()
-        self._jobs[token] = _Job(path, names, left_out, answer, self._machine.now)
-        if answer is None:
-            self._dirty = False
-        self._machine.act(SaveNamespace(token, path, components, left_out))
+        self._jobs[token] = job
+        self._machine.act(SaveNamespace(token, job.path, components, job.left_out))
 
     def on_saved(self, event: NamespaceSaved) -> None:
         """A file is written, or can't be."""
         job = self._jobs.pop(event.token)
+        if job.given_up:
+            return
         if job.answer is not None:
             content = {"names": job.names, "left_out": job.left_out, "path": job.path, "nbytes": event.nbytes}
             job.answer(_reply(event.error, content))
@@ -166,6 +186,8 @@ class Keeping:
     def on_loaded(self, event: NamespaceLoaded) -> None:
         """A file was read, or refused."""
         job = self._jobs.pop(event.token)
+        if job.given_up:
+            return
         names = sorted(name for component in event.components for name in component.names)
         if not event.error and (job.answer is not None or self.loading):
             self._machine.sharing.store.put_back(event.components)

@@ -33,6 +33,8 @@ log = logging.getLogger("mpkernel.broker")
 
 # How a socket monitor's first frame begins (zmq_socket_monitor(3)). pyzmq's own reader imports asyncio.
 _MONITOR_EVENT = struct.Struct("=H")
+# Output of more bytes than this is handed on in the frame that it came in.
+NOT_COPIED = 1 << 16
 
 
 @dataclass(slots=True)
@@ -189,7 +191,7 @@ class Lanes:
 
     def _checked(self, worker: int, lane: _Lane, frames: list[zmq.Frame]) -> messages.LaneMessage | None:
         try:
-            message = messages.unpack([frame.bytes for frame in frames], self._signer)
+            message = messages.unpack(_contents(frames), self._signer)
             hello = isinstance(message, messages.Hello)
             if not hello and not lane.pid:
                 raise BadMessage("it came before the worker's Hello")
@@ -219,3 +221,9 @@ class Lanes:
             self.shut(worker)
         self._unwatch(self._doorman)
         self._doorman.close()
+
+
+def _contents(frames: list[zmq.Frame]) -> list[Any]:
+    """The bytes of `frames`; large output stays in its frame, as libzmq can send that on without a copy."""
+    output = frames[0].bytes == messages.IOPub.__name__.encode()
+    return [frame if output and len(frame) > NOT_COPIED else frame.bytes for frame in frames]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from mpkernel import messages
+from mpkernel import logs, messages
 from mpkernel.broker.events import (
     Action,
     CancelTimer,
@@ -28,6 +28,8 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquire,
+    Inquired,
     Interrupted,
     LoadNamespace,
     Log,
@@ -63,6 +65,7 @@ from mpkernel.wire import Codec
 
 if TYPE_CHECKING:
     from mpkernel.broker.filing import Filing
+    from mpkernel.broker.recording import Recorder
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -89,6 +92,7 @@ class Loop:
         context: zmq.Context[Any],
         *,
         parent: int | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._machine = machine
         self._codec = codec
@@ -114,6 +118,8 @@ class Loop:
         self._memory_cap = cap()
         self._running = True
         self._parent = parent
+        self._recorder = recorder
+        self._log = logs.keep()
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
@@ -127,6 +133,7 @@ class Loop:
             SaveNamespace: lambda a: self._files().save(a),
             LoadNamespace: lambda a: self._files().load(a),
             RemoveFile: self._remove_file,
+            Inquire: lambda a: self._event(Inquired(a.token, self._find_out(a.what))),
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
         }
@@ -147,7 +154,7 @@ class Loop:
             self._watch(self._sockets["hb"], self._beat)
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
-            self._act(self._machine.start())
+            self._act(self._recorded(self._machine.start()))
             self._reap()  # who ended before the handlers were there
             while self._running:
                 self._turn()
@@ -176,7 +183,15 @@ class Loop:
     def _event(self, event: Event) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("event %s", event)
-        self._act(self._machine.handle(event, time.monotonic()))
+        now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.event(event, now)
+        self._act(self._recorded(self._machine.handle(event, now)))
+
+    def _recorded(self, actions: list[Action]) -> list[Action]:
+        if self._recorder is not None:
+            self._recorder.actions(actions)
+        return actions
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -186,6 +201,20 @@ class Loop:
 
     def _stop(self) -> None:
         self._running = False
+
+    def _find_out(self, what: str) -> dict[str, Any]:
+        if what == "logs":
+            return {"lines": list(self._log)}
+        from mpkernel.broker import condition
+
+        return condition.describe(
+            forks=self._launcher.fileno() is not None,
+            transport=self._transport,
+            segments=self._segments,
+            memory_cap=self._memory_cap,
+            curve=self._sockets["control"].mechanism == zmq.CURVE,
+            watches_parent=self._parent is not None,
+        )
 
     def _files(self) -> Filing:
         if self._filing is None:
@@ -308,6 +337,9 @@ class Loop:
                     log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
                     continue
                 self._lanes.accept(worker, message.pid)
+            elif isinstance(message, messages.Logged):
+                self._log.append(message.line)
+                continue
             elif isinstance(message, messages.Commit):
                 answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:

@@ -31,6 +31,7 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquired,
     Interrupted,
     Log,
     MeasureUsage,
@@ -64,6 +65,11 @@ from mpkernel.wire import Codec, iopub_topic
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
 
 
+def new_subshell_id() -> str:
+    """An id that nobody else gives."""
+    return str(uuid.uuid4())
+
+
 class Machine:
     """The state of one kernel. `codec` signs what the broker itself says."""
 
@@ -78,7 +84,7 @@ class Machine:
         stop_on_error_timeout: float = 0.0,
         keep: str = "",
         now: float = 0.0,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = new_subshell_id,
     ) -> None:
         self.codec = codec
         self.facts = facts
@@ -121,6 +127,7 @@ class Machine:
             UsageMeasured: self._on_usage,
             MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
+            Inquired: self.ops.on_inquired,
             NamespaceSaved: self.keeping.on_saved,
             NamespaceLoaded: self.keeping.on_loaded,
         }
@@ -150,6 +157,7 @@ class Machine:
             messages.CommTarget: lambda w, m: self.comms.owners.note_target(m.name, w, taken=m.taken),
             messages.Reply: self._on_reply,
             messages.Started: self._on_started,
+            messages.Awaits: self._on_awaits,
             messages.Commit: self.sharing.on_commit,
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
@@ -348,6 +356,12 @@ class Machine:
                 request.interrupt_wanted = False
                 self.act(SignalWorker(worker.id, signal.SIGINT))
 
+    def _on_awaits(self, worker: Worker, message: messages.Awaits) -> None:
+        subshell = worker.subshell
+        if subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
+            subshell.running.awaits = True
+            self.dispatch(subshell)
+
     def release_reply(self, worker: Worker) -> None:
         """The worker may have merged what its reply was held back for."""
         if worker.held_back is not None and not self.sharing.holds_back(worker):
@@ -544,6 +558,7 @@ class Machine:
 
     def _answer_everything(self) -> None:
         self.answer_kernel_infos()
+        self.keeping.give_up()
         for subshell in list(self.subshells.values()):
             self.answer_all(subshell, None)
 

@@ -27,6 +27,7 @@ class Request:
     received: float
     started: float | None = None  # when it was forwarded to a worker
     running: bool = False  # the worker said `Started`
+    awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0
     output_parent: dict[str, Any] | None = None

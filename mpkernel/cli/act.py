@@ -47,15 +47,15 @@ def trace(args: argparse.Namespace) -> int:
     if isinstance(target, MPKernelError):
         raise target
     request = client.operation("trace", subshell=target.subshell)
-    reply = _ask(target.kernel, request, args.timeout + PROCESS_PATIENCE_S)
+    reply = ask(target.kernel, request, args.timeout + PROCESS_PATIENCE_S)
     print(clean(str(reply.get("text", "")), keep="\n\t").rstrip("\n"))
     return 0
 
 
 def new(args: argparse.Namespace) -> int:
     """Make a subshell and print its TARGET and nothing else, for scripts."""
-    kernel = _kernel(args)
-    reply = _ask(kernel, client.operation("new", name=args.name, mode=args.mode), args.timeout)
+    kernel = one_kernel(args)
+    reply = ask(kernel, client.operation("new", name=args.name, mode=args.mode), args.timeout)
     print(Target(kernel, str(reply["subshell"])))
     return 0
 
@@ -71,9 +71,9 @@ def restore(args: argparse.Namespace) -> int:
 
 
 def _with_file(args: argparse.Namespace, op: str, done: str) -> int:
-    kernel = _kernel(args)
+    kernel = one_kernel(args)
     path = Path(args.file).expanduser().absolute()
-    reply = _ask(kernel, client.operation(op, path=str(path)), args.timeout + FILE_PATIENCE_S)
+    reply = ask(kernel, client.operation(op, path=str(path)), args.timeout + FILE_PATIENCE_S)
     nbytes = f", {size(int(reply['nbytes']))}" if "nbytes" in reply else ""
     print(f"{kernel.id}: {done} {count(len(reply['names']), 'name')}{nbytes}")
     for names, why in reply["left_out"]:
@@ -81,7 +81,7 @@ def _with_file(args: argparse.Namespace, op: str, done: str) -> int:
     return 0
 
 
-def _kernel(args: argparse.Namespace) -> Kernel:
+def one_kernel(args: argparse.Namespace) -> Kernel:
     """The kernel that ``args.kernel`` means, which answers."""
     words = targets.split(args.kernel)
     if words.subshell is not None:
@@ -177,7 +177,7 @@ def _on_targets(
     return 1 if failed else 0
 
 
-def _ask(kernel: Kernel, request: client.Request, timeout: float) -> Json:
+def ask(kernel: Kernel, request: client.Request, timeout: float) -> Json:
     """The reply's content. Raises KernelUnreachable, RequestFailed."""
     [reply] = client.hold([(kernel, client.single(request))], timeout)
     if isinstance(reply, MPKernelError):

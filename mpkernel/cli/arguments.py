@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_new(commands)
     _add_delete(commands)
     _add_trace(commands)
+    _add_look(commands, "info", "versions, limits, and which fast paths are on")
+    _add_look(commands, "logs", "the last lines of a kernel's log")
     _add_file_command(commands, "save", "write the variables of a kernel to a file")
     _add_file_command(commands, "restore", "put what `save` wrote back into a kernel")
     _add_clean(commands)
@@ -137,6 +139,13 @@ def _add_trace(commands: _Commands) -> None:
     parser = _command(commands, "trace", "act:trace", "print the stacks of all threads")
     parser.description = "Print the stacks of all threads of TARGET, while it goes on. KERNEL alone means its main."
     parser.add_argument("target", metavar="TARGET", help="KERNEL/SUBSHELL")
+    _add_timeout(parser)
+
+
+def _add_look(commands: _Commands, name: str, summary: str) -> None:
+    parser = _command(commands, name, f"look:{name}", summary)
+    parser.add_argument("kernel", metavar="KERNEL", help="an id, the start of one, or a connection file")
+    parser.add_argument("--json", action="store_true", help="for programs")
     _add_timeout(parser)
 
 

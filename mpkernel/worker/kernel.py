@@ -89,6 +89,7 @@ class WorkerKernel(LibraryAPI):
         self.comms = Comms(self)
         self.cell_files = CellFiles(settings.directory, settings.broker_pid)
         self.debugger = Debugger(self)
+        self.interrupts.first_await = lambda: self.lanes.send(messages.Awaits(self.cells.input_parent[0]))
         self.interrupts.let_go = self.debugger.let_go
         self.callbacks = Callbacks(
             loop,

@@ -31,6 +31,8 @@ from mpkernel.worker.threads import KernelThread
 log = logging.getLogger("mpkernel.worker")
 
 FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
+# Text that doesn't end a line waits so many seconds for the rest: `print` writes the end of the line by itself.
+REST_OF_LINE = 0.002
 # Seconds for which what C code or a child wrote stays in its pipe. A process that dies right after such a write leaves
 # it there, where the broker finds it.
 PIPE_DELAY = 0.02
@@ -38,7 +40,7 @@ PIPE_DELAY = 0.02
 WAKES_FOR_NOTHING = frozenset((0, messages.KICK_SIGNAL, signal.SIGCHLD))
 # A flush that follows the last one sooner (seconds) doesn't wait.
 FLUSH_PAUSE = 0.002
-MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
+MAX_STREAM_CHARS = 1 << 22  # a longer run of text becomes several messages
 
 
 # A piece of text: stream name, header of the request it belongs to, the text. A tuple, as there may be millions.
@@ -148,6 +150,7 @@ class WorkerLanes(KernelThread):
         for socket in (ordered, service):
             socket.send_multipart(messages.pack(messages.Hello(self.pid), self._signer))
         next_flush = 0.0
+        held = False  # text waits for the rest of its line
         waiting: dict[int, float] = {}  # pipes that hold something, and when to read them
         while not (self._stopping and not self._outbox):
             kick_at = self.kicker.next_due() if self.kicker is not None else None
@@ -180,8 +183,9 @@ class WorkerLanes(KernelThread):
             now = time.monotonic()
             if self._outbox and (now >= next_flush or self._stopping or self._urgent):
                 self._urgent = False
-                self._send_all(ordered, service)
-                next_flush = now + FLUSH_INTERVAL
+                rest_is_late = self._stopping or (held and now >= next_flush)
+                held = self._send_all(ordered, service, hold_rest=not rest_is_late)
+                next_flush = now + (REST_OF_LINE if held else FLUSH_INTERVAL)
             elif not self._outbox and now >= next_flush:
                 self._text_noticed = False
                 if self._outbox:  # written between the look and the note
@@ -212,15 +216,18 @@ class WorkerLanes(KernelThread):
                 else:
                     self._on_message(message)
 
-    def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes]) -> None:
-        """Send the queue in order, joining neighbouring text of one stream and one cell."""
+    def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes], *, hold_rest: bool) -> bool:
+        """Send the queue in order, joining neighbouring text of one stream and one cell.
+
+        With `hold_rest`, text at its end that doesn't end a line stays there; returns whether there was some.
+        """
         pieces: list[str] = []
         name, parent, chars = "", None, 0
         take = self._outbox.popleft
         while self._outbox:
             item = take()
             if len(item) == 3:
-                if item[1] is not parent or item[0] != name or chars > MAX_STREAM_CHARS:
+                if item[1] is not parent or item[0] != name or (chars > MAX_STREAM_CHARS and item[2] != "\n"):
                     self._send_text(ordered, name, parent, pieces)
                     name, parent, pieces, chars = item[0], item[1], [], 0
                 pieces.append(item[2])
@@ -233,11 +240,18 @@ class WorkerLanes(KernelThread):
                 else:
                     frames, to_service = item
                     (service if to_service else ordered).send_multipart(frames, copy=False)
+        if hold_rest and parent is not None and not pieces[-1].endswith("\n"):
+            self._outbox.appendleft((name, parent, "".join(pieces)))
+            return True
         self._send_text(ordered, name, parent, pieces)
+        return False
 
     def _send_text(self, socket: zmq.Socket[bytes], name: str, parent: Json | None, pieces: list[str]) -> None:
+        """As several messages if it is long: the broker sends one on while the next is made, in memory that is warm."""
         if parent is None or not pieces:
             return
-        content = {"name": name, "text": "".join(pieces)}
-        frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
-        socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer))
+        text = "".join(pieces)
+        for start in range(0, len(text), MAX_STREAM_CHARS):
+            content = {"name": name, "text": text[start : start + MAX_STREAM_CHARS]}
+            frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
+            socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer), copy=False)

@@ -22,6 +22,8 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquire,
+    Inquired,
     LoadNamespace,
     Log,
     MeasureUsage,
@@ -331,6 +333,8 @@ class Kernel:
                 case SaveNamespace() | LoadNamespace():
                     self.files.append(action)
             self.actions.append(action)
+            if isinstance(action, Inquire):
+                self.handle(Inquired(action.token, {}))
             if isinstance(action, MeasureUsage) and self.measures_at_once:
                 self.measure()
 

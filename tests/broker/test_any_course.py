@@ -21,6 +21,7 @@ from .bench import CONSOLE, JUPYTERLAB, FakeWorker, Kernel
 
 Predicate = Callable[[FakeWorker], bool]
 
+OPS = ["ps", "interrupt", "kill", "new", "delete", "trace", "run", "save", "restore", "info", "logs"]
 anyone = st.integers(0, 5)  # an index into whatever there is
 malformed = st.sampled_from([b"not JSON", b"[]", b"null", {"subshell_id": [], "comm_id": 1, "op": {}, "name": 3}])
 REQUESTS = [
@@ -131,9 +132,7 @@ class AnyCourse(RuleBasedStateMachine):
     def interrupt(self, who: int | None) -> None:
         self.kernel.interrupt(None if who is None else self.subshell(who))
 
-    @rule(
-        who=anyone, op=st.sampled_from(["ps", "interrupt", "kill", "new", "delete", "trace", "run", "save", "restore"])
-    )
+    @rule(who=anyone, op=st.sampled_from(OPS))
     def op(self, who: int, op: str) -> None:
         if op != "new" or len(self.kernel.machine.subshells) < 4:
             self.kernel.op(op, subshell=self.subshell(who) or "main", code="1", grace=0.5, path="/file")

@@ -146,6 +146,16 @@ def test_at_a_restart_the_kernel_ends_when_all_is_written(kept: Kernel) -> None:
     assert not kept.done(RemoveFile)
 
 
+def test_who_waits_for_a_file_is_told_that_the_kernel_ends(kernel: Kernel) -> None:
+    kernel.running()
+    waiting = kernel.op("save", path="/file")  # for the cell
+    reading = kernel.op("restore", path="/file")
+    kernel.control("shutdown_request")
+    for asked in (waiting, reading):
+        assert "shutting down" in kernel.reply(asked)["evalue"]
+    kernel.file_done()
+
+
 def test_at_a_restart_a_disk_that_hangs_is_not_waited_for(kept: Kernel) -> None:
     kept.control("shutdown_request", {"restart": True})
     for worker in kept.living():
