@@ -112,6 +112,7 @@ class FakeWorker:
     ordered: list[messages.LaneMessage] = field(default_factory=list)  # what it got, by lane
     service: list[messages.LaneMessage] = field(default_factory=list)
     merged: int = 0  # how many Merge messages it has answered
+    released: int = 0  # and how many Release messages
     signals: list[int] = field(default_factory=list)
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
@@ -243,6 +244,14 @@ class FakeWorker:
         fresh, self.merged = told[self.merged :], len(told)
         for message in fresh:
             self.commit(*message.names)
+        return bool(fresh)
+
+    def release(self) -> bool:
+        """Say that it has committed what it was asked for, if anything."""
+        told = self.got(messages.Release)
+        fresh, self.released = told[self.released :], len(told)
+        for message in fresh:
+            self.say(messages.Released(message.token))
         return bool(fresh)
 
     def ask_input(self, prompt: str = "") -> int:

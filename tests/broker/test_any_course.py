@@ -347,7 +347,7 @@ class AnyCourse(RuleBasedStateMachine):
         elif worker.running is not None:
             worker.reply()
         else:
-            return worker.merge()
+            return worker.merge() or worker.release()
         return True
 
 
