@@ -430,6 +430,26 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     )
 }
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "None": type(None),
+}
+
+
+def _types(kind: type[LaneMessage]) -> tuple[tuple[Any, ...], ...]:
+    """What the fields of a message may be, read off their annotations, which are texts such as ``list[str] | None``."""
+    return tuple(
+        tuple(_TYPES[part.partition("[")[0].strip()] for part in str(field.type).split(" | "))
+        for field in fields(kind)
+        if field.name != "blobs"
+    )
+
+
+_FIELD_TYPES = {kind: _types(kind) for kind in _KINDS.values()}
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -456,6 +476,9 @@ def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
         values = dict(zip(_FIELDS[kind], given if isinstance(given, list) else (), strict=True))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the fields of a {name.decode()} message can't be read: {error}") from error
+    for value, types in zip(given, _FIELD_TYPES[kind], strict=True):
+        if not isinstance(value, types):
+            raise BadMessage(f"a field of a {name.decode()} message has a wrong type: {value!r:.40}")
     if "blobs" in kind.__dataclass_fields__:
         values["blobs"] = tuple(blobs)
     return kind(**values)

@@ -27,6 +27,7 @@ import zmq
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage
+from mpkernel.namespace import component
 from mpkernel.settings import STREAMS, WorkerSettings
 
 log = logging.getLogger("mpkernel.broker")
@@ -192,6 +193,7 @@ class Lanes:
     def _checked(self, worker: int, lane: _Lane, frames: list[zmq.Frame]) -> messages.LaneMessage | None:
         try:
             message = messages.unpack(_contents(frames), self._signer)
+            check(message)
             hello = isinstance(message, messages.Hello)
             if not hello and not lane.pid:
                 raise BadMessage("it came before the worker's Hello")
@@ -227,3 +229,21 @@ def _contents(frames: list[zmq.Frame]) -> list[Any]:
     """The bytes of `frames`; large output stays in its frame, as libzmq can send that on without a copy."""
     output = frames[0].bytes == messages.IOPub.__name__.encode()
     return [frame if output and len(frame) > NOT_COPIED else frame.bytes for frame in frames]
+
+
+_COMM = [str, str, str]  # msg_type, comm_id, target_name
+
+
+def check(message: messages.LaneMessage) -> None:
+    """What the machine reads of a message must be what it expects, though the worker may be mad. Raises BadMessage."""
+    try:
+        if isinstance(message, messages.Commit):
+            component.check(message.components, message.blobs)
+        comm = message.comm if isinstance(message, messages.IOPub) else None
+        if comm is not None and list(map(type, comm)) != _COMM:
+            raise ValueError(f"{comm!r:.80} tells nothing of a comm")
+        for names in (getattr(message, "names", None), getattr(message, "overruled", None)):
+            if names is not None and not all(isinstance(name, str) for name in names):
+                raise ValueError("names are texts")
+    except ValueError as error:
+        raise BadMessage(f"a {type(message).__name__} can't be used: {error}") from error

@@ -186,7 +186,12 @@ class Loop:
         now = time.monotonic()
         if self._recorder is not None:
             self._recorder.event(event, now)
-        self._act(self._recorded(self._machine.handle(event, now)))
+        try:
+            actions = self._machine.handle(event, now)
+        except Exception:
+            log.critical("please report this: an event of type %s failed", type(event).__name__, exc_info=True)
+            actions = self._machine.salvage()
+        self._act(self._recorded(actions))
 
     def _recorded(self, actions: list[Action]) -> list[Action]:
         if self._recorder is not None:

@@ -190,6 +190,10 @@ class Machine:
         self._events[type(event)](event)
         return self._flush()
 
+    def salvage(self) -> list[Action]:
+        """What was to be done when `handle` failed half-way."""
+        return self._flush()
+
     def act(self, action: Action) -> None:
         self._actions.append(action)
 
