@@ -62,7 +62,8 @@ class Cells:
         self.last_error, self.display_failed = None, False
         shell.displayhook.showing = False  # type: ignore[attr-defined]
         if not silent:
-            self._kernel.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
+            shown_input = {"code": code, "execution_count": shell.execution_count}
+            self._kernel.publish("execute_input", shown_input, soon=True)
         result: Any = await self._run(code, silent, store_history, message, crowded=crowded)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}

@@ -187,7 +187,7 @@ class WorkerKernel(LibraryAPI):
         self.running = True
         self.request_task = asyncio.current_task()
         with self.interrupts.request():
-            self.lanes.send(messages.Started(request.seq))
+            self.lanes.send(messages.Started(request.seq), soon=True)
             try:
                 self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
@@ -199,8 +199,9 @@ class WorkerKernel(LibraryAPI):
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
-        self._reply(request, message, content)
-        self.running, self.request_task = False, None
+        reply = self._reply(request, message, content)
+        self.running, self.request_task = False, None  # before anybody can know
+        self.lanes.send(reply)
         if self.shell.exiting:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
@@ -208,7 +209,8 @@ class WorkerKernel(LibraryAPI):
         elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
-    def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
+    def _reply(self, request: messages.Request, message: Message, content: Json | None) -> messages.Reply:
+        """What is left to do at the end of a request, and the message that says that it is over."""
         self.streams.drain()
         blobs: tuple[bytes, ...] = ()
         metadata: Json = {}
@@ -228,7 +230,7 @@ class WorkerKernel(LibraryAPI):
         if self.wrapped is not None:
             count = self.wrapped.kernel.execution_count
         background = self.background.look()
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
+        return messages.Reply(request.seq, abort, count, blobs, last, background)
 
     def _commit(self) -> None:
         try:
@@ -324,6 +326,7 @@ class WorkerKernel(LibraryAPI):
         topic: bytes | None = None,
         comm: list[str] | None = None,
         parent: Json | None = None,
+        soon: bool = False,
     ) -> None:
         """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
         self.streams.drain()
@@ -335,7 +338,7 @@ class WorkerKernel(LibraryAPI):
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
-        self.lanes.send(messages.IOPub(comm, tuple(blobs)))
+        self.lanes.send(messages.IOPub(comm, tuple(blobs)), soon=soon)
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:

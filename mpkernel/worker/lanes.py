@@ -30,6 +30,9 @@ from mpkernel.worker.threads import KernelThread
 
 log = logging.getLogger("mpkernel.worker")
 
+# What isn't urgent at the start of a request goes out after so many seconds, or with what comes before: a thread that
+# wakes takes the GIL from the cell that has just begun.
+SOON = 0.001
 FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
 # Text that doesn't end a line waits so many seconds for the rest: `print` writes the end of the line by itself.
 REST_OF_LINE = 0.002
@@ -72,7 +75,7 @@ class WorkerLanes(KernelThread):
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._text_noticed = False  # the thread knows that there is text and will look again by itself
+        self._looks_again = False  # the thread will look again by itself, before long
         self.kicker: Kicker | None = None
         self._urgent = False  # there is more than text to send
         self._pipes: dict[int, Callable[[], None]] = {}
@@ -81,11 +84,12 @@ class WorkerLanes(KernelThread):
 
     # --- for any thread -----------------------------------------------------------------------------------------------
 
-    def send(self, message: messages.LaneMessage, *, service: bool = False) -> None:
-        """Queue a message for the broker."""
+    def send(self, message: messages.LaneMessage, *, service: bool = False, soon: bool = False) -> None:
+        """Queue a message for the broker. With `soon` it may wait a millisecond for others."""
         self._outbox.append((messages.pack(message, self._signer), service))
-        self._urgent = True
-        self._wake()
+        if not (soon and self._looks_again):
+            self._urgent = True
+            self._wake()
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call `callback` in the IO thread when all that was queued before has been handed to the socket."""
@@ -96,8 +100,8 @@ class WorkerLanes(KernelThread):
     def write(self, piece: Text) -> None:
         """Queue text; it goes out soon, and before whatever is sent after it."""
         self._outbox.append(piece)
-        if not self._text_noticed:
-            self._text_noticed = True
+        if not self._looks_again:
+            self._looks_again = True
             self._wake()
 
     def flush(self, timeout: float = 10.0) -> None:
@@ -155,7 +159,7 @@ class WorkerLanes(KernelThread):
         while not (self._stopping and not self._outbox):
             kick_at = self.kicker.next_due() if self.kicker is not None else None
             wake_at = min(
-                [*waiting.values(), *([next_flush] if self._text_noticed else []), *([kick_at] if kick_at else [])],
+                [*waiting.values(), *([next_flush] if self._looks_again else []), *([kick_at] if kick_at else [])],
                 default=None,
             )
             timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - time.monotonic()) * 1000)
@@ -178,18 +182,18 @@ class WorkerLanes(KernelThread):
             if self.kicker is not None:
                 self.kicker.act()
             for socket in (ordered, service):
-                if socket in ready:
-                    self._receive(socket)
+                if socket in ready and self._receive(socket):
+                    next_flush = time.monotonic() + SOON
             now = time.monotonic()
             if self._outbox and (now >= next_flush or self._stopping or self._urgent):
                 self._urgent = False
                 rest_is_late = self._stopping or (held and now >= next_flush)
-                held = self._send_all(ordered, service, hold_rest=not rest_is_late)
-                next_flush = now + (REST_OF_LINE if held else FLUSH_INTERVAL)
+                held, text = self._send_all(ordered, service, hold_rest=not rest_is_late)
+                next_flush = now + (REST_OF_LINE if held else FLUSH_INTERVAL if text else 0)
             elif not self._outbox and now >= next_flush:
-                self._text_noticed = False
+                self._looks_again = False
                 if self._outbox:  # written between the look and the note
-                    self._text_noticed = True
+                    self._looks_again = True
         for socket in (ordered, service):
             socket.close(2000)
         context.term()
@@ -202,7 +206,9 @@ class WorkerLanes(KernelThread):
         socket.connect(self._settings.lane(self._worker, kind))
         return socket
 
-    def _receive(self, socket: zmq.Socket[bytes]) -> None:
+    def _receive(self, socket: zmq.Socket[bytes]) -> bool:
+        """Hand on what has come; returns whether there was a request that begins now."""
+        begins = False
         with suppress(zmq.Again):
             while True:
                 try:
@@ -214,13 +220,20 @@ class WorkerLanes(KernelThread):
                     if done := self._flushing.get(message.token):
                         done.set()
                 else:
+                    if isinstance(message, messages.Request):
+                        begins = self._looks_again = True
                     self._on_message(message)
+        return begins
 
-    def _send_all(self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes], *, hold_rest: bool) -> bool:
+    def _send_all(
+        self, ordered: zmq.Socket[bytes], service: zmq.Socket[bytes], *, hold_rest: bool
+    ) -> tuple[bool, bool]:
         """Send the queue in order, joining neighbouring text of one stream and one cell.
 
-        With `hold_rest`, text at its end that doesn't end a line stays there; returns whether there was some.
+        With `hold_rest`, text at its end that doesn't end a line stays there. Returns whether there was some, and
+        whether there was text at all.
         """
+        text = False
         pieces: list[str] = []
         name, parent, chars = "", None, 0
         take = self._outbox.popleft
@@ -231,6 +244,7 @@ class WorkerLanes(KernelThread):
                     self._send_text(ordered, name, parent, pieces)
                     name, parent, pieces, chars = item[0], item[1], [], 0
                 pieces.append(item[2])
+                text = True
                 chars += len(item[2])
             else:
                 self._send_text(ordered, name, parent, pieces)
@@ -242,9 +256,9 @@ class WorkerLanes(KernelThread):
                     (service if to_service else ordered).send_multipart(frames, copy=False)
         if hold_rest and parent is not None and not pieces[-1].endswith("\n"):
             self._outbox.appendleft((name, parent, "".join(pieces)))
-            return True
+            return True, True
         self._send_text(ordered, name, parent, pieces)
-        return False
+        return False, text
 
     def _send_text(self, socket: zmq.Socket[bytes], name: str, parent: Json | None, pieces: list[str]) -> None:
         """As several messages if it is long: the broker sends one on while the next is made, in memory that is warm."""
