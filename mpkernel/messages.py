@@ -473,7 +473,9 @@ def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
         raise BadSignature(f"the signature of a {name.decode()} message doesn't match")
     try:
         given = json.loads(meta)
-        values = dict(zip(_FIELDS[kind], given if isinstance(given, list) else (), strict=True))
+        if not isinstance(given, list):
+            raise ValueError("they are no list")
+        values = dict(zip(_FIELDS[kind], given, strict=True))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the fields of a {name.decode()} message can't be read: {error}") from error
     for value, types in zip(given, _FIELD_TYPES[kind], strict=True):

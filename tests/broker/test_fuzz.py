@@ -88,6 +88,12 @@ def test_content_of_any_kind_is_answered(kind: str, channel: str, content: objec
     kernel.check()
 
 
+def test_fields_that_are_no_list() -> None:
+    for meta in (b"\x000", b"{}", b"null", b'""'):  # the first one is UTF-16 for 0
+        with pytest.raises(BadMessage):
+            messages.unpack([b"Settled", KEY.sign((b"Settled", meta)), meta], KEY)
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(FROM_WORKERS))
 def test_a_signed_message_of_a_worker_with_any_fields(data: st.DataObject, kind: type[messages.LaneMessage]) -> None:
