@@ -352,6 +352,13 @@ class Debugged(LaneMessage):
 
 
 @record
+class Logged(LaneMessage):
+    """A line of the worker's log, as `logs` has it."""
+
+    line: dict[str, Any]
+
+
+@record
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
@@ -417,12 +424,32 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
-        *(Reply, Flush, Op, Debugged),
+        *(Reply, Flush, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "None": type(None),
+}
+
+
+def _types(kind: type[LaneMessage]) -> tuple[tuple[Any, ...], ...]:
+    """What the fields of a message may be, read off their annotations, which are texts such as ``list[str] | None``."""
+    return tuple(
+        tuple(_TYPES[part.partition("[")[0].strip()] for part in str(field.type).split(" | "))
+        for field in fields(kind)
+        if field.name != "blobs"
+    )
+
+
+_FIELD_TYPES = {kind: _types(kind) for kind in _KINDS.values()}
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -446,9 +473,14 @@ def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
         raise BadSignature(f"the signature of a {name.decode()} message doesn't match")
     try:
         given = json.loads(meta)
-        values = dict(zip(_FIELDS[kind], given if isinstance(given, list) else (), strict=True))
+        if not isinstance(given, list):
+            raise ValueError("they are no list")
+        values = dict(zip(_FIELDS[kind], given, strict=True))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the fields of a {name.decode()} message can't be read: {error}") from error
+    for value, types in zip(given, _FIELD_TYPES[kind], strict=True):
+        if not isinstance(value, types):
+            raise BadMessage(f"a field of a {name.decode()} message has a wrong type: {value!r:.40}")
     if "blobs" in kind.__dataclass_fields__:
         values["blobs"] = tuple(blobs)
     return kind(**values)

@@ -23,8 +23,8 @@ class WorkerSettings:
     directory: Path
     broker_pid: int
     lifeline_fd: int  # read end of a pipe that only the broker can write to: EOF means that it is gone
-    lane_key: bytes  # signs the lanes; the connection file's key may be empty
-    key: bytes
+    lane_key: bytes = field(repr=False)  # signs the lanes; the connection file's key may be empty
+    key: bytes = field(repr=False)
     signature_scheme: str
     session: str
     username: str
@@ -35,6 +35,7 @@ class WorkerSettings:
     profile: str = "default"
     extra_config_file: str = ""
     log_level: int | str = 30
+    log_format: str = "text"
     capture_fds: bool = True
     quiet: bool = True  # else what cells print is written to the worker's own stdout and stderr as well
     kernel_class: str = ""  # of a wrapper kernel: ``module:class``
@@ -48,6 +49,11 @@ class WorkerSettings:
     def lane(self, worker: int, kind: str) -> str:
         """The ZMQ address of a worker's ``ordered`` or ``service`` lane; the broker binds it."""
         return f"ipc://{self.directory}/{worker}.{kind[0]}"
+
+    def lane_login(self, worker: int, kind: str) -> tuple[bytes, bytes]:
+        """User name and password with which a worker connects to its lane: nobody else gets what is sent there."""
+        name = f"{worker}.{kind}".encode()
+        return name, self.lane_signer().sign([b"login", name])
 
     def fifo(self, worker: int, fd: int) -> Path:
         """What stands behind a worker's fd 1 or 2. The broker keeps it open, and reads it if the worker dies."""

@@ -37,7 +37,8 @@ MAX_REMEMBERED_SIGNATURES = 1 << 16
 Json = dict[str, Any]
 
 
-def _utc_now() -> str:
+def utc_now() -> str:
+    """The time as messages have it."""
     return datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -206,7 +207,7 @@ class Codec:
         session: str | None = None,
         username: str = "",
         origin: str | None = None,
-        clock: Callable[[], str] = _utc_now,
+        clock: Callable[[], str] = utc_now,
     ) -> None:
         self.signer = signer
         self.session = session or uuid.uuid4().hex

@@ -6,9 +6,11 @@ debug`` the loop prints both, so that a user's log replays as a test.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mpkernel.messages import LaneMessage
+from mpkernel.namespace.component import Component
 from mpkernel.records import Record, record
 from mpkernel.wire import Message
 
@@ -102,6 +104,34 @@ class StacksDumped(Record):
     text: str
 
 
+@record
+class NamespaceSaved(Record):
+    """The answer to `SaveNamespace`: what went wrong, if anything, else how many bytes were written."""
+
+    token: int
+    error: str
+    nbytes: int = 0
+
+
+@record
+class NamespaceLoaded(Record):
+    """The answer to `LoadNamespace`: what went wrong, if anything, else what there is; `saved` is when, for people."""
+
+    token: int
+    error: str
+    components: Sequence[Component] = ()
+    left_out: Sequence[list[Any]] = ()
+    saved: str = ""
+
+
+@record
+class Inquired(Record):
+    """The answer to `Inquire`."""
+
+    token: int
+    content: dict[str, Any]
+
+
 Event = (
     FrontendMessage
     | Subscribed
@@ -114,6 +144,9 @@ Event = (
     | ToldToStop
     | UsageMeasured
     | StacksDumped
+    | NamespaceSaved
+    | NamespaceLoaded
+    | Inquired
 )
 
 # --- actions ------------------------------------------------------------------------------------------------------
@@ -188,6 +221,43 @@ class DumpStacks(Record):
 
 
 @record
+class SaveNamespace(Record):
+    """Write these components into a file, replacing it; `NamespaceSaved` follows. `left_out`: see `archive`."""
+
+    token: int
+    path: str
+    components: list[Component]
+    left_out: list[list[Any]]
+
+
+@record
+class LoadNamespace(Record):
+    """Read a file, after checking that this user's key signed it; `NamespaceLoaded` follows.
+
+    With `if_there` a file that doesn't exist is one that has nothing.
+    """
+
+    token: int
+    path: str
+    if_there: bool = False
+
+
+@record
+class Inquire(Record):
+    """Find out what the machine can't know: ``info`` (versions, limits, fast paths) or ``logs``; `Inquired` follows."""
+
+    token: int
+    what: str
+
+
+@record
+class RemoveFile(Record):
+    """Remove a file, if there is one."""
+
+    path: str
+
+
+@record
 class Log(Record):
     level: str  # a method name of `logging.Logger`
     text: str
@@ -208,6 +278,10 @@ Action = (
     | CancelTimer
     | MeasureUsage
     | DumpStacks
+    | SaveNamespace
+    | LoadNamespace
+    | RemoveFile
+    | Inquire
     | Log
     | Stop
 )

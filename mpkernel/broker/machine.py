@@ -31,10 +31,13 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquired,
     Interrupted,
     Log,
     MeasureUsage,
     MemoryShort,
+    NamespaceLoaded,
+    NamespaceSaved,
     Send,
     SetTimer,
     SignalWorker,
@@ -49,6 +52,7 @@ from mpkernel.broker.events import (
     WorkerLaunched,
 )
 from mpkernel.broker.interrupts import Interrupts
+from mpkernel.broker.keeping import Keeping
 from mpkernel.broker.ops import Ops
 from mpkernel.broker.pool import END_GRACE, Pool
 from mpkernel.broker.reads import Reads
@@ -59,6 +63,11 @@ from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound
 from mpkernel.wire import Codec, iopub_topic
 
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
+
+
+def new_subshell_id() -> str:
+    """An id that nobody else gives."""
+    return str(uuid.uuid4())
 
 
 class Machine:
@@ -73,8 +82,9 @@ class Machine:
         interrupt_target: str = "latest",
         comms_while_busy: str = "thread",
         stop_on_error_timeout: float = 0.0,
+        keep: str = "",
         now: float = 0.0,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = new_subshell_id,
     ) -> None:
         self.codec = codec
         self.facts = facts
@@ -87,6 +97,7 @@ class Machine:
         self.subshells: dict[str | None, Subshell] = {None: self.main}
         self.workers: dict[int, Worker] = {}
         self.stopping = False
+        self._stopped = False
         self.everywhere: list[str] = []  # code that each new process runs first
         self._description: dict[str, Any] = {}  # of a wrapper kernel's language
         self._wait_for_description: list[Request] = []
@@ -103,6 +114,7 @@ class Machine:
         self.stdin = Stdin(self)
         self.ops = Ops(self)
         self.reads = Reads(self)
+        self.keeping = Keeping(self, keep)
         self._events: dict[type, Callable[[Any], None]] = {
             FrontendMessage: self._on_frontend,
             Subscribed: self._on_subscribed,
@@ -115,6 +127,9 @@ class Machine:
             UsageMeasured: self._on_usage,
             MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
+            Inquired: self.ops.on_inquired,
+            NamespaceSaved: self.keeping.on_saved,
+            NamespaceLoaded: self.keeping.on_loaded,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
             "kernel_info_request": self._on_kernel_info,
@@ -165,6 +180,7 @@ class Machine:
     def start(self) -> list[Action]:
         """The first actions of a kernel's life."""
         self.publish("status", {"execution_state": "starting"})
+        self.keeping.start()
         self.main.worker = self.pool.start(self.main)
         return self._flush()
 
@@ -172,6 +188,10 @@ class Machine:
         """Take one event; returns what is to be done, in order. `now` is a monotonic time in seconds."""
         self.now = now
         self._events[type(event)](event)
+        return self._flush()
+
+    def salvage(self) -> list[Action]:
+        """What was to be done when `handle` failed half-way."""
         return self._flush()
 
     def act(self, action: Action) -> None:
@@ -299,8 +319,8 @@ class Machine:
         if not subshell.queue:
             return
         worker = self.pool.worker_for(subshell)
-        if not worker.ready or worker.ending:
-            return  # again at its Hello, or when it is gone
+        if not worker.ready or worker.ending or self.keeping.loading:
+            return  # again at its Hello, when it is gone, or when what was kept is there
         self.comms.send(subshell, worker)
         if subshell.running is not None or not subshell.queue:
             return
@@ -309,6 +329,7 @@ class Machine:
         subshell.running = request
         worker.served = True
         self.busy(request)
+        self.keeping.tell(request)
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
@@ -525,6 +546,10 @@ class Machine:
                 self.pool.on_kill_timer(worker_id)
             case ("spare",):
                 self.pool.on_spare_timer()
+            case ("keep",):
+                self.keeping.on_keep_timer()
+            case ("kept",):
+                self.keeping.on_kept_timer()
             case ("exit",):
                 self.stop("exit was called in a cell")
             case ("kick", int(token)):
@@ -558,14 +583,23 @@ class Machine:
 
     def _answer_everything(self) -> None:
         self.answer_kernel_infos()
+        self.keeping.give_up()
         for subshell in list(self.subshells.values()):
             self.answer_all(subshell, None)
 
     def _stop(self) -> None:
         self.stopping = True
+        self.keeping.at_the_end(self._end_workers)
+
+    def _end_workers(self) -> None:
         for worker in list(self.workers.values()):
             self.pool.end(worker, "shutdown")
-        if not self.workers:
+        self.stop_if_done()
+
+    def stop_if_done(self) -> None:
+        """When the kernel is to stop and everything has come to its end: stop."""
+        if self.stopping and not self.workers and not self.keeping.busy and not self._stopped:
+            self._stopped = True
             self.act(Stop())
 
     # --- usage ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -24,11 +25,12 @@ from mpkernel import connection, logs, options
 from mpkernel.broker.processes import SpawnLauncher, ZygoteConnection, ZygoteLauncher
 from mpkernel.errors import ConnectionFileError, StartError
 from mpkernel.settings import WorkerSettings
-from mpkernel.wire import Codec, Signer
+from mpkernel.wire import Codec, Signer, utc_now
 
 if TYPE_CHECKING:
     import zmq
 
+    from mpkernel.broker.recording import Recorder
     from mpkernel.launch import Start
 
 # sun_path holds 108 bytes on Linux, 104 on macOS, with the terminating NUL.
@@ -53,7 +55,7 @@ def run(
             stack.callback(zygote.close, now=True)  # unless the launcher has done so
         app = options.load(argv)
         logs.silence(app.silenced)
-        logs.to_fd(2, cast(int | str, app.log_level))
+        logs.to_fd(2, cast(int | str, app.log_level), app.log_style)
         _run(app, stack, zygote, start.lifeline_fd, kernel_class, user_ns, ready)
 
 
@@ -70,12 +72,10 @@ def _run(
     path, info, ours = _connection(app)
     directory = stack.enter_context(_socket_directory())
     given = app.session_options
-    codec = Codec(
-        Signer(info.key, info.signature_scheme),
-        session=given.get("session"),
-        username=given.get("username") or _username(),
-        origin="broker",
-    )
+    named = {"session": given.get("session") or uuid.uuid4().hex, "username": given.get("username") or _username()}
+    recorder = _recorder(app, stack)
+    clock = utc_now if recorder is None else recorder.drawn(utc_now)
+    codec = Codec(Signer(info.key, info.signature_scheme), origin="broker", clock=clock, **named)
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
@@ -91,6 +91,7 @@ def _run(
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
+        log_format=app.log_style,
         kernel_class=kernel_class,
         capture_fds=app.capture_fd_output and "PYTEST_CURRENT_TEST" not in os.environ,
         open_files=_open_files(),
@@ -115,7 +116,7 @@ def _run(
 
     from mpkernel.broker.answers import Facts
     from mpkernel.broker.loop import Loop
-    from mpkernel.broker.machine import Machine
+    from mpkernel.broker.machine import Machine, new_subshell_id
 
     _become_subreaper()
     _allow_open_files()
@@ -140,17 +141,40 @@ def _run(
         pid=os.getpid(),
         wrapper=bool(kernel_class),
     )
-    machine = Machine(
-        codec,
-        facts,
-        kernel_id=settings.kernel_id,
-        interrupt_target=app.interrupt_target,
-        comms_while_busy=app.comms_while_busy,
-        stop_on_error_timeout=app.stop_on_error_timeout,
-        now=time.monotonic(),
-    )
+    options_: dict[str, Any] = {
+        "kernel_id": settings.kernel_id,
+        "interrupt_target": app.interrupt_target,
+        "comms_while_busy": app.comms_while_busy,
+        "stop_on_error_timeout": app.stop_on_error_timeout,
+        "keep": _kept_file(path, info) if app.keep and not ours else "",
+        "now": time.monotonic(),
+    }
+    new_id = new_subshell_id if recorder is None else recorder.drawn(new_subshell_id)
+    if recorder is not None:
+        recorder.began(options_, {**named, "origin": "broker"}, facts)
+    machine = Machine(codec, facts, new_id=new_id, **options_)
     gc.enable()
-    Loop(machine, codec, sockets, launcher, settings, context, parent=parent).run()
+    Loop(machine, codec, sockets, launcher, settings, context, parent=parent, recorder=recorder).run()
+
+
+def _recorder(app: options.MPKernelApp, stack: ExitStack) -> Recorder | None:
+    if not app.event_log:
+        return None
+    from mpkernel.broker.recording import Recorder  # seldom wanted
+
+    recorder = Recorder(Path(app.event_log).expanduser().absolute())
+    stack.callback(recorder.close)
+    return recorder
+
+
+def _kept_file(connection_file: Path, info: connection.ConnectionInfo) -> str:
+    """Where this kernel keeps its namespace. When it is started again, it has the same connection file and key."""
+    import hashlib
+
+    from mpkernel.broker.filing import kept_folder
+
+    same = hashlib.blake2b(os.fsencode(connection_file) + b"\0" + info.key, digest_size=8).hexdigest()
+    return str(kept_folder() / f"{connection_file.stem.removeprefix('kernel-')}-{same}")
 
 
 def _username() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import Killed
-from mpkernel.wire import Json, Message, _utc_now
+from mpkernel.wire import Json, Message, utc_now
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -38,7 +38,7 @@ class Cells:
         if not isinstance(code, str):
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         kernel = self._kernel
-        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": kernel.codec.session}
+        metadata = {"started": utc_now(), "dependencies_met": True, "engine": kernel.codec.session}
         self.input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
         try:
             if kernel.wrapped is not None:

@@ -209,6 +209,7 @@ class WorkerLanes(KernelThread):
     def _connect(self, context: zmq.Context[Any], kind: str) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         socket.set_hwm(0)
+        socket.plain_username, socket.plain_password = self._settings.lane_login(self._worker, kind)
         socket.reconnect_ivl = -1  # the address is gone once we are known: there's nothing to come back to
         socket.connect(self._settings.lane(self._worker, kind))
         return socket

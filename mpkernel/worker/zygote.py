@@ -152,7 +152,7 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
         return  # the kernel doesn't start
     settings = replace(settings, user_ns=user_ns)
     logs.silence(settings.silenced)
-    logs.to_fd(2, settings.log_level)
+    logs.to_fd(2, settings.log_level, settings.log_format)
     app = build_template(settings) if fork else None
     Zygote(settings, sock, app).serve()
 
