@@ -12,6 +12,7 @@ import asyncio
 import builtins
 import contextvars
 import getpass
+import json
 import logging
 import os
 import sys
@@ -41,7 +42,7 @@ from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
-from mpkernel.worker.shell import ZMQInteractiveShell
+from mpkernel.worker.shell import ZMQInteractiveShell, text_of
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.threads import is_users
 from mpkernel.worker.wrapped import Wrapped
@@ -195,7 +196,14 @@ class WorkerKernel(LibraryAPI):
         print(f"mpkernel: {text}", file=sys.stderr)
 
     def _on_request(self, request: messages.Request) -> None:
-        self.loop.create_task(self._run(request), context=self._context)
+        task = self.loop.create_task(self._run(request), context=self._context)
+        task.add_done_callback(self._has_run)
+
+    def _has_run(self, task: asyncio.Task[None]) -> None:
+        """If no reply could be made, end: the broker has one then, and a new process for what comes next."""
+        if not task.cancelled() and task.exception() is not None and not self.told_to_end:
+            self.log.critical("a request could not be answered, so this process ends: %s", type(task.exception()))
+            os._exit(1)
 
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
@@ -211,8 +219,8 @@ class WorkerKernel(LibraryAPI):
             except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
-                self.log.exception("a %s failed", message.msg_type)
                 content = error_content(error)
+                self._log_failure(f"a {message.msg_type} failed")
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
@@ -224,6 +232,13 @@ class WorkerKernel(LibraryAPI):
             self._end()
         elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
+
+    def _log_failure(self, what: str) -> None:
+        """Log the exception that is being handled. It may be a user's, whose own methods fail."""
+        try:
+            self.log.exception(what)
+        except Exception as failure:
+            self.log.error("%s, and the traceback can't be shown: %s", what, type(failure).__name__)
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
         self.streams.drain()
@@ -272,7 +287,7 @@ class WorkerKernel(LibraryAPI):
                 self.sync.start_over()
             settled = self.sync.sweep(SWEEP_SLICE)
         except Exception:
-            self.log.exception("looking for changed variables failed")
+            self._log_failure("looking for changed variables failed")
             return
         if not settled:
             self._sweep_soon()
@@ -294,7 +309,7 @@ class WorkerKernel(LibraryAPI):
         try:
             self.sync.commit()
         except BaseException:  # whatever users' objects do when they are looked at, the cell has its reply
-            self.log.exception("what the cell changed could not be committed")
+            self._log_failure("what the cell changed could not be committed")
         self.streams.drain()
 
     def _has_background(self) -> bool:
@@ -370,7 +385,7 @@ class WorkerKernel(LibraryAPI):
                 try:
                     self._acquire(transformed, crowded)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
-                    self.log.exception("the newest values of variables could not be had")
+                    self._log_failure("the newest values of variables could not be had")
         except BaseException as error:
             frames = error.__traceback__
             transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
@@ -539,8 +554,6 @@ class WorkerKernel(LibraryAPI):
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
-    import json
-
     n = request.n_idents
     header = json.loads(request.blobs[n])
     return Message(request.blobs[:n], header, request.blobs[n:])
@@ -557,5 +570,6 @@ def compiled(cell: str) -> types.CodeType | None:
 
 def error_content(error: BaseException, *, with_traceback: bool = False) -> Json:
     """An error reply's content."""
-    lines = traceback.format_exception(error) if with_traceback else [f"{type(error).__name__}: {error}"]
-    return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+    name, text = type(error).__name__, text_of(error)
+    lines = traceback.format_exception(error) if with_traceback else [f"{name}: {text}"]
+    return {"status": "error", "ename": name, "evalue": text, "traceback": lines}
