@@ -7,7 +7,9 @@ the broker needs no IPython.
 
 from __future__ import annotations
 
+import ast
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ from mpkernel.errors import StartError
 CONFIG_NAME = "jupyter_mpkernel_config"
 # The classes in ipykernel to which the options belong that mpkernel knows by the same name.
 THEIR_SECTIONS = ("IPKernelApp", "IPythonKernel", "Kernel")
+# Options of theirs that have no meaning here, with what there is instead.
+NOT_HERE = {
+    "kernel_class": "kernels for other languages derive from mpkernel.wrapper.Kernel",
+    "shell_class": "extensions and IPython's hooks can change the shell",
+    "displayhook_class": "get_ipython().displayhook.register_hook can change results",
+    "outstream_class": "sys.stdout.register_hook can change what is printed",
+    "trio_loop": "use IPKernelApp.exec_lines with '%autoawait trio'",
+}
 
 
 def _switches(section: str, *names: str) -> dict[str, tuple[dict[str, dict[str, bool]], str]]:
@@ -188,7 +198,9 @@ class MPKernelApp(Application):
         ours = self.config.get("MPKernelApp", {})
         for section in THEIR_SECTIONS:
             for name, value in self.config.get(section, {}).items():
-                if name in self.traits(config=True) and name not in ours:
+                if name in NOT_HERE:
+                    self.log.warning("%s.%s has no effect in mpkernel: %s", section, name, NOT_HERE[name])
+                elif name in self.traits(config=True) and name not in ours:
                     self.update_config(Config({"MPKernelApp": {name: value}}))
 
     @property
@@ -219,7 +231,7 @@ class MPKernelApp(Application):
             {name: section for name, section in self.config.items() if name not in ("MPKernelApp", "Session")}
         )
         theirs = config.get("IPKernelApp", {})
-        for name in set(theirs) & set(self.traits(config=True)) - {"capture_fd_output"}:
+        for name in set(theirs) & ({*self.traits(config=True), *NOT_HERE, "interrupt"} - {"capture_fd_output"}):
             del theirs[name]
         return config
 
@@ -235,6 +247,10 @@ class MPKernelApp(Application):
 
 
 def _text(value: object) -> str:
+    """An option's value, which may have been written as in Python: VS Code gives ``--Session.key=b"…"``."""
+    if isinstance(value, str) and value.strip("b")[:1] in ("'", '"'):
+        with suppress(SyntaxError, ValueError):
+            value = ast.literal_eval(value)
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -129,7 +129,8 @@ def _run(
         connection.write(path, info)
     if ours:
         stack.callback(path.unlink, missing_ok=True)
-        print(f"To connect another client to this kernel, use:\n    --existing {path.name}", file=sys.stderr)
+        existing = path if os.sep in app.connection_file else path.name
+        print(f"To connect another client to this kernel, use:\n    --existing {existing}", file=sys.stderr)
     ready(path)
     launcher = ZygoteLauncher(zygote, settings) if zygote is not None else SpawnLauncher(settings)
     facts = Facts(
@@ -202,11 +203,10 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
     """The connection file's path, its content, and whether it is ours to remove at the end."""
     if app.connection_file:
         path = Path(app.connection_file).absolute()
-        if path.exists() or os.sep in app.connection_file:
-            return path, connection.read(path), False
-    from jupyter_core.paths import jupyter_runtime_dir
+    if not app.connection_file or (not path.exists() and os.sep not in app.connection_file):
+        from jupyter_core.paths import jupyter_runtime_dir
 
-    path = Path(jupyter_runtime_dir()) / (app.connection_file or f"kernel-{os.getpid()}.json")
+        path = Path(jupyter_runtime_dir()) / (app.connection_file or f"kernel-{os.getpid()}.json")
     if path.exists():
         return path, connection.read(path), False
     data = {

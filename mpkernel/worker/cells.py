@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.errors import Killed
 from mpkernel.wire import Json, Message, utc_now
+from mpkernel.worker.shell import text_of
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -100,7 +101,7 @@ class Cells:
                 try:
                     self._acquire(transformed, crowded)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
-                    self._kernel.log.exception("the newest values of variables could not be had")
+                    self._kernel.log_failure("the newest values of variables could not be had")
         except BaseException as error:
             frames = error.__traceback__
             transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
@@ -178,5 +179,6 @@ def compiled(cell: str) -> types.CodeType | None:
 
 def error_content(error: BaseException, *, with_traceback: bool = False) -> Json:
     """An error reply's content."""
-    lines = traceback.format_exception(error) if with_traceback else [f"{type(error).__name__}: {error}"]
-    return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+    name, text = type(error).__name__, text_of(error)
+    lines = traceback.format_exception(error) if with_traceback else [f"{name}: {text}"]
+    return {"status": "error", "ename": name, "evalue": text, "traceback": lines}

@@ -11,6 +11,7 @@ import asyncio
 import builtins
 import contextvars
 import getpass
+import json
 import logging
 import os
 import sys
@@ -179,7 +180,14 @@ class WorkerKernel(LibraryAPI):
         print(f"mpkernel: {text}", file=sys.stderr)
 
     def _on_request(self, request: messages.Request) -> None:
-        self.loop.create_task(self._run(request), context=self._context)
+        task = self.loop.create_task(self._run(request), context=self._context)
+        task.add_done_callback(self._has_run)
+
+    def _has_run(self, task: asyncio.Task[None]) -> None:
+        """If no reply could be made, end: the broker has one then, and a new process for what comes next."""
+        if not task.cancelled() and task.exception() is not None and not self.told_to_end:
+            self.log.critical("a request could not be answered, so this process ends: %s", type(task.exception()))
+            os._exit(1)
 
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
@@ -195,8 +203,8 @@ class WorkerKernel(LibraryAPI):
             except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
-                self.log.exception("a %s failed", message.msg_type)
                 content = error_content(error)
+                self.log_failure(f"a {message.msg_type} failed")
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
@@ -209,6 +217,13 @@ class WorkerKernel(LibraryAPI):
             self._end()
         elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
+
+    def log_failure(self, what: str) -> None:
+        """Log the exception that is being handled. It may be a user's, whose own methods fail."""
+        try:
+            self.log.exception(what)
+        except Exception as failure:
+            self.log.error("%s, and the traceback can't be shown: %s", what, type(failure).__name__)
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> messages.Reply:
         """What is left to do at the end of a request, and the message that says that it is over."""
@@ -237,7 +252,7 @@ class WorkerKernel(LibraryAPI):
         try:
             self.sync.commit()
         except BaseException:  # whatever users' objects do when they are looked at, the cell has its reply
-            self.log.exception("what the cell changed could not be committed")
+            self.log_failure("what the cell changed could not be committed")
         self.streams.drain()
 
     # --- the other requests -----------------------------------------------------------------------------------------
@@ -344,8 +359,6 @@ class WorkerKernel(LibraryAPI):
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
-    import json
-
     n = request.n_idents
     header = json.loads(request.blobs[n])
     return Message(request.blobs[:n], header, request.blobs[n:])

@@ -272,10 +272,18 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             exc_tuple = (type(error), error, frames)
         if (interrupt := self.kernel.interrupts.behind(error)) is not None:
             exc_tuple = (type(interrupt), interrupt, frames)
-        super().showtraceback(exc_tuple, *args, **kwargs)
+        try:
+            super().showtraceback(exc_tuple, *args, **kwargs)
+        except Exception as failure:  # of an exception's own methods
+            assert error is not None
+            name = type(error).__name__
+            why = (
+                f"{name}: {text_of(error)} (its traceback can't be shown: {type(failure).__name__} {text_of(failure)})"
+            )
+            self._showtraceback(type(error), error, [why])
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
-        content = {"ename": etype.__name__, "evalue": _text_of(evalue), "traceback": stb}
+        content = {"ename": etype.__name__, "evalue": text_of(evalue), "traceback": stb}
         if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
             self.kernel.cells.last_error = content
             self.kernel.cells.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
@@ -322,7 +330,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         return self.kernel.loop
 
 
-def _text_of(value: BaseException) -> str:
+def text_of(value: BaseException) -> str:
     try:
         return str(value)
     except Exception as error:
