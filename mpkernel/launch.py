@@ -175,7 +175,7 @@ def _run(
         stop_on_error_timeout=app.stop_on_error_timeout,
         now=time.monotonic(),
     )
-    Loop(machine, codec, sockets, launcher, settings, context, parent=parent).run()
+    Loop(machine, codec, sockets, launcher, settings, context, parent=parent, patience=app.reader_patience).run()
 
 
 def _username() -> str:
@@ -225,7 +225,7 @@ def _bind(
     for channel, kind in kinds.items():
         socket_ = sockets[channel] = context.socket(kind)
         stack.callback(socket_.close, 1000)  # ms for the last messages to go out
-        socket_.set_hwm(0)  # nothing is dropped silently
+        socket_.rcvhwm = 1000  # the loop sees to what is sent, see `broker.outgoing`
         if kind == zmq.ROUTER:
             socket_.router_handover = 1  # a client that comes back with its identity gets it
         else:

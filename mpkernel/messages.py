@@ -135,6 +135,13 @@ class Flushed(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Passed(LaneMessage):
+    """Front ends have been given, or will soon be, what came before the `Mark` with this token. On the service lane."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exit(LaneMessage):
     """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
 
@@ -351,6 +358,13 @@ class Flush(LaneMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark(LaneMessage):
+    """Much output came before this; the worker wants to know when front ends have taken it (`Passed`)."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Op(LaneMessage):
     """An operation of the command line, asked for by code in a cell: ``ps``, ``interrupt``, ``new``, ``run``, …"""
 
@@ -406,9 +420,24 @@ class AskCall(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, IOPub, CommTarget, Commit, Acquire, Released, Settled, Reply, Flush, Op, Debugged),
+        *(
+            Hello,
+            Describe,
+            Started,
+            IOPub,
+            CommTarget,
+            Commit,
+            Acquire,
+            Released,
+            Settled,
+            Reply,
+            Flush,
+            Mark,
+            Op,
+            Debugged,
+        ),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

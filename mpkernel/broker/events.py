@@ -125,6 +125,15 @@ class Send:
 
     channel: str
     frames: list[bytes]
+    own: bool = False  # on iopub: the broker's, small, and not to wait behind what cells print
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell a worker `Passed` when all that was sent on iopub before has been handed over."""
+
+    worker: int
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +209,7 @@ class Stop:
 
 Action = (
     Send
+    | Acknowledge
     | ToWorker
     | StartWorker
     | SignalWorker

@@ -22,6 +22,7 @@ import zmq
 
 from mpkernel import messages
 from mpkernel.broker.events import (
+    Acknowledge,
     Action,
     CancelTimer,
     DumpStacks,
@@ -50,6 +51,7 @@ from mpkernel.broker.events import (
 from mpkernel.broker.holding import segments_of, take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
+from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
 from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
@@ -70,7 +72,7 @@ DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
 
 
 class Loop:
-    """Runs a kernel. `sockets` are bound, by channel name; the loop closes them."""
+    """Runs a kernel. `sockets` are bound, by channel name. `patience`: seconds for front ends that read nothing."""
 
     def __init__(
         self,
@@ -82,10 +84,13 @@ class Loop:
         context: zmq.Context[Any],
         *,
         parent: int | None = None,
+        patience: float = 10.0,
     ) -> None:
         self._machine = machine
         self._codec = codec
         self._sockets = sockets
+        self._outgoing = {name: Outgoing(s, name) for name, s in sockets.items() if name != "hb"}
+        self._patience = max(1, round(patience / LOOK))  # in looks: they stop with us, when the machine is suspended
         self._launcher = launcher
         self._launcher_fd: int | None = None
         self._settings = settings
@@ -106,6 +111,7 @@ class Loop:
         self._parent = parent
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
+            Acknowledge: self._acknowledge,
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
             StartWorker: self._start_worker,
             SignalWorker: self._signal_worker,
@@ -126,6 +132,7 @@ class Loop:
             stack.callback(self._segments.close)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
+            stack.callback(self._release)
             self._note_signals(stack)
             for channel in ("shell", "control", "stdin"):
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
@@ -238,10 +245,23 @@ class Loop:
                 socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
 
     def _send(self, action: Send) -> None:
-        try:
-            self._sockets[action.channel].send_multipart(action.frames, zmq.NOBLOCK)
-        except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
-            log.debug("a message on the %s channel could not be sent: %s", action.channel, error)
+        outgoing = self._outgoing[action.channel]
+        outgoing.send(action.frames, own=action.own)
+        if outgoing.waits and ("outgoing",) not in self._timer_of:
+            self._set_timer(("outgoing",), LOOK_SOON, self._look_at_outgoing)
+
+    def _look_at_outgoing(self) -> None:
+        again = [outgoing.look(self._patience) for outgoing in self._outgoing.values() if outgoing.waits]
+        if any(outgoing.waits for outgoing in self._outgoing.values()):
+            self._set_timer(("outgoing",), min(again, default=LOOK_SOON), self._look_at_outgoing)
+
+    def _acknowledge(self, action: Acknowledge) -> None:
+        passed = messages.Passed(action.token)
+        self._outgoing["iopub"].when_sent(lambda: self._lanes.send(action.worker, passed, service=True))
+
+    def _release(self) -> None:
+        for outgoing in self._outgoing.values():
+            outgoing.release()
 
     # --- workers ----------------------------------------------------------------------------------------------------
 

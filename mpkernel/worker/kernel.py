@@ -79,7 +79,7 @@ class WorkerKernel(LibraryAPI):
         )
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
         self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
-        self.streams = Streams(self.lanes, self.parents, settings, worker)
+        self.streams = Streams(self.lanes, self.parents, settings, worker, self.wait_for_readers)
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self.cells.input_parent)
         self.cells = Cells(self)
@@ -335,6 +335,15 @@ class WorkerKernel(LibraryAPI):
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
         self.lanes.send(messages.IOPub(comm, tuple(blobs)))
+        self.lanes.pace.count(sum(map(len, blobs)))
+        if self.lanes.pace.crowded and msg_type != "error":  # an interrupted cell shows how it ended, and ends
+            self.wait_for_readers()
+
+    def wait_for_readers(self) -> None:
+        """Front ends are far behind: whoever shows more waits for them, if that can be interrupted."""
+        in_io_thread = threading.current_thread() is self.lanes
+        if os.getpid() == self.lanes.pid and not in_io_thread and self.interrupts.can_wait():
+            self.lanes.pace.wait()
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import queue
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
 from mpkernel.worker.kicker import Kicker
+from mpkernel.worker.pacing import Pace
 from mpkernel.worker.threads import KernelThread
 
 log = logging.getLogger("mpkernel.worker")
@@ -38,7 +40,7 @@ PIPE_DELAY = 0.02
 WAKES_FOR_NOTHING = frozenset((0, messages.KICK_SIGNAL, signal.SIGCHLD))
 # A flush that follows the last one sooner (seconds) doesn't wait.
 FLUSH_PAUSE = 0.002
-MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
+MAX_STREAM_CHARS = 1 << 17  # a longer run of text becomes several messages
 
 
 # A piece of text: stream name, header of the request it belongs to, the text. A tuple, as there may be millions.
@@ -66,7 +68,8 @@ class WorkerLanes(KernelThread):
         self._outbox: deque[Text | tuple[list[bytes], bool] | tuple[Callable[[], None]]] = deque()
         self._tokens = itertools.count(1)
         self._flushed = 0.0  # when `flush` was called last
-        self._flushing: dict[int, threading.Event] = {}
+        self._flushing: dict[int, queue.SimpleQueue[None]] = {}  # an Event may stay locked where a handler raises
+        self.pace = Pace(self.send)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -94,6 +97,7 @@ class WorkerLanes(KernelThread):
     def write(self, piece: Text) -> None:
         """Queue text; it goes out soon, and before whatever is sent after it."""
         self._outbox.append(piece)
+        self.pace.count(len(piece[2]))
         if not self._text_noticed:
             self._text_noticed = True
             self._wake()
@@ -109,10 +113,11 @@ class WorkerLanes(KernelThread):
         if self._flushed - previous < FLUSH_PAUSE:
             return
         token = next(self._tokens)
-        done = self._flushing[token] = threading.Event()
+        done = self._flushing[token] = queue.SimpleQueue()
         try:
             self.send(messages.Flush(token))
-            done.wait(timeout)
+            with suppress(queue.Empty):
+                done.get(timeout=timeout)
         finally:
             del self._flushing[token]
 
@@ -164,6 +169,9 @@ class WorkerLanes(KernelThread):
                     poller.unregister(fd)
                     waiting[fd] = time.monotonic() + PIPE_DELAY
             for fd in [fd for fd, due in waiting.items() if due <= time.monotonic()]:
+                if self.pace.look():  # who writes to it waits
+                    waiting[fd] = time.monotonic() + PIPE_DELAY
+                    continue
                 self._pipes[fd]()
                 del waiting[fd]
                 poller.register(fd, zmq.POLLIN)
@@ -207,7 +215,9 @@ class WorkerLanes(KernelThread):
                     continue
                 if isinstance(message, messages.Flushed):
                     if done := self._flushing.get(message.token):
-                        done.set()
+                        done.put(None)
+                elif isinstance(message, messages.Passed):
+                    self.pace.passed(message.token)
                 else:
                     self._on_message(message)
 
@@ -219,7 +229,7 @@ class WorkerLanes(KernelThread):
         while self._outbox:
             item = take()
             if len(item) == 3:
-                if item[1] is not parent or item[0] != name or chars > MAX_STREAM_CHARS:
+                if item[1] is not parent or item[0] != name or chars >= MAX_STREAM_CHARS:
                     self._send_text(ordered, name, parent, pieces)
                     name, parent, pieces, chars = item[0], item[1], [], 0
                 pieces.append(item[2])
