@@ -7,6 +7,7 @@ Nothing here waits for a worker. Signal handlers only note; the loop acts.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import logging
 import math
@@ -52,7 +53,7 @@ from mpkernel.broker.holding import segments_of, take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
-from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
+from mpkernel.broker.processes import LAUNCH_FAILED, LOOK_AFTER_LAUNCH, Launcher, has_room_for_files, reap, signal_group
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
@@ -65,6 +66,8 @@ log = logging.getLogger("mpkernel.broker")
 BATCH = 256
 # A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
 DRAIN_LIMIT = 0.5
+# Of the broker's; about ten are for good. If they run out while a worker connects, it could never be reached.
+FILES_OF_A_WORKER = 24
 # Without pidfds: look so often whether the parent is still there.
 PARENT_LOOK = 1.0
 # faulthandler's dump has no end mark: it's complete when the file has been still for this long.
@@ -266,9 +269,21 @@ class Loop:
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def _start_worker(self, action: StartWorker) -> None:
-        self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
-        self._launcher.launch(action.worker)
+        try:
+            if not has_room_for_files(FILES_OF_A_WORKER):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
+            self._launcher.launch(action.worker)
+        except OSError as error:  # zmq.ZMQError is one
+            self._gone(action.worker, None, f"{error.strerror} (limits: `ulimit -a`; fewer subshells need less)")
+            return
+        self._set_timer(("launch", action.worker), LOOK_AFTER_LAUNCH, lambda: self._look_after(action.worker))
         self._read_launcher()
+
+    def _look_after(self, worker: int) -> None:
+        """A zygote that is stopped, say, must not leave requests without an answer."""
+        if (again := self._launcher.look_after(worker)) is not None:
+            self._set_timer(("launch", worker), again, lambda: self._look_after(worker))
 
     def _read_launcher(self) -> None:
         for worker, pid in self._launcher.launched():
@@ -276,6 +291,7 @@ class Loop:
                 self._gone(worker, None, "no process could be started (see the kernel's log)")
                 continue
             self._pids[pid] = worker
+            self._cancel_timer(("launch", worker))
             self._event(WorkerLaunched(worker, pid))
             if pid in self._unclaimed:
                 self._worker_ended(pid, self._unclaimed.pop(pid))

@@ -160,7 +160,7 @@ class Outgoing:
         except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
             log.debug("a message on the %s channel could not be sent: %s", self._channel, error)
             return True
-        if large:
+        if tracker is not None:
             self._large.add(size, tracker)
         return True
 
@@ -190,7 +190,7 @@ class Outgoing:
 
         They are found among our own file descriptors, by the address that we listen at: libzmq has no list.
         """
-        ours = _address(self._socket.last_endpoint.decode().rstrip("\0"))
+        ours = _address(self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0"))
         for fd in map(int, os.listdir("/dev/fd")):
             with suppress(OSError):
                 if not stat.S_ISSOCK(os.fstat(fd).st_mode):

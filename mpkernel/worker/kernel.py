@@ -11,13 +11,14 @@ import asyncio
 import builtins
 import contextvars
 import getpass
+import json
 import logging
 import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
@@ -44,8 +45,8 @@ from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.wrapped import Wrapped
 
-if TYPE_CHECKING:
-    pass
+# The exit code of a worker that a cell has broken (sysexits.h: EX_SOFTWARE).
+BROKEN = 70
 
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
@@ -177,7 +178,19 @@ class WorkerKernel(LibraryAPI):
         print(f"mpkernel: {text}", file=sys.stderr)
 
     def _on_request(self, request: messages.Request) -> None:
-        self.loop.create_task(self._run(request), context=self._context)
+        task = self.loop.create_task(self._run(request), context=self._context)
+        task.add_done_callback(self._end_if_broken)
+
+    def _end_if_broken(self, task: asyncio.Task[None]) -> None:
+        """A request that cannot even be answered: a cell broke what we are made of. A new process is sound."""
+        if task.cancelled() or task.exception() is not None:
+            self.die(task.exception() if not task.cancelled() else None)
+
+    def die(self, error: BaseException | None) -> None:
+        """End at once, as what is left of this process can't be relied on; the broker answers what it had to do."""
+        with suppress(BaseException):
+            self.log.critical("this process can't go on, its own parts are broken: %r", error, exc_info=error)
+        os._exit(BROKEN)
 
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
@@ -348,8 +361,6 @@ class WorkerKernel(LibraryAPI):
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
-    import json
-
     n = request.n_idents
     header = json.loads(request.blobs[n])
     return Message(request.blobs[:n], header, request.blobs[n:])

@@ -27,7 +27,7 @@ from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
 from mpkernel.worker.kicker import Kicker
-from mpkernel.worker.pacing import Pace
+from mpkernel.worker.pacing import MARK_EVERY, Pace
 from mpkernel.worker.threads import KernelThread
 
 log = logging.getLogger("mpkernel.worker")
@@ -97,7 +97,10 @@ class WorkerLanes(KernelThread):
     def write(self, piece: Text) -> None:
         """Queue text; it goes out soon, and before whatever is sent after it."""
         self._outbox.append(piece)
-        self.pace.count(len(piece[2]))
+        pace = self.pace
+        pace.unmarked += len(piece[2])
+        if pace.unmarked >= MARK_EVERY:  # this is called for each piece of each `print`
+            pace.mark()
         if not self._text_noticed:
             self._text_noticed = True
             self._wake()
@@ -143,6 +146,15 @@ class WorkerLanes(KernelThread):
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        """Until `stop`. Without this thread the process is deaf and mute, so that it ends if this fails."""
+        try:
+            self._serve()
+        except BaseException:
+            with suppress(BaseException):
+                log.critical("the worker's IO thread failed", exc_info=True)
+            os._exit(1)
+
+    def _serve(self) -> None:
         # Signals are for the main thread: it must be the one whose system call they end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         context: zmq.Context[Any] = zmq.Context()

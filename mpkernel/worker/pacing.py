@@ -26,20 +26,25 @@ class Pace:
     def __init__(self, send: Callable[[Mark], None]) -> None:
         self._send = send
         self._tokens = itertools.count(1)
-        self._unmarked = 0  # threads may overwrite each other's sum: it is no more than a hint when to set a mark
+        # Bytes since the last mark. Threads may overwrite each other's sum: it only says when to set the next one.
+        self.unmarked = 0
         self._ahead: dict[int, int] = {}  # marks without answer: bytes before them
         self._waiting: list[queue.SimpleQueue[None]] = []
         self.crowded = False  # who prints should wait; two threads may have left it wrong, `look` is right
 
     def count(self, nbytes: int) -> None:
         """So much output was queued."""
-        self._unmarked += nbytes
-        if self._unmarked >= MARK_EVERY:
-            nbytes, self._unmarked = self._unmarked, 0
-            token = next(self._tokens)
-            self._ahead[token] = nbytes
-            self._send(Mark(token))
-            self.look()
+        self.unmarked += nbytes
+        if self.unmarked >= MARK_EVERY:
+            self.mark()
+
+    def mark(self) -> None:
+        """Set a mark behind what was counted."""
+        nbytes, self.unmarked = self.unmarked, 0
+        token = next(self._tokens)
+        self._ahead[token] = nbytes
+        self._send(Mark(token))
+        self.look()
 
     def passed(self, token: int) -> None:
         """In the IO thread: the mark was answered."""
