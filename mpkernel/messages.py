@@ -136,6 +136,13 @@ class Flushed(LaneMessage):
 
 
 @record
+class Passed(LaneMessage):
+    """Front ends have been given, or will soon be, what came before the `Mark` with this token. On the service lane."""
+
+    token: int
+
+
+@record
 class Exit(LaneMessage):
     """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
 
@@ -366,6 +373,13 @@ class Flush(LaneMessage):
 
 
 @record
+class Mark(LaneMessage):
+    """Much output came before this; the worker wants to know when front ends have taken it (`Passed`)."""
+
+    token: int
+
+
+@record
 class Op(LaneMessage):
     """An operation of the command line, asked for by code in a cell: ``ps``, ``interrupt``, ``new``, ``run``, …"""
 
@@ -421,10 +435,10 @@ class AskCall(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
-        *(Reply, Flush, Logged, Op, Debugged),
+        *(Reply, Flush, Mark, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

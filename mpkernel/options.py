@@ -71,6 +71,11 @@ class MPKernelApp(Application):
         "a subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
         "top-level statement; or when it has ended.",
     ).tag(config=True)
+    reader_patience = Float(
+        10.0,
+        min=0.1,
+        help="Seconds that output waits for a front end that reads nothing. Then it is disconnected.",
+    ).tag(config=True)
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)

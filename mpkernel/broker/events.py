@@ -158,6 +158,15 @@ class Send(Record):
 
     channel: str
     frames: list[bytes]
+    own: bool = False  # on iopub: the broker's, small, and not to wait behind what cells print
+
+
+@record
+class Acknowledge(Record):
+    """Tell a worker `Passed` when all that was sent on iopub before has been handed over."""
+
+    worker: int
+    token: int
 
 
 @record
@@ -270,6 +279,7 @@ class Stop(Record):
 
 Action = (
     Send
+    | Acknowledge
     | ToWorker
     | StartWorker
     | SignalWorker

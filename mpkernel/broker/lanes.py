@@ -18,7 +18,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,20 +73,24 @@ class Lanes:
         watch(self._doorman, self._answer_door)
 
     def open(self, worker: int, on_readable: Callable[[], None]) -> None:
-        """Bind a worker's two lanes, before its process is started."""
-        ordered, service = (self._bind(worker, kind) for kind in ("ordered", "service"))
-        monitor = ordered.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._lanes[worker] = _Lane(ordered, service, monitor, self._open_outputs(worker))
+        """Bind a worker's two lanes, before its process is started. Raises OSError if there are too many files."""
+        with ExitStack() as stack:
+            ordered = self._bind(worker, "ordered", stack)
+            service = self._bind(worker, "service", stack)
+            monitor = ordered.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._lanes[worker] = _Lane(ordered, service, monitor, self._open_outputs(worker, stack))
+            stack.pop_all()
         for socket in (ordered, service, monitor):
             self._watch(socket, on_readable)
 
-    def _open_outputs(self, worker: int) -> dict[str, int]:
+    def _open_outputs(self, worker: int, stack: ExitStack) -> dict[str, int]:
         """Make the FIFOs for the worker's fds 1 and 2. The worker reads them; we only hold them open."""
         outputs = {}
         for name, fd in STREAMS.items():
             path = self._settings.fifo(worker, fd)
             os.mkfifo(path, 0o600)
             outputs[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            stack.callback(os.close, outputs[name])
         return outputs
 
     def last_words(self, worker: int) -> list[tuple[str, str]]:
@@ -101,8 +105,9 @@ class Lanes:
                 words.append((name, data.decode(errors="replace")))
         return words
 
-    def _bind(self, worker: int, kind: str) -> zmq.Socket[bytes]:
+    def _bind(self, worker: int, kind: str, stack: ExitStack) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        stack.callback(socket.close, 0)
         socket.linger = 0
         socket.set_hwm(0)
         socket.plain_server = True

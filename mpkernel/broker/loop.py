@@ -7,6 +7,7 @@ Nothing here waits for a worker. Signal handlers only note; the loop acts.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import logging
 import math
@@ -22,6 +23,7 @@ import zmq
 
 from mpkernel import logs, messages
 from mpkernel.broker.events import (
+    Acknowledge,
     Action,
     CancelTimer,
     DumpStacks,
@@ -55,7 +57,8 @@ from mpkernel.broker.events import (
 from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
-from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
+from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
+from mpkernel.broker.processes import LAUNCH_FAILED, LOOK_AFTER_LAUNCH, Launcher, has_room_for_files, reap, signal_group
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
@@ -73,6 +76,8 @@ log = logging.getLogger("mpkernel.broker")
 BATCH = 256
 # A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
 DRAIN_LIMIT = 0.5
+# Of the broker's; about ten are for good. If they run out while a worker connects, it could never be reached.
+FILES_OF_A_WORKER = 24
 # Without pidfds: look so often whether the parent is still there.
 PARENT_LOOK = 1.0
 # faulthandler's dump has no end mark: it's complete when the file has been still for this long.
@@ -80,7 +85,7 @@ DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
 
 
 class Loop:
-    """Runs a kernel. `sockets` are bound, by channel name; the loop closes them."""
+    """Runs a kernel. `sockets` are bound, by channel name. `patience`: seconds for front ends that read nothing."""
 
     def __init__(
         self,
@@ -93,10 +98,13 @@ class Loop:
         *,
         parent: int | None = None,
         recorder: Recorder | None = None,
+        patience: float = 10.0,
     ) -> None:
         self._machine = machine
         self._codec = codec
         self._sockets = sockets
+        self._outgoing = {name: Outgoing(s, name) for name, s in sockets.items() if name != "hb"}
+        self._patience = max(1, round(patience / LOOK))  # in looks: they stop with us, when the machine is suspended
         self._launcher = launcher
         self._launcher_fd: int | None = None
         self._settings = settings
@@ -122,6 +130,7 @@ class Loop:
         self._log = logs.keep()
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
+            Acknowledge: self._acknowledge,
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
             StartWorker: self._start_worker,
             SignalWorker: self._signal_worker,
@@ -147,6 +156,7 @@ class Loop:
             stack.callback(self._close_files)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
+            stack.callback(self._release)
             self._note_signals(stack)
             for channel in ("shell", "control", "stdin"):
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
@@ -311,17 +321,42 @@ class Loop:
                 socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
 
     def _send(self, action: Send) -> None:
-        try:
-            self._sockets[action.channel].send_multipart(action.frames, zmq.NOBLOCK)
-        except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
-            log.debug("a message on the %s channel could not be sent: %s", action.channel, error)
+        outgoing = self._outgoing[action.channel]
+        outgoing.send(action.frames, own=action.own)
+        if outgoing.waits and ("outgoing",) not in self._timer_of:
+            self._set_timer(("outgoing",), LOOK_SOON, self._look_at_outgoing)
+
+    def _look_at_outgoing(self) -> None:
+        again = [outgoing.look(self._patience) for outgoing in self._outgoing.values() if outgoing.waits]
+        if any(outgoing.waits for outgoing in self._outgoing.values()):
+            self._set_timer(("outgoing",), min(again, default=LOOK_SOON), self._look_at_outgoing)
+
+    def _acknowledge(self, action: Acknowledge) -> None:
+        passed = messages.Passed(action.token)
+        self._outgoing["iopub"].when_sent(lambda: self._lanes.send(action.worker, passed, service=True))
+
+    def _release(self) -> None:
+        for outgoing in self._outgoing.values():
+            outgoing.release()
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def _start_worker(self, action: StartWorker) -> None:
-        self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
-        self._launcher.launch(action.worker)
+        try:
+            if not has_room_for_files(FILES_OF_A_WORKER):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
+            self._launcher.launch(action.worker)
+        except OSError as error:  # zmq.ZMQError is one
+            self._gone(action.worker, None, f"{error.strerror} (limits: `ulimit -a`; fewer subshells need less)")
+            return
+        self._set_timer(("launch", action.worker), LOOK_AFTER_LAUNCH, lambda: self._look_after(action.worker))
         self._read_launcher()
+
+    def _look_after(self, worker: int) -> None:
+        """A zygote that is stopped, say, must not leave requests without an answer."""
+        if (again := self._launcher.look_after(worker)) is not None:
+            self._set_timer(("launch", worker), again, lambda: self._look_after(worker))
 
     def _read_launcher(self) -> None:
         for worker, pid in self._launcher.launched():
@@ -329,6 +364,7 @@ class Loop:
                 self._gone(worker, None, "no process could be started (see the kernel's log)")
                 continue
             self._pids[pid] = worker
+            self._cancel_timer(("launch", worker))
             self._event(WorkerLaunched(worker, pid))
             if pid in self._unclaimed:
                 self._worker_ended(pid, self._unclaimed.pop(pid))

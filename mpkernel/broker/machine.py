@@ -27,6 +27,7 @@ from mpkernel.broker import answers
 from mpkernel.broker.comm_routing import CommRouting
 from mpkernel.broker.debugging import Debugging
 from mpkernel.broker.events import (
+    Acknowledge,
     Action,
     Event,
     FromWorker,
@@ -169,6 +170,7 @@ class Machine:
             messages.Op: self.ops.on_op,
             messages.Debugged: self.debugging.on_attached,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
+            messages.Mark: lambda w, m: self.act(Acknowledge(w.id, m.token)),
             messages.AskLive: self.reads.on_ask_live,
             messages.AskTheirs: self.reads.on_ask_theirs,
             messages.AskCall: self.reads.on_ask_call,
@@ -213,7 +215,7 @@ class Machine:
     def publish(self, msg_type: str, content: dict[str, Any], parent: bytes = b"{}") -> None:
         """Send a message of the broker's own on iopub."""
         topic = iopub_topic(self.kernel_id, msg_type)
-        self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic])))
+        self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic]), own=True))
 
     # --- a request's life -----------------------------------------------------------------------------------------
 

@@ -155,7 +155,17 @@ def _run(
         recorder.began(options_, {**named, "origin": "broker"}, facts)
     machine = Machine(codec, facts, new_id=new_id, **options_)
     gc.enable()
-    Loop(machine, codec, sockets, launcher, settings, context, parent=parent, recorder=recorder).run()
+    Loop(
+        machine,
+        codec,
+        sockets,
+        launcher,
+        settings,
+        context,
+        parent=parent,
+        recorder=recorder,
+        patience=app.reader_patience,
+    ).run()
 
 
 def _recorder(app: options.MPKernelApp, stack: ExitStack) -> Recorder | None:
@@ -235,7 +245,7 @@ def _bind(
     for channel, kind in kinds.items():
         socket_ = sockets[channel] = context.socket(kind)
         stack.callback(socket_.close, 1000)  # ms for the last messages to go out
-        socket_.set_hwm(0)  # nothing is dropped silently
+        socket_.rcvhwm = 1000  # the loop sees to what is sent, see `broker.outgoing`
         if kind == zmq.ROUTER:
             socket_.router_handover = 1  # a client that comes back with its identity gets it
         else:

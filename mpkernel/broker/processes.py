@@ -10,8 +10,10 @@ which the kernel hands such orphans (prctl(2), PR_SET_CHILD_SUBREAPER). A spawne
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -22,9 +24,15 @@ from typing import Protocol
 
 from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
 
+log = logging.getLogger("mpkernel.broker")
+
 LAUNCH_FAILED = -1
 # So many zygotes in a row may end without having forked anything; then there's no next one until it is needed.
 MAX_ZYGOTE_FAILURES = 3
+# A zygote forks in some ms, but first it has to be built, which may take long with files on a network. Looks are
+# counted, not seconds: they stop with us when the machine is suspended.
+LOOK_AFTER_LAUNCH = 0.5
+LOOKS_TO_FORK, LOOKS_TO_BUILD = 6, 240
 
 
 class Launcher(Protocol):
@@ -41,6 +49,9 @@ class Launcher(Protocol):
 
     def exited(self, pid: int) -> bool:
         """The broker reaped `pid`; True if it was a part of the launcher (the zygote), which is started again."""
+
+    def look_after(self, worker: int) -> float | None:
+        """Seconds after which to look again whether `worker` was started; None if it was. May start the zygote anew."""
 
     def close(self) -> None:
         """Let go of everything. Workers are not touched."""
@@ -82,6 +93,9 @@ class SpawnLauncher:
         self._pids.discard(pid)
         self._guard.unguard(pid)
         return False
+
+    def look_after(self, worker: int) -> float | None:
+        return None
 
     def close(self) -> None:
         self._guard.close(now=not self._pids)
@@ -156,6 +170,8 @@ class ZygoteLauncher:
         self._settings = settings
         self._waiting: list[int] = []  # asked for, not yet launched
         self._given_up: list[int] = []  # no zygote could fork them
+        self._looks = 0  # in vain
+        self._has_forked = False  # this zygote is built
         self._failures = 0  # zygotes in a row that ended before they had forked anything
         self._pids: set[int] = set()
 
@@ -174,13 +190,28 @@ class ZygoteLauncher:
         found = [(message["worker"], message["pid"]) for message in said if message["worker"] in self._waiting]
         for worker, pid in found:
             self._waiting.remove(worker)
+            self._looks = 0
             if pid != LAUNCH_FAILED:
-                self._failures = 0
+                self._failures, self._has_forked = 0, True
                 self._pids.add(pid)
         given_up, self._given_up = self._given_up, []
         return found + [(worker, LAUNCH_FAILED) for worker in given_up]
 
+    def look_after(self, worker: int) -> float | None:
+        if worker not in self._waiting:
+            return None
+        self._looks += 1
+        if not self._zygote.reaped and self._looks > (LOOKS_TO_FORK if self._has_forked else LOOKS_TO_BUILD):
+            log.warning(
+                "the zygote (pid %d) doesn't fork (is it stopped?): another one takes its place", self._zygote.pid
+            )
+            with suppress(ProcessLookupError):
+                os.kill(self._zygote.pid, signal.SIGKILL)  # its end will be noticed
+            self._looks = 0
+        return LOOK_AFTER_LAUNCH
+
     def _restart(self) -> None:
+        self._looks, self._has_forked = 0, False
         self._zygote.hang_up()
         self._zygote = start_zygote_process(self._settings, fork=True)
         for pid in self._pids:
@@ -267,3 +298,9 @@ def signal_group(pid: int, signum: int) -> None:
     except PermissionError:  # macOS: the group holds a zombie
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signum)
+
+
+def has_room_for_files(count: int) -> bool:
+    """Whether this process may open `count` more files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit == resource.RLIM_INFINITY or len(os.listdir("/dev/fd")) + count <= limit

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
@@ -45,8 +45,8 @@ from mpkernel.worker.shell import ZMQInteractiveShell
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.wrapped import Wrapped
 
-if TYPE_CHECKING:
-    pass
+# The exit code of a worker that a cell has broken (sysexits.h: EX_SOFTWARE).
+BROKEN = 70
 
 Handler = Callable[[messages.Request, Message], Awaitable[Json | None]]
 
@@ -80,8 +80,8 @@ class WorkerKernel(LibraryAPI):
         )
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
         self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
-        self.streams = Streams(self.lanes, self.parents, settings, worker)
         self.lanes.later = shell.save_history
+        self.streams = Streams(self.lanes, self.parents, settings, worker, self.wait_for_readers)
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self.cells.input_parent)
         self.cells = Cells(self)
@@ -181,13 +181,18 @@ class WorkerKernel(LibraryAPI):
 
     def _on_request(self, request: messages.Request) -> None:
         task = self.loop.create_task(self._run(request), context=self._context)
-        task.add_done_callback(self._has_run)
+        task.add_done_callback(self._end_if_broken)
 
-    def _has_run(self, task: asyncio.Task[None]) -> None:
-        """If no reply could be made, end: the broker has one then, and a new process for what comes next."""
-        if not task.cancelled() and task.exception() is not None and not self.told_to_end:
-            self.log.critical("a request could not be answered, so this process ends: %s", type(task.exception()))
-            os._exit(1)
+    def _end_if_broken(self, task: asyncio.Task[None]) -> None:
+        """A request that cannot even be answered: a cell broke what we are made of. A new process is sound."""
+        if (task.cancelled() or task.exception() is not None) and not self.told_to_end:
+            self.die(task.exception() if not task.cancelled() else None)
+
+    def die(self, error: BaseException | None) -> None:
+        """End at once, as what is left of this process can't be relied on; the broker answers what it had to do."""
+        with suppress(BaseException):
+            self.log.critical("this process can't go on, its own parts are broken: %r", error, exc_info=error)
+        os._exit(BROKEN)
 
     async def _run(self, request: messages.Request) -> None:
         """One request, from `Started` to `Reply`: whatever happens in between, both are sent."""
@@ -355,6 +360,15 @@ class WorkerKernel(LibraryAPI):
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
         self.lanes.send(messages.IOPub(comm, tuple(blobs)), soon=soon)
+        self.lanes.pace.count(sum(map(len, blobs)))
+        if self.lanes.pace.crowded and msg_type != "error":  # an interrupted cell shows how it ended, and ends
+            self.wait_for_readers()
+
+    def wait_for_readers(self) -> None:
+        """Front ends are far behind: whoever shows more waits for them, if that can be interrupted."""
+        in_io_thread = threading.current_thread() is self.lanes
+        if os.getpid() == self.lanes.pid and not in_io_thread and self.interrupts.can_wait():
+            self.lanes.pace.wait()
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import queue
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ from mpkernel.errors import BadMessage
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
 from mpkernel.worker.kicker import Kicker
+from mpkernel.worker.pacing import MARK_EVERY, Pace
 from mpkernel.worker.threads import KernelThread
 
 log = logging.getLogger("mpkernel.worker")
@@ -45,7 +47,7 @@ PIPE_DELAY = 0.02
 WAKES_FOR_NOTHING = frozenset((0, messages.KICK_SIGNAL, signal.SIGCHLD))
 # A flush that follows the last one sooner (seconds) doesn't wait.
 FLUSH_PAUSE = 0.002
-MAX_STREAM_CHARS = 1 << 22  # a longer run of text becomes several messages
+MAX_STREAM_CHARS = 1 << 20  # a longer run of text becomes several messages
 
 
 # A piece of text: stream name, header of the request it belongs to, the text. A tuple, as there may be millions.
@@ -73,7 +75,8 @@ class WorkerLanes(KernelThread):
         self._outbox: deque[Text | tuple[list[bytes], bool] | tuple[Callable[[], None]]] = deque()
         self._tokens = itertools.count(1)
         self._flushed = 0.0  # when `flush` was called last
-        self._flushing: dict[int, threading.Event] = {}
+        self._flushing: dict[int, queue.SimpleQueue[None]] = {}  # an Event may stay locked where a handler raises
+        self.pace = Pace(self.send)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -103,6 +106,10 @@ class WorkerLanes(KernelThread):
     def write(self, piece: Text) -> None:
         """Queue text; it goes out soon, and before whatever is sent after it."""
         self._outbox.append(piece)
+        pace = self.pace
+        pace.unmarked += len(piece[2])
+        if pace.unmarked >= MARK_EVERY:  # this is called for each piece of each `print`
+            pace.mark()
         if not self._looks_again:
             self._looks_again = True
             self._wake()
@@ -118,10 +125,11 @@ class WorkerLanes(KernelThread):
         if self._flushed - previous < FLUSH_PAUSE:
             return
         token = next(self._tokens)
-        done = self._flushing[token] = threading.Event()
+        done = self._flushing[token] = queue.SimpleQueue()
         try:
             self.send(messages.Flush(token))
-            done.wait(timeout)
+            with suppress(queue.Empty):
+                done.get(timeout=timeout)
         finally:
             del self._flushing[token]
 
@@ -147,6 +155,15 @@ class WorkerLanes(KernelThread):
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        """Until `stop`. Without this thread the process is deaf and mute, so that it ends if this fails."""
+        try:
+            self._serve()
+        except BaseException:
+            with suppress(BaseException):
+                log.critical("the worker's IO thread failed", exc_info=True)
+            os._exit(1)
+
+    def _serve(self) -> None:
         # Signals are for the main thread: it must be the one whose system call they end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         context: zmq.Context[Any] = zmq.Context()
@@ -175,6 +192,9 @@ class WorkerLanes(KernelThread):
                     poller.unregister(fd)
                     waiting[fd] = time.monotonic() + PIPE_DELAY
             for fd in [fd for fd, due in waiting.items() if due <= time.monotonic()]:
+                if self.pace.look():  # who writes to it waits
+                    waiting[fd] = time.monotonic() + PIPE_DELAY
+                    continue
                 self._pipes[fd]()
                 del waiting[fd]
                 poller.register(fd, zmq.POLLIN)
@@ -226,7 +246,9 @@ class WorkerLanes(KernelThread):
                     continue
                 if isinstance(message, messages.Flushed):
                     if done := self._flushing.get(message.token):
-                        done.set()
+                        done.put(None)
+                elif isinstance(message, messages.Passed):
+                    self.pace.passed(message.token)
                 else:
                     if isinstance(message, messages.Request):
                         begins = self._looks_again = True
@@ -248,7 +270,7 @@ class WorkerLanes(KernelThread):
         while self._outbox:
             item = take()
             if len(item) == 3:
-                if item[1] is not parent or item[0] != name or (chars > MAX_STREAM_CHARS and item[2] != "\n"):
+                if item[1] is not parent or item[0] != name or (chars >= MAX_STREAM_CHARS and item[2] != "\n"):
                     self._send_text(ordered, name, parent, pieces)
                     name, parent, pieces, chars = item[0], item[1], [], 0
                 pieces.append(item[2])

@@ -90,7 +90,9 @@ class Service:
                     self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(message, messages.SideRequest):
+                    self._kernel.die(error)  # somebody waits for the answer
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
             self._kernel.lanes.when_sent(self._has_answered)
 
