@@ -82,10 +82,16 @@ class NamespaceSync:
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
+        self._closed = False
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
         self._tracker.rebase()
+
+    def close(self) -> None:
+        """The process ends: from now on nothing is committed. IPython is about to clear the namespace."""
+        with self._lock:
+            self._closed = True
 
     def ran(self, code: types.CodeType) -> None:
         """A top-level statement of a cell is run."""
@@ -148,7 +154,7 @@ class NamespaceSync:
         """
         while True:
             with self._lock:
-                found = self._tracker.next_held()
+                found = None if self._closed else self._tracker.next_held()
                 if found is None:
                     return
                 group, values = found
@@ -191,6 +197,8 @@ class NamespaceSync:
 
     def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
         """With the lock held, so that commits go out in the order in which changes were found."""
+        if self._closed:
+            return
         components = [self._component(names, pickled) for names, pickled in changes.changed]
         components += [self._delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]

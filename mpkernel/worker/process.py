@@ -96,6 +96,7 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
 
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
+    kernel.sync.close()
     if kernel.wrapped is not None:
         try:
             kernel.wrapped.shut_down(kernel.loop)

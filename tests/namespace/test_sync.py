@@ -41,6 +41,18 @@ def test_a_variable_deleted_in_one_is_gone_in_the_other(two: Two) -> None:
     assert "x" not in here.names
 
 
+def test_a_process_that_ends_takes_nothing_along(two: Two) -> None:
+    """IPython clears the namespace then, and somebody may ask for newest values at that moment."""
+    here, there = two
+    here.run("x = 1")
+    here.sync.close()
+    here.names.clear()
+    here.sync.release_names(["x"])
+    here.sync.sweep(1)
+    there.hear()
+    assert there.value("x") == 1
+
+
 def test_nothing_is_committed_when_nothing_has_changed(two: Two) -> None:
     here, there = two
     here.run("x = [1]")
