@@ -58,7 +58,15 @@ from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
-from mpkernel.broker.processes import LAUNCH_FAILED, LOOK_AFTER_LAUNCH, Launcher, has_room_for_files, reap, signal_group
+from mpkernel.broker.processes import (
+    ENDING_SIGNALS,
+    LAUNCH_FAILED,
+    LOOK_AFTER_LAUNCH,
+    Launcher,
+    has_room_for_files,
+    reap,
+    signal_group,
+)
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
@@ -475,10 +483,11 @@ class Loop:
         def note(signum: int, _frame: FrameType | None) -> None:
             self._noted.append(signum)
 
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        for signum in (signal.SIGINT, signal.SIGCHLD, *ENDING_SIGNALS):
             signal.signal(signum, note)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         stack.callback(signal.set_wakeup_fd, -1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
         def empty() -> None:
             with suppress(BlockingIOError):

@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mpkernel
 from mpkernel import connection, logs, options
-from mpkernel.broker.processes import SpawnLauncher, ZygoteConnection, ZygoteLauncher
+from mpkernel.broker.processes import ENDING_SIGNALS, SpawnLauncher, ZygoteConnection, ZygoteLauncher
 from mpkernel.errors import ConnectionFileError, StartError
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Signer, utc_now
@@ -49,6 +50,7 @@ def run(
     ready: Callable[[Path], None],
 ) -> None:
     """Be the broker, until the kernel is shut down; the arguments are those of `launch.main`. Raises StartError."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # until the loop handles them
     zygote = ZygoteConnection(*start.zygote) if start.zygote is not None else None
     with ExitStack() as stack:
         if zygote is not None:
@@ -70,12 +72,12 @@ def _run(
 ) -> None:
     parent = _parent()
     path, info, ours = _connection(app)
-    directory = stack.enter_context(_socket_directory())
     given = app.session_options
     named = {"session": given.get("session") or uuid.uuid4().hex, "username": given.get("username") or _username()}
     recorder = _recorder(app, stack)
     clock = utc_now if recorder is None else recorder.drawn(utc_now)
     codec = Codec(Signer(info.key, info.signature_scheme), origin="broker", clock=clock, **named)
+    directory = stack.enter_context(_socket_directory())  # the zygote is about to know of it, and would remove it
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),

@@ -27,6 +27,8 @@ from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
 log = logging.getLogger("mpkernel.broker")
 
 LAUNCH_FAILED = -1
+# They end a kernel in good order, from the moment on in which there is something to clean up.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # So many zygotes in a row may end without having forked anything; then there's no next one until it is needed.
 MAX_ZYGOTE_FAILURES = 3
 # A zygote forks in some ms, but first it has to be built, which may take long with files on a network. Looks are

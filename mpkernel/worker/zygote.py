@@ -145,6 +145,7 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     if fork:
         from mpkernel.worker.process import build_template  # meanwhile the broker makes the settings
     settings = _receive_settings(sock)
