@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from mpkernel.errors import SubshellNotFound
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
+
+
+# Seconds after which a cell that goes on is said not to heed an interrupt.
+IN_VAIN_AFTER = 2.0
 
 
 class Interrupts:
@@ -61,6 +66,20 @@ class Interrupts:
         request.interrupts += 1
         if request.running and worker is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
+            self._say_what_helps(subshell, request)
         else:
             request.interrupt_wanted = True
         return True
+
+    def _say_what_helps(self, subshell: Subshell, request: Request) -> None:
+        """Once, at the first interrupt that comes when an earlier one has been in vain for a while."""
+        now = self._machine.now
+        if request.interrupted is None:
+            request.interrupted = now
+        elif now - request.interrupted >= IN_VAIN_AFTER:
+            request.interrupted = math.inf
+            text = (
+                "mpkernel: the cell doesn't stop when it is interrupted. Its process can be ended by `mpkernel kill "
+                f"{self._machine.kernel_id}/{subshell.label}`; variables are kept as of the last finished cell\n"
+            )
+            self._machine.publish("stream", {"name": "stderr", "text": text}, request.output_frame)

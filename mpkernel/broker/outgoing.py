@@ -190,7 +190,7 @@ class Outgoing:
 
         They are found among our own file descriptors, by the address that we listen at: libzmq has no list.
         """
-        ours = _address(self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0"))
+        ours = _address(bytes(self._socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0"))
         for fd in map(int, os.listdir("/dev/fd")):
             with suppress(OSError):
                 if not stat.S_ISSOCK(os.fstat(fd).st_mode):

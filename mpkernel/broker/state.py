@@ -29,6 +29,7 @@ class Request:
     running: bool = False  # the worker said `Started`
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0
+    interrupted: float | None = None  # when it was, the first time while it ran
     output_parent: dict[str, Any] | None = None
 
     @property
