@@ -7,7 +7,9 @@ the broker needs no IPython.
 
 from __future__ import annotations
 
+import ast
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ from mpkernel.errors import StartError
 CONFIG_NAME = "jupyter_mpkernel_config"
 # The classes in ipykernel to which the options belong that mpkernel knows by the same name.
 THEIR_SECTIONS = ("IPKernelApp", "IPythonKernel", "Kernel")
+# Options of theirs that have no meaning here, with what there is instead.
+NOT_HERE = {
+    "kernel_class": "kernels for other languages derive from mpkernel.wrapper.Kernel",
+    "shell_class": "extensions and IPython's hooks can change the shell",
+    "displayhook_class": "get_ipython().displayhook.register_hook can change results",
+    "outstream_class": "sys.stdout.register_hook can change what is printed",
+    "trio_loop": "use IPKernelApp.exec_lines with '%autoawait trio'",
+}
 
 
 def _switches(section: str, *names: str) -> dict[str, tuple[dict[str, dict[str, bool]], str]]:
@@ -69,6 +79,16 @@ class MPKernelApp(Application):
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
     ).tag(config=True)
+    keep = Bool(
+        False,
+        help="Keep variables and definitions when the kernel is restarted, or crashes as a whole: in a signed file in "
+        "Jupyter's data folder, which is removed when the kernel is shut down.",
+    ).tag(config=True)
+    event_log = Unicode(
+        "",
+        help="Write all that happens to the broker into this file, from which a run can be replayed. It has what cells "
+        "say and print.",
+    ).tag(config=True)
     no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
     no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
         config=True
@@ -93,6 +113,9 @@ class MPKernelApp(Application):
     log_level = Enum((0, 10, 20, 30, 40, 50, "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL"), 30).tag(
         config=True
     )
+    log_style = Enum(["text", "json"], "text", help="The log's lines: for people, or objects for programs.").tag(
+        config=True
+    )
     parent_handle = Integer(0, help="Accepted and not used (Windows).").tag(config=True)
     help_links: Any = List(help="Links of the front end's Help menu: text and url each.").tag(config=True)
 
@@ -110,6 +133,8 @@ class MPKernelApp(Application):
         "profile": "MPKernelApp.profile",
         "config": "MPKernelApp.extra_config_file",
         "log-level": "MPKernelApp.log_level",
+        "log-format": "MPKernelApp.log_style",
+        "event-log": "MPKernelApp.event_log",
         "matplotlib": "InteractiveShellApp.matplotlib",
         "pylab": "InteractiveShellApp.pylab",
         "gui": "InteractiveShellApp.gui",
@@ -132,6 +157,7 @@ class MPKernelApp(Application):
         "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
         "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
         "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+        "keep": ({"MPKernelApp": {"keep": True}}, "Keep variables and definitions over restarts."),
         "quiet": ({"MPKernelApp": {"log_level": 50}}, "Log nothing but what ends the kernel."),
         "no-stdout": ({"MPKernelApp": {"no_stdout": True}}, "Drop the kernel's own stdout."),
         "no-stderr": ({"MPKernelApp": {"no_stderr": True}}, "Drop the kernel's own stderr."),
@@ -150,6 +176,11 @@ class MPKernelApp(Application):
             {"text": "pandas Reference", "url": "https://pandas.pydata.org/docs/"},
             {"text": "Matplotlib Reference", "url": "https://matplotlib.org/stable/contents.html"},
         ]
+
+    @property
+    def silenced(self) -> tuple[int, ...]:
+        """The file descriptors of which what is written is to be dropped."""
+        return tuple(fd for fd, silent in ((1, self.no_stdout), (2, self.no_stderr)) if silent)
 
     def load(self, argv: list[str]) -> None:
         """Read `argv` and the configuration files. Raises StartError; ends the process for ``--help``."""
@@ -172,7 +203,9 @@ class MPKernelApp(Application):
         ours = self.config.get("MPKernelApp", {})
         for section in THEIR_SECTIONS:
             for name, value in self.config.get(section, {}).items():
-                if name in self.traits(config=True) and name not in ours:
+                if name in NOT_HERE:
+                    self.log.warning("%s.%s has no effect in mpkernel: %s", section, name, NOT_HERE[name])
+                elif name in self.traits(config=True) and name not in ours:
                     self.update_config(Config({"MPKernelApp": {name: value}}))
 
     @property
@@ -203,7 +236,7 @@ class MPKernelApp(Application):
             {name: section for name, section in self.config.items() if name not in ("MPKernelApp", "Session")}
         )
         theirs = config.get("IPKernelApp", {})
-        for name in set(theirs) & set(self.traits(config=True)) - {"capture_fd_output"}:
+        for name in set(theirs) & ({*self.traits(config=True), *NOT_HERE, "interrupt"} - {"capture_fd_output"}):
             del theirs[name]
         return config
 
@@ -219,6 +252,10 @@ class MPKernelApp(Application):
 
 
 def _text(value: object) -> str:
+    """An option's value, which may have been written as in Python: VS Code gives ``--Session.key=b"…"``."""
+    if isinstance(value, str) and value.strip("b")[:1] in ("'", '"'):
+        with suppress(SyntaxError, ValueError):
+            value = ast.literal_eval(value)
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -99,9 +99,12 @@ def may_follow(subshell: Subshell) -> list[Request]:
     """The comm messages in the queue that needn't wait for the cells there.
 
     Those that come before the next cell; and, if one came under a subshell's id, all comm messages up to the last such:
-    whoever sent it expects no comm to wait, and a comm's messages keep their order.
+    whoever sent it expects no comm to wait, and a comm's messages keep their order. All, if the cell that runs has come
+    to an await: it may well be one of them that it awaits.
     """
     comms = [request for request in subshell.queue if request.message.msg_type in COMM_TYPES]
+    if subshell.running is not None and subshell.running.awaits:
+        return comms
     last = max((n for n, request in enumerate(comms) if is_urgent(request)), default=-1)
     first_cell = next((n for n, r in enumerate(subshell.queue) if r.message.msg_type not in COMM_TYPES), len(comms))
     return comms[: max(last + 1, first_cell)]

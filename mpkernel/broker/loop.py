@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from mpkernel import messages
+from mpkernel import logs, messages
 from mpkernel.broker.events import (
     Acknowledge,
     Action,
@@ -30,10 +30,15 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquire,
+    Inquired,
     Interrupted,
+    LoadNamespace,
     Log,
     MeasureUsage,
     MemoryShort,
+    RemoveFile,
+    SaveNamespace,
     Send,
     SetTimer,
     SignalProcess,
@@ -49,7 +54,7 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.holding import segments_of, take_segments
+from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
@@ -57,8 +62,13 @@ from mpkernel.broker.processes import LAUNCH_FAILED, LOOK_AFTER_LAUNCH, Launcher
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
+from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec
+
+if TYPE_CHECKING:
+    from mpkernel.broker.filing import Filing
+    from mpkernel.broker.recording import Recorder
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -88,6 +98,7 @@ class Loop:
         *,
         parent: int | None = None,
         patience: float = 10.0,
+        recorder: Recorder | None = None,
     ) -> None:
         self._machine = machine
         self._codec = codec
@@ -98,8 +109,8 @@ class Loop:
         self._launcher_fd: int | None = None
         self._settings = settings
         self._poller = zmq.Poller()
-        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._handlers: dict[Any, Callable[[], None]] = {}  # by what the poller returns: socket or fd
+        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._timers: list[tuple[float, int, tuple[Any, ...], Callable[[], None]]] = []  # heap
         self._timer_of: dict[tuple[Any, ...], int] = {}  # key: the only valid entry's number
         self._timer_count = 0
@@ -108,10 +119,15 @@ class Loop:
         self._returncodes: dict[int, int] = {}  # workers that ended, whose lane isn't at its end yet
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
-        self._segments = segments_of(settings)
+        transport = choose(settings.directory, memfds=settings.memfds)
+        self._segments = Segments(transport)
+        self._transport = transport
+        self._filing: Filing | None = None  # nothing was saved yet
         self._memory_cap = cap()
         self._running = True
         self._parent = parent
+        self._recorder = recorder
+        self._log = logs.keep()
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             Acknowledge: self._acknowledge,
@@ -123,6 +139,10 @@ class Loop:
             CancelTimer: lambda a: self._cancel_timer(a.key),
             MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
             DumpStacks: self._dump_stacks,
+            SaveNamespace: lambda a: self._files().save(a),
+            LoadNamespace: lambda a: self._files().load(a),
+            RemoveFile: self._remove_file,
+            Inquire: lambda a: self._event(Inquired(a.token, self._find_out(a.what))),
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
         }
@@ -133,6 +153,7 @@ class Loop:
         """Until the kernel has stopped and all its workers are gone."""
         with ExitStack() as stack:
             stack.callback(self._segments.close)
+            stack.callback(self._close_files)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
             stack.callback(self._release)
@@ -143,7 +164,7 @@ class Loop:
             self._watch(self._sockets["hb"], self._beat)
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
-            self._act(self._machine.start())
+            self._act(self._recorded(self._machine.start()))
             self._reap()  # who ended before the handlers were there
             while self._running:
                 self._turn()
@@ -172,7 +193,20 @@ class Loop:
     def _event(self, event: Event) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("event %s", event)
-        self._act(self._machine.handle(event, time.monotonic()))
+        now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.event(event, now)
+        try:
+            actions = self._machine.handle(event, now)
+        except Exception:
+            log.critical("please report this: an event of type %s failed", type(event).__name__, exc_info=True)
+            actions = self._machine.salvage()
+        self._act(self._recorded(actions))
+
+    def _recorded(self, actions: list[Action]) -> list[Action]:
+        if self._recorder is not None:
+            self._recorder.actions(actions)
+        return actions
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -182,6 +216,45 @@ class Loop:
 
     def _stop(self) -> None:
         self._running = False
+
+    def _find_out(self, what: str) -> dict[str, Any]:
+        if what == "logs":
+            return {"lines": list(self._log)}
+        from mpkernel.broker import condition
+
+        return condition.describe(
+            forks=self._launcher.fileno() is not None,
+            transport=self._transport,
+            segments=self._segments,
+            memory_cap=self._memory_cap,
+            curve=self._sockets["control"].mechanism == zmq.CURVE,
+            watches_parent=self._parent is not None,
+        )
+
+    def _files(self) -> Filing:
+        if self._filing is None:
+            from mpkernel.broker.filing import Filing  # seldom needed, and not while the kernel starts
+
+            self._filing = filing = Filing(self._segments, self._transport)
+
+            def finished() -> None:
+                for event in filing.finished():
+                    self._event(event)
+
+            self._watch(filing.fileno(), finished)
+        return self._filing
+
+    def _close_files(self) -> None:
+        if self._filing is not None:
+            self._filing.close()
+
+    def _remove_file(self, action: RemoveFile) -> None:
+        try:
+            os.unlink(action.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("%s can't be removed: %s", action.path, error.strerror)
 
     # --- polling and timers -----------------------------------------------------------------------------------------
 
@@ -305,6 +378,9 @@ class Loop:
                     log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
                     continue
                 self._lanes.accept(worker, message.pid)
+            elif isinstance(message, messages.Logged):
+                self._log.append(message.line)
+                continue
             elif isinstance(message, messages.Commit):
                 answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:

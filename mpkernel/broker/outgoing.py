@@ -73,6 +73,7 @@ class Outgoing:
         self._looks: dict[bytes, int] = {}  # without any progress, by client
         self._suspects: dict[int, int] | None = None  # connections to which nothing goes out, by inode: bytes that wait
         socket.sndhwm = MAX_MESSAGES
+        socket.copy_threshold = LARGE // 2  # what is copied can't be followed
         if self._to_all:
             socket.setsockopt(zmq.XPUB_NODROP, 1)  # "full" is an error that we see
         else:
@@ -153,8 +154,10 @@ class Outgoing:
         large = size >= LARGE
         if large and not self._large.has_room(size):
             return False
+        # A frame that was received can't be followed, its memory can.
+        parts: list[Any] = [memoryview(frame) for frame in frames] if large else frames
         try:
-            tracker = self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large, track=large)
+            tracker = self._socket.send_multipart(parts, zmq.NOBLOCK, copy=not large, track=large)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe

@@ -20,10 +20,9 @@ import subprocess
 import sys
 from collections.abc import Container
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol
 
-from mpkernel.settings import WorkerSettings
+from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -115,6 +114,12 @@ class ZygoteConnection:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def settle(self, settings: WorkerSettings) -> None:
+        """What it waits for, once it has imported what it needs."""
+        data = pickle.dumps(settings)
+        with suppress(OSError):
+            self._sock.sendall(SETTINGS_SIZE.pack(len(data)) + data)
+
     def _send(self, **message: object) -> None:
         with suppress(OSError):  # it is gone, which the loop will notice
             self._sock.sendall(json.dumps(message).encode() + b"\n")
@@ -154,6 +159,7 @@ class ZygoteConnection:
             if now:
                 os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+        self.reaped = True
 
 
 class ZygoteLauncher:
@@ -236,13 +242,15 @@ def start_zygote_process(settings: WorkerSettings, *, fork: bool) -> ZygoteConne
 
     With ``fork=False`` it imports nothing and only guards: it cleans up if the broker is killed.
     """
-    settings = replace(settings, user_ns=None)  # whatever is in there could not be pickled
     ours, theirs = socket.socketpair()
-    process = _popen_with_settings(
-        "mpkernel.worker.zygote", (settings, theirs.fileno(), fork), (theirs.fileno(), settings.lifeline_fd)
+    command = [*python_command("mpkernel.worker.zygote"), str(theirs.fileno()), *([] if fork else ["--guard"])]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), settings.lifeline_fd), process_group=0
     )
     theirs.close()
-    return ZygoteConnection(ours, process.pid)
+    zygote = ZygoteConnection(ours, process.pid)
+    zygote.settle(settings)
+    return zygote
 
 
 def _popen_with_settings(module: str, settings: object, keep: tuple[int, ...]) -> subprocess.Popen[bytes]:

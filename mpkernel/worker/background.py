@@ -51,7 +51,7 @@ class Background:
                 self._kernel.sync.start_over()
             settled = self._kernel.sync.sweep(SWEEP_SLICE)
         except Exception:
-            self._kernel.log.exception("looking for changed variables failed")
+            self._kernel.log_failure("looking for changed variables failed")
             return
         if not settled:
             self.sweep_soon()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import Killed
-from mpkernel.wire import Json, Message, _utc_now
+from mpkernel.wire import Json, Message, utc_now
+from mpkernel.worker.shell import text_of
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -38,7 +39,7 @@ class Cells:
         if not isinstance(code, str):
             return {**error_content(TypeError("execute_request: 'code' must be a string")), "execution_count": 0}
         kernel = self._kernel
-        metadata = {"started": _utc_now(), "dependencies_met": True, "engine": kernel.codec.session}
+        metadata = {"started": utc_now(), "dependencies_met": True, "engine": kernel.codec.session}
         self.input_parent = (request.seq, message.header, bool(content.get("allow_stdin", False)))
         try:
             if kernel.wrapped is not None:
@@ -62,7 +63,8 @@ class Cells:
         self.last_error, self.display_failed = None, False
         shell.displayhook.showing = False  # type: ignore[attr-defined]
         if not silent:
-            self._kernel.publish("execute_input", {"code": code, "execution_count": shell.execution_count})
+            shown_input = {"code": code, "execution_count": shell.execution_count}
+            self._kernel.publish("execute_input", shown_input, soon=True)
         result: Any = await self._run(code, silent, store_history, message, crowded=crowded)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
@@ -99,7 +101,7 @@ class Cells:
                 try:
                     self._acquire(transformed, crowded)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
-                    self._kernel.log.exception("the newest values of variables could not be had")
+                    self._kernel.log_failure("the newest values of variables could not be had")
         except BaseException as error:
             frames = error.__traceback__
             transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours
@@ -177,5 +179,6 @@ def compiled(cell: str) -> types.CodeType | None:
 
 def error_content(error: BaseException, *, with_traceback: bool = False) -> Json:
     """An error reply's content."""
-    lines = traceback.format_exception(error) if with_traceback else [f"{type(error).__name__}: {error}"]
-    return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+    name, text = type(error).__name__, text_of(error)
+    lines = traceback.format_exception(error) if with_traceback else [f"{name}: {text}"]
+    return {"status": "error", "ename": name, "evalue": text, "traceback": lines}

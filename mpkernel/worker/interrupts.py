@@ -60,6 +60,8 @@ class Interrupts:
         self.kicker: Kicker | None = None
         self.let_go: Callable[[], None] = lambda: None  # asks the debugger not to hold the main thread any longer
         self._held = False  # a debugger holds the main thread, to which an interrupt has come
+        self.first_await: Callable[[], None] = lambda: None  # called when the cell is suspended for the first time
+        self._has_awaited = False
         self.interrupt_callback: Callable[[], None] = lambda: None  # of a comm, that runs though no request does
 
     def install(self) -> None:
@@ -75,6 +77,7 @@ class Interrupts:
         self.install()
         self._pending = self._delivered = None
         self._active = True
+        self._has_awaited = False
         try:
             yield
         finally:
@@ -193,6 +196,9 @@ class Interrupts:
                 except StopIteration as stop:
                     return stop.value
                 self._suspended = True
+                if not self._has_awaited:
+                    self._has_awaited = True
+                    self.first_await()
                 try:
                     resume, value = coroutine.send, (yield waited_for)
                 except BaseException as error:

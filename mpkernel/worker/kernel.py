@@ -81,6 +81,7 @@ class WorkerKernel(LibraryAPI):
         self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
         self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
         self.streams = Streams(self.lanes, self.parents, settings, worker, self.wait_for_readers)
+        self.lanes.later = shell.save_history
         self.parents.follow_threads()
         self.inputs = Inputs(self.lanes, self.codec, lambda: self.cells.input_parent)
         self.cells = Cells(self)
@@ -90,6 +91,7 @@ class WorkerKernel(LibraryAPI):
         self.comms = Comms(self)
         self.cell_files = CellFiles(settings.directory, settings.broker_pid)
         self.debugger = Debugger(self)
+        self.interrupts.first_await = lambda: self.lanes.send(messages.Awaits(self.cells.input_parent[0]))
         self.interrupts.let_go = self.debugger.let_go
         self.callbacks = Callbacks(
             loop,
@@ -179,17 +181,17 @@ class WorkerKernel(LibraryAPI):
 
     def _on_request(self, request: messages.Request) -> None:
         task = self.loop.create_task(self._run(request), context=self._context)
-        task.add_done_callback(self._end_if_broken)
+        task.add_done_callback(self._has_run)
 
-    def _end_if_broken(self, task: asyncio.Task[None]) -> None:
-        """A request that cannot even be answered: a cell broke what we are made of. A new process is sound."""
-        if task.cancelled() or task.exception() is not None:
-            self.die(task.exception() if not task.cancelled() else None)
+    def _has_run(self, task: asyncio.Task[None]) -> None:
+        """If no reply could be made, end: the broker has one then, and a new process for what comes next."""
+        if not task.cancelled() and task.exception() is not None and not self.told_to_end:
+            self.die(task.exception())
 
     def die(self, error: BaseException | None) -> None:
-        """End at once, as what is left of this process can't be relied on; the broker answers what it had to do."""
+        """End at once, as a cell has broken what we are made of; the broker answers what there was to do."""
         with suppress(BaseException):
-            self.log.critical("this process can't go on, its own parts are broken: %r", error, exc_info=error)
+            self.log.critical("a request could not be answered, so this process ends: %s", type(error))
         os._exit(BROKEN)
 
     async def _run(self, request: messages.Request) -> None:
@@ -199,20 +201,21 @@ class WorkerKernel(LibraryAPI):
         self.running = True
         self.request_task = asyncio.current_task()
         with self.interrupts.request():
-            self.lanes.send(messages.Started(request.seq))
+            self.lanes.send(messages.Started(request.seq), soon=True)
             try:
                 self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)
             except (BadMessage, KeyboardInterrupt, Killed) as error:
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
-                self.log.exception("a %s failed", message.msg_type)
                 content = error_content(error)
+                self.log_failure(f"a {message.msg_type} failed")
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
-        self._reply(request, message, content)
-        self.running, self.request_task = False, None
+        reply = self._reply(request, message, content)
+        self.running, self.request_task = False, None  # before anybody can know
+        self.lanes.send(reply)
         if self.shell.exiting:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
@@ -220,7 +223,15 @@ class WorkerKernel(LibraryAPI):
         elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
 
-    def _reply(self, request: messages.Request, message: Message, content: Json | None) -> None:
+    def log_failure(self, what: str) -> None:
+        """Log the exception that is being handled. It may be a user's, whose own methods fail."""
+        try:
+            self.log.exception(what)
+        except Exception as failure:
+            self.log.error("%s, and the traceback can't be shown: %s", what, type(failure).__name__)
+
+    def _reply(self, request: messages.Request, message: Message, content: Json | None) -> messages.Reply:
+        """What is left to do at the end of a request, and the message that says that it is over."""
         self.streams.drain()
         blobs: tuple[bytes, ...] = ()
         metadata: Json = {}
@@ -240,13 +251,13 @@ class WorkerKernel(LibraryAPI):
         if self.wrapped is not None:
             count = self.wrapped.kernel.execution_count
         background = self.background.look()
-        self.lanes.send(messages.Reply(request.seq, abort, count, blobs, last, background))
+        return messages.Reply(request.seq, abort, count, blobs, last, background)
 
     def _commit(self) -> None:
         try:
             self.sync.commit()
         except BaseException:  # whatever users' objects do when they are looked at, the cell has its reply
-            self.log.exception("what the cell changed could not be committed")
+            self.log_failure("what the cell changed could not be committed")
         self.streams.drain()
 
     # --- the other requests -----------------------------------------------------------------------------------------
@@ -336,6 +347,7 @@ class WorkerKernel(LibraryAPI):
         topic: bytes | None = None,
         comm: list[str] | None = None,
         parent: Json | None = None,
+        soon: bool = False,
     ) -> None:
         """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
         self.streams.drain()
@@ -347,7 +359,7 @@ class WorkerKernel(LibraryAPI):
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],
         )
-        self.lanes.send(messages.IOPub(comm, tuple(blobs)))
+        self.lanes.send(messages.IOPub(comm, tuple(blobs)), soon=soon)
         self.lanes.pace.count(sum(map(len, blobs)))
         if self.lanes.pace.crowded and msg_type != "error":  # an interrupted cell shows how it ended, and ends
             self.wait_for_readers()

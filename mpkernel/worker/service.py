@@ -203,6 +203,18 @@ class Service:
         """Commit the values of `names` (None: all that changed) now."""
         self._kernel.sync.publish(names)
 
+    def save(self, path: str) -> dict[str, Any]:
+        """Write what is shared, this cell's variables as they are now, to a file. Raises RequestFailed."""
+        self._kernel.sync.release_names(None)
+        return self.op("save", path=path)
+
+    def restore(self, path: str) -> dict[str, Any]:
+        """Take over what a file has, in all subshells; in this one at once. Raises RequestFailed."""
+        self._kernel.sync.release_names(None)  # what was changed before is older than the file's
+        reply = self.op("restore", path=path)
+        self.acquire(reply["names"])
+        return reply
+
     def _value(self, make: Any) -> Any:
         answer = self._ask(make, service=True)
         if answer.error is not None:

@@ -83,6 +83,18 @@ def test_a_message_under_no_subshells_id_stays_behind_cells_that_came_before(ker
     assert got(kernel, asked, None)  # nothing is before it now but the cell that runs
 
 
+def test_no_message_stays_behind_a_cell_that_awaits(kernel: Kernel) -> None:
+    """The cell may await that very message."""
+    kernel.worker().hello().open_comm("c")
+    kernel.running()
+    kernel.execute("the next")
+    before = message(kernel, "c")
+    kernel.worker().say(messages.Awaits(kernel.worker().running.seq))
+    assert got(kernel, before, None)
+    kernel.worker().reply_comm()
+    assert got(kernel, message(kernel, "c"), None)
+
+
 def test_a_message_under_a_subshells_id_takes_those_before_it_along(kernel: Kernel, child: str) -> None:
     kernel.worker().open_comm("c")
     kernel.running()

@@ -146,6 +146,22 @@ def test_a_bad_comm_message_gets_busy_and_idle(shared_kernel: Kernel, msg_type: 
     check_unharmed(shared_kernel)
 
 
+@pytest.mark.mpkernel_only("it shows no error")
+def test_an_exception_that_cant_be_looked_at_is_shown(shared_kernel: Kernel) -> None:
+    result = shared_kernel.run("class Bad(Exception):\n  def __getattribute__(self, name): 1 / 0\nraise Bad")
+    assert result.ename == "ZeroDivisionError"
+    assert result.error is not None
+    assert "its traceback can't be shown" in result.traceback
+    check_answers(shared_kernel)
+
+
+@pytest.mark.mpkernel_only("it hangs")
+def test_a_process_that_can_not_even_reply_is_replaced(kernel: Kernel) -> None:
+    kernel.run("from mpkernel.worker import kernel as module; module.message_of = None")
+    assert kernel.run("1").ename == "WorkerDied"
+    check_answers(kernel)
+
+
 def test_a_replayed_message_is_not_run_again(kernel: Kernel) -> None:
     kernel.run("count = 0")
     message = kernel.message("execute_request", {"code": "count += 1", "silent": False})

@@ -108,6 +108,13 @@ def test_large_output_arrives_whole(shared_kernel: Kernel) -> None:
     assert result.stdout == "0123456\n" * 500_000
 
 
+def test_a_line_written_in_two_pieces_arrives_as_one_message(shared_kernel: Kernel) -> None:
+    """As `print` does it. Not promised, as a machine may be busy: so most times of many."""
+    code = "import os, sys\nsys.stdout.write('x')\nfor _ in range(50): os.sched_yield()\nprint(flush=True)"
+    results = [shared_kernel.run(code).of_type("stream") for _ in range(50)]
+    assert sum(len(contents) > 1 for contents in results) < 10
+
+
 def test_output_comes_while_the_cell_runs(kernel: Kernel, shell: str | None) -> None:
     gate = kernel.gate("gate")
     pending = kernel.submit(f"import os\nprint('printed')\nn = os.write(1, b'written\\n')\n{gate.pass_through}", shell)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +18,7 @@ import pytest
 
 from .client import Client
 from .driver import KERNEL, start_kernel
-from .sandbox import PATIENCE, Sandbox
+from .sandbox import PATIENCE, Sandbox, poll_until
 
 pytestmark = pytest.mark.skipif(KERNEL != "mpkernel", reason="they are about how mpkernel is found")
 WITHIN = 40 * PATIENCE
@@ -222,3 +225,81 @@ def test_options_of_ipykernels_names(home: Sandbox) -> None:
     assert (process.returncode, stdout, stderr) == (0, "echoed\n", "")
     assert not path.exists()
     assert os.listdir(home.runtime) == []
+
+
+def free_ports(*channels: str) -> dict[str, int]:
+    """A port for each channel that nobody has now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in channels]
+        return {channel: server.getsockname()[1] for channel, server in zip(channels, sockets, strict=True)}
+
+
+def test_a_start_with_ports_and_key_and_a_file_that_is_not_there_yet(home: Sandbox) -> None:
+    """VS Code has started kernels so: values written as in Python, an absolute path."""
+    ports = free_ports("shell", "iopub", "stdin", "control", "hb")
+    path = home.cwd / "kernel-v2.json"
+    arguments = ["--ip=127.0.0.1", '--transport="tcp"', '--Session.signature_scheme="hmac-sha256"', f"--f={path}"]
+    arguments += ['--Session.key=b"some-key"', *(f"--{channel}={port}" for channel, port in ports.items())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpkernel", *arguments], env=home.environment(), cwd=home.cwd, stderr=subprocess.PIPE
+    )
+    assert poll_until(lambda: path.exists() or process.poll() is not None, WITHIN)
+    with Client(str(path)) as client:
+        assert client.connection["key"] == "some-key"
+        assert {channel: client.connection[f"{channel}_port"] for channel in ports} == ports
+        assert client.value("6 * 7") == 42
+        client.control("shutdown_request", None)
+    assert str(path).encode() in process.communicate(timeout=WITHIN)[1]
+    assert (process.returncode, path.exists()) == (0, False)
+
+
+def test_an_option_of_ipykernels_that_has_no_meaning_here_is_told_of_once() -> None:
+    with start_kernel("--IPKernelApp.trio_loop=True", "--IPKernelApp.kernel_class=some.Kernel") as kernel:
+        assert kernel.value("1") == 1
+        for name in ("trio_loop", "kernel_class"):
+            assert kernel.sandbox.log.read_text().count(f"IPKernelApp.{name} has no effect") == 1
+
+
+def test_a_provisioner_of_ones_own(home: Sandbox) -> None:
+    code = (
+        "import asyncio, os, jupyter_client\n"
+        "from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner\n"
+        "class Own(LocalProvisioner):\n"
+        "    async def pre_launch(self, **kwargs):\n"
+        "        kwargs = await super().pre_launch(**kwargs)\n"
+        "        return {**kwargs, 'env': {**kwargs['env'], 'FROM': 'provisioner'}}\n"
+        "    async def send_signal(self, signum):\n"
+        "        print('signal', signum); await super().send_signal(signum)\n"
+        "KernelProvisionerFactory.instance().create_provisioner_instance = (\n"
+        "    lambda kernel_id, spec, parent: Own(kernel_id=kernel_id, kernel_spec=spec, parent=parent))\n"
+        "km, kc = jupyter_client.manager.start_new_kernel()\n"
+        "kc.execute_interactive('import os; print(os.environ[\"FROM\"])')\n"
+        "running = kc.execute('print(\"ready\", flush=True)\\nwhile True: pass')\n"
+        "while kc.get_iopub_msg(timeout=20)['msg_type'] != 'stream': pass\n"
+        "km.interrupt_kernel()\n"
+        "print(kc.get_shell_msg(timeout=20)['content']['ename'])\n"
+        "kc.stop_channels(); km.shutdown_kernel(); print(km.is_alive())"
+    )
+    assert run(home, "-c", code).splitlines() == [
+        *("provisioner", "signal 2", "KeyboardInterrupt"),
+        *("signal 2", "False"),  # jupyter_client interrupts what it shuts down
+    ]
+
+
+def test_jupyter_kernel(home: Sandbox) -> None:
+    """It starts a kernel, says how to connect, and ends it with itself."""
+    program = "from jupyter_client.kernelapp import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--kernel=python3"],
+        env=home.environment(),
+        cwd=home.cwd,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if "Connection file" in line)
+    with Client(said.split(": ")[-1].strip().rpartition(" ")[-1]) as client:
+        assert client.value("6 * 7") == 42
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WITHIN)
+    assert process.returncode == 0

@@ -90,6 +90,17 @@ def test_a_callback_runs_in_the_main_thread_while_the_cell_awaits(kernel: Kernel
     assert kernel.value("heard") == [(1, True)]
 
 
+def test_a_cell_can_await_a_message_under_no_subshells_id(kernel: Kernel) -> None:
+    comm = echo(kernel)
+    cell = kernel.start(
+        "import asyncio\nfuture = asyncio.get_running_loop().create_future()\nprint('ready')\nawait future"
+    )
+    queued = kernel.submit("future.result()")
+    comm.start({"do": "future.set_result(42)"}, subshell=None)
+    assert cell.wait().text == "42"
+    assert queued.wait().text == "42"
+
+
 def test_a_callback_runs_in_the_main_thread_while_nothing_runs(kernel: Kernel) -> None:
     comm = echo(kernel)
     comm.send({"n": 1})
