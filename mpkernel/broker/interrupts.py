@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
 
 
+# Seconds after which a cell that goes on is said not to heed an interrupt.
+IN_VAIN_AFTER = 2.0
 # A request that was handed over so many seconds ago runs, though its `Started` hasn't come.
 STARTED_BY_NOW = 0.05
 
@@ -65,6 +68,7 @@ class Interrupts:
         request.interrupts += 1
         if request.running and worker is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
+            self._say_what_helps(subshell, request)
         else:
             request.interrupt_wanted = True
             if request.started is not None and worker is not None:
@@ -80,3 +84,16 @@ class Interrupts:
         request = worker.subshell.running if worker is not None and worker.subshell is not None else None
         if request is not None and request.seq == seq and request.interrupt_wanted:
             self._machine.act(SignalWorker(worker_id, signal.SIGINT))
+
+    def _say_what_helps(self, subshell: Subshell, request: Request) -> None:
+        """Once, at the first interrupt that comes when an earlier one has been in vain for a while."""
+        now = self._machine.now
+        if request.interrupted is None:
+            request.interrupted = now
+        elif now - request.interrupted >= IN_VAIN_AFTER:
+            request.interrupted = math.inf
+            text = (
+                "mpkernel: the cell doesn't stop when it is interrupted. Its process can be ended by `mpkernel kill "
+                f"{self._machine.kernel_id}/{subshell.label}`; variables are kept as of the last finished cell\n"
+            )
+            self._machine.publish("stream", {"name": "stderr", "text": text}, request.output_frame)

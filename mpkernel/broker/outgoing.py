@@ -73,6 +73,7 @@ class Outgoing:
         self._looks: dict[bytes, int] = {}  # without any progress, by client
         self._suspects: dict[int, int] | None = None  # connections to which nothing goes out, by inode: bytes that wait
         socket.sndhwm = MAX_MESSAGES
+        socket.copy_threshold = LARGE // 2  # what is copied can't be followed
         if self._to_all:
             socket.setsockopt(zmq.XPUB_NODROP, 1)  # "full" is an error that we see
         else:

@@ -30,6 +30,7 @@ class Request:
     awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0
+    interrupted: float | None = None  # when it was, the first time while it ran
     output_parent: dict[str, Any] | None = None
 
     @property

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from scripts.faults.cells import CELLS
+from scripts.faults.load import messages, subshells
 from scripts.faults.play import NAMES, Outcome, play
 from scripts.harness.kernel import Spec
 
@@ -28,11 +29,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.faults", description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="interpreter with mpkernel")
     parser.add_argument("--ipykernel-python", help="interpreter with ipykernel, to compare with")
+    parser.add_argument("--load", action="store_true", help="many subshells and messages instead")
     parser.add_argument("--only", default="", help="faults with this text in their name")
     arguments = parser.parse_args()
     specs = [Spec.of_interpreter("mpkernel", arguments.python)]
     if arguments.ipykernel_python:
         specs.append(Spec.of_interpreter("ipykernel", arguments.ipykernel_python))
+    if arguments.load:
+        for what, how_much in [*subshells(specs[0]), *messages(specs[0])]:
+            print(f"| {what} | {how_much} |", flush=True)
+        return 0
     head = "".join(f"| {spec.name}: next good reply | names kept " for spec in specs)
     print(f"| what the cell does {head}|\n|---{'|---|---' * len(specs)}|")
     lost = 0

@@ -264,3 +264,19 @@ def test_an_interrupt_of_an_idle_kernel_does_nothing(how: type, target: str) -> 
     how(kernel)
     kernel.execute()
     assert kernel.worker().start().signals == []
+
+
+def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
+    cell = kernel.running()
+    kernel.interrupt()
+    kernel.interrupt()  # a double click
+    assert "stream" not in kernel.story(cell)
+    kernel.pass_time(5)
+    kernel.interrupt()
+    kernel.interrupt()
+    kernel.pass_time(5)
+    kernel.interrupt()
+    (said,) = kernel.sent("iopub", "stream")
+    assert said.parent == cell.id
+    assert "mpkernel kill" in said.content["text"]
+    assert kernel.worker().signals == [INT] * 5
