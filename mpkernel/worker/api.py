@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import mpkernel
-from mpkernel.wire import Json, Message
+from mpkernel.wire import PROTOCOL_VERSION, Json, Message
 from mpkernel.worker import side_requests
 from mpkernel.worker.parents import Parents, as_request
 
@@ -129,12 +129,19 @@ class LibraryAPI:
         return self.shell.execution_count
 
     @property
+    def banner(self) -> str:
+        """What a console shows first."""
+        return str(self.shell.banner)
+
+    @property
     def kernel_info(self) -> Json:
         """What a kernel_info_reply says, without the front end's part."""
         return {
             "implementation": self.implementation,
             "implementation_version": self.implementation_version,
             "language_info": self.language_info,
+            "protocol_version": PROTOCOL_VERSION,
+            "banner": self.banner,
         }
 
     @property
@@ -187,22 +194,22 @@ class LibraryAPI:
             return {**reply, "ename": type(error).__name__, "evalue": str(error), "traceback": []}
         return {**reply, "payload": [], "user_expressions": self.shell.user_expressions(user_expressions or {})}
 
-    async def do_complete(self, code: str, cursor_pos: int | None) -> Json:
+    def do_complete(self, code: str, cursor_pos: int | None) -> Json:
         """Content of a complete_reply."""
         return side_requests.complete(self.shell, {"code": code, "cursor_pos": cursor_pos})
 
-    async def do_inspect(
+    def do_inspect(
         self, code: str, cursor_pos: int | None, detail_level: int = 0, omit_sections: tuple[str, ...] = ()
     ) -> Json:
         """Content of an inspect_reply."""
         content = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level, "omit_sections": omit_sections}
         return side_requests.inspect(self.shell, content)
 
-    async def do_is_complete(self, code: str) -> Json:
+    def do_is_complete(self, code: str) -> Json:
         """Content of an is_complete_reply."""
         return side_requests.is_complete(self.shell, {"code": code})
 
-    async def do_history(self, hist_access_type: str, output: bool, raw: bool, **content: Any) -> Json:
+    def do_history(self, hist_access_type: str, output: bool, raw: bool, **content: Any) -> Json:
         """Content of a history_reply."""
         given = {"hist_access_type": hist_access_type, "output": output, "raw": raw, **content}
         return side_requests.history(self.shell, {name: value for name, value in given.items() if value is not None})

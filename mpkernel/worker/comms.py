@@ -22,6 +22,11 @@ class Comms:
         class Comm(BaseComm):
             """A comm whose messages go out under the request that the sending code belongs to."""
 
+            @property
+            def kernel(self) -> WorkerKernel:
+                """Libraries of ipywidgets 7's time send only if there is one."""
+                return kernel
+
             def publish_msg(
                 self,
                 msg_type: str,

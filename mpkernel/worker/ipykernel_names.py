@@ -1,7 +1,8 @@
 """The names under ``ipykernel`` by which libraries reach a kernel: here they reach this one.
 
 bokeh, panel and matplotlib's notebook backend make comms by ``ipykernel.comm.Comm``, wandb asks ``ipykernel.connect``
-for the connection file, and tqdm, plotly and many a notebook tell by the name ``ipykernel.zmqshell`` where they are.
+for the connection file, some ask ``ipykernel.kernelapp.IPKernelApp.initialized()``, and tqdm, plotly and many a
+notebook tell by the name ``ipykernel.zmqshell`` where they are.
 Where ipykernel is installed (JupyterLab brings it), those modules would find no kernel of theirs in this process, and
 what is sent by them would be lost without a word; where it isn't, importing them would fail. So in a worker:
 
@@ -21,6 +22,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 from mpkernel.worker import shell
+from mpkernel.worker.app import IPKernelApp
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
@@ -38,6 +40,7 @@ class IPykernelNames(MetaPathFinder, Loader):
             "ipykernel.comm.comm": self._comm,
             "ipykernel.comm.manager": self._comm,
             "ipykernel.connect": self._connect,
+            "ipykernel.kernelapp": self._kernelapp,
             "ipykernel.zmqshell": self._zmqshell,
         }
 
@@ -79,6 +82,9 @@ class IPykernelNames(MetaPathFinder, Loader):
     def _zmqshell(self) -> dict[str, Any]:
         names = ("ZMQInteractiveShell", "ZMQDisplayPublisher", "ZMQShellDisplayHook")
         return {name: getattr(shell, name) for name in names}
+
+    def _kernelapp(self) -> dict[str, Any]:
+        return {"IPKernelApp": IPKernelApp, "__all__": ["IPKernelApp"]}
 
     def _connect(self) -> dict[str, Any]:
         path = self._kernel.settings.connection_file

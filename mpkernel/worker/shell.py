@@ -321,6 +321,15 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         return self._parents.request()
 
     @property
+    def parent_header(self) -> Json:
+        """As `get_parent`: in ipykernel the shell's is the whole request, that of streams and displays its header."""
+        return self.get_parent()
+
+    @parent_header.setter
+    def parent_header(self, parent: Json) -> None:
+        self.set_parent(parent)
+
+    @property
     def _parents(self) -> Parents:
         return self.kernel.parents
 

@@ -74,6 +74,20 @@ def test_modules_of_ipykernel_lead_to_this_kernel(shared_kernel: Kernel) -> None
     code = "import ipykernel\nipykernel.connect.get_connection_file() == get_ipython().kernel.app.connection_file"
     assert shared_kernel.value(code) is True
     assert shared_kernel.value("ipykernel.zmqshell.ZMQInteractiveShell is type(get_ipython())") is True
+    shared_kernel.run("from ipykernel.kernelapp import IPKernelApp")
+    assert shared_kernel.value("IPKernelApp.initialized()") is True
+    assert shared_kernel.value("IPKernelApp.instance() is get_ipython().kernel.app") is True
+
+
+def test_a_librarys_requests_to_the_kernel(shared_kernel: Kernel) -> None:
+    shared_kernel.run("kernel = get_ipython().kernel")
+    assert "print" in shared_kernel.value("kernel.do_complete('pri', 3)['matches']")
+    assert shared_kernel.value("kernel.do_inspect('len', 3)['found']") is True
+    assert shared_kernel.value("kernel.do_is_complete('for a in b:')['status']") == "incomplete"
+    assert shared_kernel.value("kernel.do_history('tail', False, True, n=1)['status']") == "ok"
+    assert shared_kernel.value("get_ipython().parent_header == kernel.get_parent()") is True
+    assert shared_kernel.value("kernel.banner.startswith('Python')") is True
+    assert shared_kernel.value("import comm\ncomm.create_comm(target_name='t').kernel is kernel") is True
 
 
 @pytest.mark.mpkernel_only("it is ipykernel")

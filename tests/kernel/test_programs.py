@@ -91,6 +91,22 @@ def test_nbclient(home: Sandbox) -> None:
     assert run(home, "-c", code) == "['mpkernel\\n', '2', 'done\\n']\n"
 
 
+@needs("nbclient")
+@needs("ipywidgets")
+def test_nbclient_keeps_the_states_of_widgets(home: Sandbox) -> None:
+    """What voila and nbconvert show of them."""
+    path = notebook(home, "import ipywidgets\nipywidgets.IntSlider(value=7)", "print('done')")
+    code = (
+        "import nbformat, nbclient\n"
+        f"nb = nbformat.read({str(path)!r}, 4)\n"
+        "def executed(cell, cell_index, execute_reply): print(cell_index, execute_reply['content']['status'])\n"
+        "nbclient.NotebookClient(nb, on_cell_executed=executed, store_widget_state=True).execute()\n"
+        "states = nb.metadata.widgets['application/vnd.jupyter.widget-state+json']['state'].values()\n"
+        "print([state['state']['value'] for state in states if state['model_name'] == 'IntSliderModel'])"
+    )
+    assert run(home, "-c", code).splitlines() == ["0 ok", "1 ok", "[7]"]
+
+
 @needs("nbconvert")
 def test_nbconvert(home: Sandbox) -> None:
     path = notebook(home, WHICH)
