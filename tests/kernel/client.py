@@ -49,6 +49,7 @@ class Client:
         self.kernel_session = ""
         self._hears_iopub = False
         self._context = zmq.Context()
+        self._context.setsockopt(zmq.LINGER, 0)  # else what is unsent holds up whoever collects this as garbage
         self._context.setsockopt(zmq.RCVHWM, 0)  # a test that waits for something else must not lose output
         self.connection = json.loads(Path(self.connection_file).read_text())
         self.session = Session(

@@ -169,6 +169,7 @@ def test_with_curve_only_clients_with_the_keys_are_answered() -> None:
                 socket.close(0)
             known.shutdown()
             known.stop_channels()
+            known.context.destroy(linger=0)
             assert process.wait(20) == 0
         finally:
             process.kill()

@@ -119,6 +119,7 @@ def test_a_front_end_that_never_reads_its_replies_takes_little() -> None:
     code = {"code": "", "silent": True, "user_expressions": {"x": "'x' * 100_000"}}
     with start_kernel("--MPKernelApp.reader_patience=0.5") as kernel:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.setsockopt(zmq.LINGER, 0)
         deaf = context.socket(zmq.DEALER)
         deaf.sndhwm = 0
         deaf.rcvhwm = 1

@@ -137,7 +137,8 @@ def test_a_message_may_be_handled_between_two_statements() -> None:
     with start_kernel("--comms-while-busy=statement") as kernel:
         comm = echo(kernel)
         gate = kernel.gate("gate")
-        cell = kernel.submit(f"{gate.pass_through}\nassert heard == [(1, True)]")
+        wait_for_it = "if not heard: time.sleep(0.05)\n" * 100  # the message may come a little later than the gate's
+        cell = kernel.submit(f"{gate.pass_through}\nimport time\n{wait_for_it}assert heard == [(1, True)]")
         waiting = comm.start({"n": 1})
         kernel.barrier()
         gate.release()
