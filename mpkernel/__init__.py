@@ -13,6 +13,8 @@ In a notebook on this kernel::
     mpkernel.theirs("n")                   # the value that lost, when two subshells changed `n` at the same time
     mpkernel.everywhere("%matplotlib agg") # run code in every subshell's process
     mpkernel.remote(connection).commit()   # use an object where it lives, if it can't be copied
+    mpkernel.save("today.mpk")             # write all variables and definitions to a file
+    mpkernel.restore("today.mpk")          # and have them back, in this kernel or another one
 
 In a program::
 
@@ -24,6 +26,7 @@ Importing this costs nothing: broker, workers and command line each import only 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from mpkernel.errors import MPKernelError
@@ -44,7 +47,9 @@ __all__ = [
     "publish",
     "pull",
     "remote",
+    "restore",
     "run",
+    "save",
     "start_kernel",
     "subshells",
     "theirs",
@@ -116,6 +121,41 @@ def everywhere(code: str) -> None:
     service = _service()
     IPython.get_ipython().run_cell(code, store_history=False)
     service.op("everywhere", code=code, parent=service.parent())
+
+
+def save(path: str | os.PathLike[str]) -> Report:
+    """Write all that the subshells share into a file, signed with your key: variables, functions, classes, imports.
+
+    What can't be copied is left out, and listed. An older file of that name is replaced when the new one is complete.
+    Raises RequestFailed, saying what is wrong.
+    """
+    return Report("saved", _service().save(_absolute(path)))
+
+
+def restore(path: str | os.PathLike[str]) -> Report:
+    """Have back what `save` wrote: in all subshells, at their next cell; here at once. Other variables stay.
+
+    A file that your key didn't sign, or that was altered or cut short, is refused before anything of it is loaded.
+    Raises RequestFailed, saying what to do.
+    """
+    return Report("restored", _service().restore(_absolute(path)))
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+
+
+class Report(dict[str, Any]):
+    """What was saved or restored, shown as text: ``names``; and ``left_out``: names, and why they, or a part of them,
+    are not in the file."""
+
+    def __init__(self, done: str, reply: dict[str, Any]) -> None:
+        super().__init__(names=reply["names"], left_out=reply["left_out"])
+        self._done = done
+
+    def __repr__(self) -> str:
+        left_out = [f"left out: {', '.join(names)} ({why})" for names, why in self["left_out"]]
+        return "\n".join([f"{self._done} {len(self['names'])} names: {', '.join(self['names'])}", *left_out])
 
 
 def remote(stub: Any) -> Remote:
@@ -191,8 +231,6 @@ def subshells() -> list[dict[str, Any]]:
 
 def format_subshells() -> str:
     """The table that ``%subshell`` prints; a star marks the subshell that asks."""
-    import os
-
     rows: list[tuple[str, ...]] = [("", "subshell", "name", "state", "pid", "count", "cell")]
     for row in subshells():
         star = "*" if row["pid"] == os.getpid() else ""

@@ -27,11 +27,11 @@ class ConnectionInfo:
     transport: str = "tcp"
     ip: str = "127.0.0.1"
     ports: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHANNELS, 0))
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
     signature_scheme: str = "hmac-sha256"
     kernel_name: str = ""
     curve_publickey: bytes | None = None
-    curve_secretkey: bytes | None = None
+    curve_secretkey: bytes | None = field(default=None, repr=False)
     extra: dict[str, Any] = field(default_factory=dict)  # keys we don't know; kept when the file is written
 
     def url(self, channel: str) -> str:

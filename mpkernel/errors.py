@@ -75,6 +75,14 @@ class BadSegment(MPKernelError):
     """A big buffer's memory is not there, not of the size that was announced, or not sealed. It is refused."""
 
 
+class BadArchive(MPKernelError):
+    """A file isn't a saved namespace, not signed with this user's key, cut short, altered, or of another Python."""
+
+
+class KeyFileError(MPKernelError):
+    """The key that signs saved namespaces can't be read or made, or others could have read it."""
+
+
 # --- the command line and the API in a notebook -------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Where mpkernel's own log goes: the stderr that the kernel was started with.
+"""Where mpkernel's own log goes: the stderr that the kernel was started with, and to the broker, for ``mpkernel logs``.
 
 Only our loggers are touched. The root logger belongs to the user's code, in whose process a worker runs, and whose
 stderr is a cell's output.
@@ -6,16 +6,81 @@ stderr is a cell's output.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
 
 FORMAT = "[mpkernel %(process)d %(levelname)s %(asctime)s] %(message)s"
+FORMS = ("text", "json")
+# Of the last so many lines, from this level on, the broker keeps so many characters each. What cells say is logged at
+# debug only, so it isn't among them.
+KEPT_LINES, KEPT_LEVEL, KEPT_CHARS = 1000, logging.INFO, 4000
+
+Line = dict[str, Any]  # time (ISO 8601, UTC), level, pid, logger, text
 
 
-def to_fd(fd: int, level: int | str) -> None:
-    """Log to `fd` from now on, from `level` (a number or a name of `logging`)."""
+def silence(fds: Iterable[int]) -> None:
+    """Drop what is written to `fds` from now on."""
+    for fd in fds:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, fd)
+        os.close(null)
+
+
+def to_fd(fd: int, level: int | str, form: str = "text") -> None:
+    """Log to `fd` from now on, from `level` (a number or a name of `logging`), in one of `FORMS`."""
     logger = logging.getLogger("mpkernel")
     handler = logging.StreamHandler(open(fd, "w", buffering=1, closefd=False))  # noqa: SIM115
-    handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(FORMAT, "%H:%M:%S"))
+    handler.setLevel(level)
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+
+
+def hand_on(put: Callable[[Line], None], level: int = KEPT_LEVEL) -> None:
+    """Give what is logged from `level` on to `put`, too."""
+    logger = logging.getLogger("mpkernel")
+    handler = _Handler(put)
+    handler.setLevel(level)
+    logger.addHandler(handler)
+    logger.setLevel(min(logger.level, level))
+
+
+def keep() -> deque[Line]:
+    """The last lines, from now on."""
+    lines: deque[Line] = deque(maxlen=KEPT_LINES)
+    hand_on(lines.append)
+    return lines
+
+
+class _Handler(logging.Handler):
+    def __init__(self, put: Callable[[Line], None]) -> None:
+        super().__init__()
+        self._put = put
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._put(_line(record))
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_line(record, most=None))
+
+
+def _line(record: logging.LogRecord, most: int | None = KEPT_CHARS) -> Line:
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return {
+        "time": time,
+        "level": record.levelname.lower(),
+        "pid": record.process,
+        "logger": record.name,
+        "text": text[:most],
+    }

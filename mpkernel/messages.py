@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar
 
 from mpkernel.errors import BadMessage, BadSignature
+from mpkernel.records import Record, record
 from mpkernel.wire import Signer
 
 Blobs = tuple[bytes, ...]
@@ -27,8 +28,8 @@ DUMP_SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signa
 KICK_SIGNAL: int = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGURG
 
 
-@dataclass(frozen=True, slots=True)
-class LaneMessage:
+@record
+class LaneMessage(Record):
     """Base: subclasses add JSON-able fields; `sign_blobs` is set where a receiver unpickles the blobs."""
 
     sign_blobs: ClassVar[bool] = False
@@ -37,7 +38,7 @@ class LaneMessage:
 # --- broker to worker, ordered lane -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assign(LaneMessage):
     """The worker now is the process of this subshell. First message that a worker gets.
 
@@ -51,7 +52,7 @@ class Assign(LaneMessage):
     everywhere: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request(LaneMessage):
     """Run a front end's request; `blobs` are ``n_idents`` identities, then the Jupyter frames from the header on.
 
@@ -67,7 +68,7 @@ class Request(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommRequest(LaneMessage):
     """A front end's message for a comm of this worker, while a cell runs here; as in `Request`.
 
@@ -80,7 +81,7 @@ class CommRequest(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class News(LaneMessage):
     """What other subshells committed since this worker last heard. `number` counts such messages.
 
@@ -95,7 +96,7 @@ class News(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Merge(LaneMessage):
     """A commit came too late: others have changed the same names meanwhile.
 
@@ -111,7 +112,7 @@ class Merge(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputReply(LaneMessage):
     """What the user typed for the `InputRequest` with this token."""
 
@@ -119,7 +120,7 @@ class InputReply(LaneMessage):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpReply(LaneMessage):
     """The answer to `Op`."""
 
@@ -127,14 +128,21 @@ class OpReply(LaneMessage):
     content: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flushed(LaneMessage):
     """All that the worker sent before the `Flush` with this token has arrived. On the service lane."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Passed(LaneMessage):
+    """Front ends have been given, or will soon be, what came before the `Mark` with this token. On the service lane."""
+
+    token: int
+
+
+@record
 class Exit(LaneMessage):
     """Run the exit hooks and end. `restart`: the front end will start the kernel again."""
 
@@ -144,7 +152,7 @@ class Exit(LaneMessage):
 # --- broker to worker, service lane -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SideRequest(LaneMessage):
     """Like `Request`, for the service thread: while the main thread runs a cell, and for the debugger always."""
 
@@ -154,7 +162,7 @@ class SideRequest(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Taken(LaneMessage):
     """The broker holds the segments of these names now, and could not get hold of those that it refuses."""
 
@@ -162,7 +170,7 @@ class Taken(LaneMessage):
     refused: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keep(LaneMessage):
     """The broker gave up its copy of what was sent as `key`, as memory is short: the worker will be asked for it."""
 
@@ -170,7 +178,7 @@ class Keep(LaneMessage):
     names: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Release(LaneMessage):
     """Commit now what has changed of `names` (None: all), though a cell is running."""
 
@@ -178,7 +186,7 @@ class Release(LaneMessage):
     names: list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Acquired(LaneMessage):
     """The answer to `Acquire`. As in `News`.
 
@@ -194,7 +202,7 @@ class Acquired(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadLive(LaneMessage):
     """Another worker asks for the value that `name` has now."""
 
@@ -202,7 +210,7 @@ class ReadLive(LaneMessage):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call(LaneMessage):
     """See `AskCall`."""
 
@@ -214,7 +222,7 @@ class Call(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LiveValue(LaneMessage):
     """The answer to `AskLive`, `AskTheirs` or `AskCall`: one component, or the reason why there is none."""
 
@@ -228,35 +236,35 @@ class LiveValue(LaneMessage):
 # --- worker to broker, ordered lane -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello(LaneMessage):
     """The worker is ready for its first message. On both lanes."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Describe(LaneMessage):
     """From a wrapper kernel, after `Hello`: what a kernel_info_reply says of its language."""
 
     content: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Started(LaneMessage):
     """The request with this seq is being run: from now on until its reply, SIGINT means it."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Awaits(LaneMessage):
     """The cell with this seq has come to a top-level await that doesn't end at once: callbacks can run beside it."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IOPub(LaneMessage):
     """A signed Jupyter message for the iopub channel: topic, then frames from the delimiter on.
 
@@ -267,7 +275,7 @@ class IOPub(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommTarget(LaneMessage):
     """From now on the worker takes comms of this target, or no longer."""
 
@@ -275,7 +283,7 @@ class CommTarget(LaneMessage):
     taken: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Commit(LaneMessage):
     """What a cell changed. `after` is the number of the last `News` or `Merge` that was applied before.
 
@@ -290,7 +298,7 @@ class Commit(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Acquire(LaneMessage):
     """A cell that starts needs the newest values of `names` (None: all), also from cells that run elsewhere."""
 
@@ -298,19 +306,19 @@ class Acquire(LaneMessage):
     names: list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Released(LaneMessage):
     """The answer to `Release`: what was to be committed has been."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settled(LaneMessage):
     """All that the last cells have changed is committed now, and nothing goes on in the background."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputRequest(LaneMessage):
     """The running cell waits for the user; `blobs` is the signed input_request from the delimiter on."""
 
@@ -320,14 +328,14 @@ class InputRequest(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputCancelled(LaneMessage):
     """Nobody waits for this input any more (interrupted)."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply(LaneMessage):
     """The request is done; `blobs` are the signed reply from the delimiter on, none where the type has no reply.
 
@@ -343,21 +351,35 @@ class Reply(LaneMessage):
     background: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Debugged(LaneMessage):
     """A debugger attaches to the worker, or lets go of it."""
 
     attached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Logged(LaneMessage):
+    """A line of the worker's log, as `logs` has it."""
+
+    line: dict[str, Any]
+
+
+@record
 class Flush(LaneMessage):
     """Somebody waits until what was sent before this has left the process for good."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Mark(LaneMessage):
+    """Much output came before this; the worker wants to know when front ends have taken it (`Passed`)."""
+
+    token: int
+
+
+@record
 class Op(LaneMessage):
     """An operation of the command line, asked for by code in a cell: ``ps``, ``interrupt``, ``new``, ``run``, …"""
 
@@ -369,7 +391,7 @@ class Op(LaneMessage):
 # --- worker to broker, service lane -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AskLive(LaneMessage):
     """The value that `name` has now in `subshell` (``"main"``, an id or a name; None: wherever a cell is running)."""
 
@@ -378,7 +400,7 @@ class AskLive(LaneMessage):
     subshell: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LiveAnswer(LaneMessage):
     """The answer to `ReadLive` or `Call`."""
 
@@ -389,7 +411,7 @@ class LiveAnswer(LaneMessage):
     blobs: Blobs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AskTheirs(LaneMessage):
     """The value of `name` that lost the last conflict."""
 
@@ -397,7 +419,7 @@ class AskTheirs(LaneMessage):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AskCall(LaneMessage):
     """Call `method` of an object that lives in `worker`, where it is known by `held`; the arguments are a component."""
 
@@ -413,15 +435,35 @@ class AskCall(LaneMessage):
 _KINDS: dict[bytes, type[LaneMessage]] = {
     kind.__name__.encode(): kind
     for kind in (
-        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Exit),
+        *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
-        *(Reply, Flush, Op, Debugged),
+        *(Reply, Flush, Mark, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )
 }
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name != "blobs") for kind in _KINDS.values()}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "None": type(None),
+}
+
+
+def _types(kind: type[LaneMessage]) -> tuple[tuple[Any, ...], ...]:
+    """What the fields of a message may be, read off their annotations, which are texts such as ``list[str] | None``."""
+    return tuple(
+        tuple(_TYPES[part.partition("[")[0].strip()] for part in str(field.type).split(" | "))
+        for field in fields(kind)
+        if field.name != "blobs"
+    )
+
+
+_FIELD_TYPES = {kind: _types(kind) for kind in _KINDS.values()}
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -445,9 +487,14 @@ def unpack(frames: Sequence[bytes], signer: Signer) -> Any:
         raise BadSignature(f"the signature of a {name.decode()} message doesn't match")
     try:
         given = json.loads(meta)
-        values = dict(zip(_FIELDS[kind], given if isinstance(given, list) else (), strict=True))
+        if not isinstance(given, list):
+            raise ValueError("they are no list")
+        values = dict(zip(_FIELDS[kind], given, strict=True))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the fields of a {name.decode()} message can't be read: {error}") from error
+    for value, types in zip(given, _FIELD_TYPES[kind], strict=True):
+        if not isinstance(value, types):
+            raise BadMessage(f"a field of a {name.decode()} message has a wrong type: {value!r:.40}")
     if "blobs" in kind.__dataclass_fields__:
         values["blobs"] = tuple(blobs)
     return kind(**values)

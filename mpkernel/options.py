@@ -72,8 +72,23 @@ class MPKernelApp(Application):
         "holds up no cell); when the cell awaits something or comes to its next top-level statement; or when it has "
         "ended.",
     ).tag(config=True)
+    reader_patience = Float(
+        10.0,
+        min=0.1,
+        help="Seconds that output waits for a front end that reads nothing. Then it is disconnected.",
+    ).tag(config=True)
     stop_on_error_timeout = Float(
         0.0, help="After an error, execute requests that arrive within so many seconds are aborted, too."
+    ).tag(config=True)
+    keep = Bool(
+        False,
+        help="Keep variables and definitions when the kernel is restarted, or crashes as a whole: in a signed file in "
+        "Jupyter's data folder, which is removed when the kernel is shut down.",
+    ).tag(config=True)
+    event_log = Unicode(
+        "",
+        help="Write all that happens to the broker into this file, from which a run can be replayed. It has what cells "
+        "say and print.",
     ).tag(config=True)
     no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
     no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
@@ -99,6 +114,9 @@ class MPKernelApp(Application):
     log_level = Enum((0, 10, 20, 30, 40, 50, "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL"), 30).tag(
         config=True
     )
+    log_style = Enum(["text", "json"], "text", help="The log's lines: for people, or objects for programs.").tag(
+        config=True
+    )
     parent_handle = Integer(0, help="Accepted and not used (Windows).").tag(config=True)
     help_links: Any = List(help="Links of the front end's Help menu: text and url each.").tag(config=True)
 
@@ -116,6 +134,8 @@ class MPKernelApp(Application):
         "profile": "MPKernelApp.profile",
         "config": "MPKernelApp.extra_config_file",
         "log-level": "MPKernelApp.log_level",
+        "log-format": "MPKernelApp.log_style",
+        "event-log": "MPKernelApp.event_log",
         "matplotlib": "InteractiveShellApp.matplotlib",
         "pylab": "InteractiveShellApp.pylab",
         "gui": "InteractiveShellApp.gui",
@@ -138,6 +158,7 @@ class MPKernelApp(Application):
         "debug": ({"MPKernelApp": {"log_level": 10}}, "Log every event and action."),
         "pylab": ({"InteractiveShellApp": {"pylab": "auto"}}, "Use numpy and matplotlib interactively."),
         "matplotlib": ({"InteractiveShellApp": {"matplotlib": "auto"}}, "Configure matplotlib."),
+        "keep": ({"MPKernelApp": {"keep": True}}, "Keep variables and definitions over restarts."),
         "quiet": ({"MPKernelApp": {"log_level": 50}}, "Log nothing but what ends the kernel."),
         "no-stdout": ({"MPKernelApp": {"no_stdout": True}}, "Drop the kernel's own stdout."),
         "no-stderr": ({"MPKernelApp": {"no_stderr": True}}, "Drop the kernel's own stderr."),
@@ -156,6 +177,11 @@ class MPKernelApp(Application):
             {"text": "pandas Reference", "url": "https://pandas.pydata.org/docs/"},
             {"text": "Matplotlib Reference", "url": "https://matplotlib.org/stable/contents.html"},
         ]
+
+    @property
+    def silenced(self) -> tuple[int, ...]:
+        """The file descriptors of which what is written is to be dropped."""
+        return tuple(fd for fd, silent in ((1, self.no_stdout), (2, self.no_stderr)) if silent)
 
     def load(self, argv: list[str]) -> None:
         """Read `argv` and the configuration files. Raises StartError; ends the process for ``--help``."""

@@ -37,7 +37,8 @@ MAX_REMEMBERED_SIGNATURES = 1 << 16
 Json = dict[str, Any]
 
 
-def _utc_now() -> str:
+def utc_now() -> str:
+    """The time as messages have it."""
     return datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -126,6 +127,13 @@ class Message:
         value = self.header.get("subshell_id")
         return None if value is None else str(value)
 
+    def sent(self) -> float | None:
+        """When, by the sender's clock (seconds since 1970); None if it doesn't say."""
+        try:
+            return datetime.datetime.fromisoformat(str(self.header.get("date"))).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+
     @property
     def header_frame(self) -> bytes:
         return self.frames[0]
@@ -199,7 +207,7 @@ class Codec:
         session: str | None = None,
         username: str = "",
         origin: str | None = None,
-        clock: Callable[[], str] = _utc_now,
+        clock: Callable[[], str] = utc_now,
     ) -> None:
         self.signer = signer
         self.session = session or uuid.uuid4().hex

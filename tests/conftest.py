@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How quickly examples are made says something of the machine and what else it does.
+settings.register_profile("mpkernel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mpkernel")
 
 
 def pytest_configure(config: pytest.Config) -> None:

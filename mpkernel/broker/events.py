@@ -6,48 +6,50 @@ debug`` the loop prints both, so that a user's log replays as a test.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from mpkernel.messages import LaneMessage
+from mpkernel.namespace.component import Component
+from mpkernel.records import Record, record
 from mpkernel.wire import Message
 
 # --- events -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FrontendMessage:
+@record
+class FrontendMessage(Record):
     """A verified message from a front end on ``shell``, ``control`` or ``stdin``."""
 
     channel: str
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+@record
+class Subscribed(Record):
     """A front end subscribed to a topic of the iopub channel."""
 
     topic: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FromWorker:
+@record
+class FromWorker(Record):
     """A verified message from a worker, from either lane."""
 
     worker: int
     message: LaneMessage
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLaunched:
+@record
+class WorkerLaunched(Record):
     """The process of a worker exists."""
 
     worker: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerGone:
+@record
+class WorkerGone(Record):
     """The process has ended, and all that it sent has been handled before this event.
 
     `returncode` is as in `subprocess`: negative for a signal; None if it never came to be (`reason` says why).
@@ -62,44 +64,72 @@ class WorkerGone:
     last_words: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryShort:
+@record
+class MemoryShort(Record):
     """Copies of large values take so many bytes more than there is room for."""
 
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+@record
+class TimerFired(Record):
     key: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+@record
+class Interrupted(Record):
     """SIGINT to the broker: the front end's way to interrupt with ``interrupt_mode: signal``."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToldToStop:
+@record
+class ToldToStop(Record):
     """SIGTERM or SIGHUP to the broker, or the front end that started it died."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class UsageMeasured:
+@record
+class UsageMeasured(Record):
     """The answer to `MeasureUsage`."""
 
     token: int
     content: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StacksDumped:
+@record
+class StacksDumped(Record):
     """The answer to `DumpStacks`."""
 
     token: int
     text: str
+
+
+@record
+class NamespaceSaved(Record):
+    """The answer to `SaveNamespace`: what went wrong, if anything, else how many bytes were written."""
+
+    token: int
+    error: str
+    nbytes: int = 0
+
+
+@record
+class NamespaceLoaded(Record):
+    """The answer to `LoadNamespace`: what went wrong, if anything, else what there is; `saved` is when, for people."""
+
+    token: int
+    error: str
+    components: Sequence[Component] = ()
+    left_out: Sequence[list[Any]] = ()
+    saved: str = ""
+
+
+@record
+class Inquired(Record):
+    """The answer to `Inquire`."""
+
+    token: int
+    content: dict[str, Any]
 
 
 Event = (
@@ -114,21 +144,33 @@ Event = (
     | ToldToStop
     | UsageMeasured
     | StacksDumped
+    | NamespaceSaved
+    | NamespaceLoaded
+    | Inquired
 )
 
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+@record
+class Send(Record):
     """Send frames to front ends on ``shell``, ``control``, ``stdin`` or ``iopub``."""
 
     channel: str
     frames: list[bytes]
+    own: bool = False  # on iopub: the broker's, small, and not to wait behind what cells print
 
 
-@dataclass(frozen=True, slots=True)
-class ToWorker:
+@record
+class Acknowledge(Record):
+    """Tell a worker `Passed` when all that was sent on iopub before has been handed over."""
+
+    worker: int
+    token: int
+
+
+@record
+class ToWorker(Record):
     """Send a message on the ordered lane, or on the service lane."""
 
     worker: int
@@ -136,70 +178,108 @@ class ToWorker:
     service: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+@record
+class StartWorker(Record):
     """Start a process; `WorkerLaunched` and its `Hello`, or `WorkerGone`, will follow."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalWorker:
+@record
+class SignalWorker(Record):
     """Signal a worker's process group: the worker and what its cells started."""
 
     worker: int
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalProcess:
+@record
+class SignalProcess(Record):
     """Signal a worker, and nothing that its cells started."""
 
     worker: int
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+@record
+class SetTimer(Record):
     """`TimerFired(key)` in `delay` seconds; replaces an earlier timer with the same key."""
 
     key: tuple[Any, ...]
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+@record
+class CancelTimer(Record):
     key: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureUsage:
+@record
+class MeasureUsage(Record):
     """Sum memory and CPU over the whole process tree; `UsageMeasured` follows."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class DumpStacks:
+@record
+class DumpStacks(Record):
     """Have a worker write the stacks of all its threads, whatever it does; `StacksDumped` follows."""
 
     token: int
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+@record
+class SaveNamespace(Record):
+    """Write these components into a file, replacing it; `NamespaceSaved` follows. `left_out`: see `archive`."""
+
+    token: int
+    path: str
+    components: list[Component]
+    left_out: list[list[Any]]
+
+
+@record
+class LoadNamespace(Record):
+    """Read a file, after checking that this user's key signed it; `NamespaceLoaded` follows.
+
+    With `if_there` a file that doesn't exist is one that has nothing.
+    """
+
+    token: int
+    path: str
+    if_there: bool = False
+
+
+@record
+class Inquire(Record):
+    """Find out what the machine can't know: ``info`` (versions, limits, fast paths) or ``logs``; `Inquired` follows."""
+
+    token: int
+    what: str
+
+
+@record
+class RemoveFile(Record):
+    """Remove a file, if there is one."""
+
+    path: str
+
+
+@record
+class Log(Record):
     level: str  # a method name of `logging.Logger`
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+@record
+class Stop(Record):
     """Every worker is gone: end the loop."""
 
 
 Action = (
     Send
+    | Acknowledge
     | ToWorker
     | StartWorker
     | SignalWorker
@@ -208,6 +288,10 @@ Action = (
     | CancelTimer
     | MeasureUsage
     | DumpStacks
+    | SaveNamespace
+    | LoadNamespace
+    | RemoveFile
+    | Inquire
     | Log
     | Stop
 )

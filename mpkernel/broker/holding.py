@@ -9,12 +9,11 @@ from typing import Any
 from mpkernel.errors import BadSegment
 from mpkernel.messages import Commit, Taken
 from mpkernel.namespace.segments import Segments
-from mpkernel.settings import WorkerSettings
 
 log = logging.getLogger("mpkernel.broker")
 
 
-class _Note(dict[str, Any]):
+class Note(dict[str, Any]):
     """Where readers find a segment, for a component's `meta`. With the last reference to it the segment is let go."""
 
 
@@ -30,7 +29,7 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
         what = "delta" if "delta" in head[2] else "segment"
         if (told := head[2].get(what)) is not None:
             try:
-                head[2][what] = _hold(segments, pid, told)
+                head[2][what] = hold(segments, pid, told)
                 taken.append(told["name"])
             except BadSegment as error:
                 log.warning("a segment of worker %d is refused: %s", worker, error)
@@ -42,10 +41,11 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
     return Taken(taken, refused) if taken or refused else None
 
 
-def _hold(segments: Segments, pid: int, told: dict[str, Any]) -> _Note:
+def hold(segments: Segments, pid: int, told: dict[str, Any]) -> Note:
+    """What lets the segment go when nobody speaks of it any more."""
     number = segments.take(pid, told["name"], told["size"])
     place = segments.place(number)
-    note = _Note(told, pid=place.pid, name=place.name, size=place.size)
+    note = Note(told, pid=place.pid, name=place.name, size=place.size)
     weakref.finalize(note, _release, segments, number).atexit = False
     return note
 
@@ -64,10 +64,3 @@ def _drop_blobs(commit: Commit, kept: list[Any]) -> None:
         start += head[3]
     commit.components[:] = kept
     object.__setattr__(commit, "blobs", tuple(blobs))
-
-
-def segments_of(settings: WorkerSettings) -> Segments:
-    """An empty table, of the transport that the workers use."""
-    from mpkernel.namespace.segments import choose
-
-    return Segments(choose(settings.directory, memfds=settings.memfds))

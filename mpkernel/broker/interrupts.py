@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from typing import TYPE_CHECKING
 
 from mpkernel.broker import answers
-from mpkernel.broker.events import SignalWorker
+from mpkernel.broker.events import SetTimer, SignalWorker
 from mpkernel.broker.state import Request, Subshell
 from mpkernel.errors import SubshellNotFound
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
+
+
+# Seconds after which a cell that goes on is said not to heed an interrupt.
+IN_VAIN_AFTER = 2.0
+# A request that was handed over so many seconds ago runs, though its `Started` hasn't come.
+STARTED_BY_NOW = 0.05
 
 
 class Interrupts:
@@ -61,6 +68,32 @@ class Interrupts:
         request.interrupts += 1
         if request.running and worker is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
+            self._say_what_helps(subshell, request)
         else:
             request.interrupt_wanted = True
+            if request.started is not None and worker is not None:
+                self._machine.act(SetTimer(("interrupt", worker.id, request.seq), STARTED_BY_NOW))
         return True
+
+    def on_timer(self, worker_id: int, seq: int) -> None:
+        """A request that is to be interrupted should have begun by now.
+
+        C code may hold the GIL, so that the worker can't say so. If it hasn't begun, the signal finds no request there.
+        """
+        worker = self._machine.workers.get(worker_id)
+        request = worker.subshell.running if worker is not None and worker.subshell is not None else None
+        if request is not None and request.seq == seq and request.interrupt_wanted:
+            self._machine.act(SignalWorker(worker_id, signal.SIGINT))
+
+    def _say_what_helps(self, subshell: Subshell, request: Request) -> None:
+        """Once, at the first interrupt that comes when an earlier one has been in vain for a while."""
+        now = self._machine.now
+        if request.interrupted is None:
+            request.interrupted = now
+        elif now - request.interrupted >= IN_VAIN_AFTER:
+            request.interrupted = math.inf
+            text = (
+                "mpkernel: the cell doesn't stop when it is interrupted. Its process can be ended by `mpkernel kill "
+                f"{self._machine.kernel_id}/{subshell.label}`; variables are kept as of the last finished cell\n"
+            )
+            self._machine.publish("stream", {"name": "stderr", "text": text}, request.output_frame)

@@ -7,6 +7,7 @@ Nothing here waits for a worker. Signal handlers only note; the loop acts.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import logging
 import math
@@ -16,22 +17,28 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from mpkernel import messages
+from mpkernel import logs, messages
 from mpkernel.broker.events import (
+    Acknowledge,
     Action,
     CancelTimer,
     DumpStacks,
     Event,
     FromWorker,
     FrontendMessage,
+    Inquire,
+    Inquired,
     Interrupted,
+    LoadNamespace,
     Log,
     MeasureUsage,
     MemoryShort,
+    RemoveFile,
+    SaveNamespace,
     Send,
     SetTimer,
     SignalProcess,
@@ -47,15 +54,29 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.holding import segments_of, take_segments
+from mpkernel.broker.holding import take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
-from mpkernel.broker.processes import LAUNCH_FAILED, Launcher, reap, signal_group
+from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
+from mpkernel.broker.processes import (
+    ENDING_SIGNALS,
+    LAUNCH_FAILED,
+    LOOK_AFTER_LAUNCH,
+    Launcher,
+    has_room_for_files,
+    reap,
+    signal_group,
+)
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
+from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec
+
+if TYPE_CHECKING:
+    from mpkernel.broker.filing import Filing
+    from mpkernel.broker.recording import Recorder
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -63,6 +84,8 @@ log = logging.getLogger("mpkernel.broker")
 BATCH = 256
 # A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
 DRAIN_LIMIT = 0.5
+# Of the broker's; about ten are for good. If they run out while a worker connects, it could never be reached.
+FILES_OF_A_WORKER = 24
 # Without pidfds: look so often whether the parent is still there.
 PARENT_LOOK = 1.0
 # faulthandler's dump has no end mark: it's complete when the file has been still for this long.
@@ -70,7 +93,7 @@ DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
 
 
 class Loop:
-    """Runs a kernel. `sockets` are bound, by channel name; the loop closes them."""
+    """Runs a kernel. `sockets` are bound, by channel name. `patience`: seconds for front ends that read nothing."""
 
     def __init__(
         self,
@@ -82,16 +105,20 @@ class Loop:
         context: zmq.Context[Any],
         *,
         parent: int | None = None,
+        recorder: Recorder | None = None,
+        patience: float = 10.0,
     ) -> None:
         self._machine = machine
         self._codec = codec
         self._sockets = sockets
+        self._outgoing = {name: Outgoing(s, name) for name, s in sockets.items() if name != "hb"}
+        self._patience = max(1, round(patience / LOOK))  # in looks: they stop with us, when the machine is suspended
         self._launcher = launcher
         self._launcher_fd: int | None = None
         self._settings = settings
         self._poller = zmq.Poller()
-        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._handlers: dict[Any, Callable[[], None]] = {}  # by what the poller returns: socket or fd
+        self._lanes = Lanes(context, settings, self._watch, self._unwatch)
         self._timers: list[tuple[float, int, tuple[Any, ...], Callable[[], None]]] = []  # heap
         self._timer_of: dict[tuple[Any, ...], int] = {}  # key: the only valid entry's number
         self._timer_count = 0
@@ -100,12 +127,18 @@ class Loop:
         self._returncodes: dict[int, int] = {}  # workers that ended, whose lane isn't at its end yet
         self._noted: list[int] = []  # signals
         self._usage = UsageMeter()
-        self._segments = segments_of(settings)
+        transport = choose(settings.directory, memfds=settings.memfds)
+        self._segments = Segments(transport)
+        self._transport = transport
+        self._filing: Filing | None = None  # nothing was saved yet
         self._memory_cap = cap()
         self._running = True
         self._parent = parent
+        self._recorder = recorder
+        self._log = logs.keep()
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._send,
+            Acknowledge: self._acknowledge,
             ToWorker: lambda a: self._lanes.send(a.worker, a.message, service=a.service),
             StartWorker: self._start_worker,
             SignalWorker: self._signal_worker,
@@ -114,6 +147,10 @@ class Loop:
             CancelTimer: lambda a: self._cancel_timer(a.key),
             MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
             DumpStacks: self._dump_stacks,
+            SaveNamespace: lambda a: self._files().save(a),
+            LoadNamespace: lambda a: self._files().load(a),
+            RemoveFile: self._remove_file,
+            Inquire: lambda a: self._event(Inquired(a.token, self._find_out(a.what))),
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
         }
@@ -124,8 +161,10 @@ class Loop:
         """Until the kernel has stopped and all its workers are gone."""
         with ExitStack() as stack:
             stack.callback(self._segments.close)
+            stack.callback(self._close_files)
             stack.callback(self._launcher.close)
             stack.callback(self._lanes.close)
+            stack.callback(self._release)
             self._note_signals(stack)
             for channel in ("shell", "control", "stdin"):
                 self._watch(self._sockets[channel], lambda channel=channel: self._read_frontend(channel))  # type: ignore[misc]
@@ -133,7 +172,7 @@ class Loop:
             self._watch(self._sockets["hb"], self._beat)
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
-            self._act(self._machine.start())
+            self._act(self._recorded(self._machine.start()))
             self._reap()  # who ended before the handlers were there
             while self._running:
                 self._turn()
@@ -162,7 +201,20 @@ class Loop:
     def _event(self, event: Event) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("event %s", event)
-        self._act(self._machine.handle(event, time.monotonic()))
+        now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.event(event, now)
+        try:
+            actions = self._machine.handle(event, now)
+        except Exception:
+            log.critical("please report this: an event of type %s failed", type(event).__name__, exc_info=True)
+            actions = self._machine.salvage()
+        self._act(self._recorded(actions))
+
+    def _recorded(self, actions: list[Action]) -> list[Action]:
+        if self._recorder is not None:
+            self._recorder.actions(actions)
+        return actions
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -172,6 +224,45 @@ class Loop:
 
     def _stop(self) -> None:
         self._running = False
+
+    def _find_out(self, what: str) -> dict[str, Any]:
+        if what == "logs":
+            return {"lines": list(self._log)}
+        from mpkernel.broker import condition
+
+        return condition.describe(
+            forks=self._launcher.fileno() is not None,
+            transport=self._transport,
+            segments=self._segments,
+            memory_cap=self._memory_cap,
+            curve=self._sockets["control"].mechanism == zmq.CURVE,
+            watches_parent=self._parent is not None,
+        )
+
+    def _files(self) -> Filing:
+        if self._filing is None:
+            from mpkernel.broker.filing import Filing  # seldom needed, and not while the kernel starts
+
+            self._filing = filing = Filing(self._segments, self._transport)
+
+            def finished() -> None:
+                for event in filing.finished():
+                    self._event(event)
+
+            self._watch(filing.fileno(), finished)
+        return self._filing
+
+    def _close_files(self) -> None:
+        if self._filing is not None:
+            self._filing.close()
+
+    def _remove_file(self, action: RemoveFile) -> None:
+        try:
+            os.unlink(action.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("%s can't be removed: %s", action.path, error.strerror)
 
     # --- polling and timers -----------------------------------------------------------------------------------------
 
@@ -238,17 +329,42 @@ class Loop:
                 socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
 
     def _send(self, action: Send) -> None:
-        try:
-            self._sockets[action.channel].send_multipart(action.frames, zmq.NOBLOCK)
-        except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
-            log.debug("a message on the %s channel could not be sent: %s", action.channel, error)
+        outgoing = self._outgoing[action.channel]
+        outgoing.send(action.frames, own=action.own)
+        if outgoing.waits and ("outgoing",) not in self._timer_of:
+            self._set_timer(("outgoing",), LOOK_SOON, self._look_at_outgoing)
+
+    def _look_at_outgoing(self) -> None:
+        again = [outgoing.look(self._patience) for outgoing in self._outgoing.values() if outgoing.waits]
+        if any(outgoing.waits for outgoing in self._outgoing.values()):
+            self._set_timer(("outgoing",), min(again, default=LOOK_SOON), self._look_at_outgoing)
+
+    def _acknowledge(self, action: Acknowledge) -> None:
+        passed = messages.Passed(action.token)
+        self._outgoing["iopub"].when_sent(lambda: self._lanes.send(action.worker, passed, service=True))
+
+    def _release(self) -> None:
+        for outgoing in self._outgoing.values():
+            outgoing.release()
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def _start_worker(self, action: StartWorker) -> None:
-        self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
-        self._launcher.launch(action.worker)
+        try:
+            if not has_room_for_files(FILES_OF_A_WORKER):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
+            self._launcher.launch(action.worker)
+        except OSError as error:  # zmq.ZMQError is one
+            self._gone(action.worker, None, f"{error.strerror} (limits: `ulimit -a`; fewer subshells need less)")
+            return
+        self._set_timer(("launch", action.worker), LOOK_AFTER_LAUNCH, lambda: self._look_after(action.worker))
         self._read_launcher()
+
+    def _look_after(self, worker: int) -> None:
+        """A zygote that is stopped, say, must not leave requests without an answer."""
+        if (again := self._launcher.look_after(worker)) is not None:
+            self._set_timer(("launch", worker), again, lambda: self._look_after(worker))
 
     def _read_launcher(self) -> None:
         for worker, pid in self._launcher.launched():
@@ -256,6 +372,7 @@ class Loop:
                 self._gone(worker, None, "no process could be started (see the kernel's log)")
                 continue
             self._pids[pid] = worker
+            self._cancel_timer(("launch", worker))
             self._event(WorkerLaunched(worker, pid))
             if pid in self._unclaimed:
                 self._worker_ended(pid, self._unclaimed.pop(pid))
@@ -269,6 +386,9 @@ class Loop:
                     log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
                     continue
                 self._lanes.accept(worker, message.pid)
+            elif isinstance(message, messages.Logged):
+                self._log.append(message.line)
+                continue
             elif isinstance(message, messages.Commit):
                 answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:
@@ -363,10 +483,11 @@ class Loop:
         def note(signum: int, _frame: FrameType | None) -> None:
             self._noted.append(signum)
 
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        for signum in (signal.SIGINT, signal.SIGCHLD, *ENDING_SIGNALS):
             signal.signal(signum, note)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         stack.callback(signal.set_wakeup_fd, -1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
         def empty() -> None:
             with suppress(BlockingIOError):

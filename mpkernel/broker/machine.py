@@ -8,7 +8,7 @@ Events in, actions out (see `events`). The rules that hold it together, and wher
 2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`busy`), idle after its reply
    (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `finish`, once.
 3. SIGINT goes to a worker only between its `Started` and its `Reply`, or while it has messages for comms
-   (`Interrupts.interrupt`). What comes earlier is kept in ``interrupt_wanted``.
+   (`Interrupts.interrupt`). What comes earlier is kept in ``interrupt_wanted``, until `Started` comes or is overdue.
 4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
    next request gets a new one (`Pool.worker_for`). Nothing is ever run twice.
 5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
@@ -27,14 +27,18 @@ from mpkernel.broker import answers
 from mpkernel.broker.comm_routing import CommRouting
 from mpkernel.broker.debugging import Debugging
 from mpkernel.broker.events import (
+    Acknowledge,
     Action,
     Event,
     FromWorker,
     FrontendMessage,
+    Inquired,
     Interrupted,
     Log,
     MeasureUsage,
     MemoryShort,
+    NamespaceLoaded,
+    NamespaceSaved,
     Send,
     SetTimer,
     SignalWorker,
@@ -49,6 +53,7 @@ from mpkernel.broker.events import (
     WorkerLaunched,
 )
 from mpkernel.broker.interrupts import Interrupts
+from mpkernel.broker.keeping import Keeping
 from mpkernel.broker.ops import Ops
 from mpkernel.broker.pool import END_GRACE, Pool
 from mpkernel.broker.reads import Reads
@@ -59,6 +64,11 @@ from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound
 from mpkernel.wire import Codec, iopub_topic
 
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
+
+
+def new_subshell_id() -> str:
+    """An id that nobody else gives."""
+    return str(uuid.uuid4())
 
 
 class Machine:
@@ -73,8 +83,9 @@ class Machine:
         interrupt_target: str = "latest",
         comms_while_busy: str = "thread",
         stop_on_error_timeout: float = 0.0,
+        keep: str = "",
         now: float = 0.0,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = new_subshell_id,
     ) -> None:
         self.codec = codec
         self.facts = facts
@@ -87,6 +98,7 @@ class Machine:
         self.subshells: dict[str | None, Subshell] = {None: self.main}
         self.workers: dict[int, Worker] = {}
         self.stopping = False
+        self._stopped = False
         self.everywhere: list[str] = []  # code that each new process runs first
         self._description: dict[str, Any] = {}  # of a wrapper kernel's language
         self._wait_for_description: list[Request] = []
@@ -103,6 +115,7 @@ class Machine:
         self.stdin = Stdin(self)
         self.ops = Ops(self)
         self.reads = Reads(self)
+        self.keeping = Keeping(self, keep)
         self._events: dict[type, Callable[[Any], None]] = {
             FrontendMessage: self._on_frontend,
             Subscribed: self._on_subscribed,
@@ -115,6 +128,9 @@ class Machine:
             UsageMeasured: self._on_usage,
             MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
             StacksDumped: self.ops.on_stacks,
+            Inquired: self.ops.on_inquired,
+            NamespaceSaved: self.keeping.on_saved,
+            NamespaceLoaded: self.keeping.on_loaded,
         }
         self._requests: dict[str, Callable[[Request], None]] = {
             "kernel_info_request": self._on_kernel_info,
@@ -154,6 +170,7 @@ class Machine:
             messages.Op: self.ops.on_op,
             messages.Debugged: self.debugging.on_attached,
             messages.Flush: lambda w, m: self.act(ToWorker(w.id, messages.Flushed(m.token), service=True)),
+            messages.Mark: lambda w, m: self.act(Acknowledge(w.id, m.token)),
             messages.AskLive: self.reads.on_ask_live,
             messages.AskTheirs: self.reads.on_ask_theirs,
             messages.AskCall: self.reads.on_ask_call,
@@ -165,6 +182,7 @@ class Machine:
     def start(self) -> list[Action]:
         """The first actions of a kernel's life."""
         self.publish("status", {"execution_state": "starting"})
+        self.keeping.start()
         self.main.worker = self.pool.start(self.main)
         return self._flush()
 
@@ -172,6 +190,10 @@ class Machine:
         """Take one event; returns what is to be done, in order. `now` is a monotonic time in seconds."""
         self.now = now
         self._events[type(event)](event)
+        return self._flush()
+
+    def salvage(self) -> list[Action]:
+        """What was to be done when `handle` failed half-way."""
         return self._flush()
 
     def act(self, action: Action) -> None:
@@ -193,7 +215,7 @@ class Machine:
     def publish(self, msg_type: str, content: dict[str, Any], parent: bytes = b"{}") -> None:
         """Send a message of the broker's own on iopub."""
         topic = iopub_topic(self.kernel_id, msg_type)
-        self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic])))
+        self.act(Send("iopub", self.codec.pack(msg_type, content, parent=parent, idents=[topic]), own=True))
 
     # --- a request's life -----------------------------------------------------------------------------------------
 
@@ -278,7 +300,7 @@ class Machine:
 
     def enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
         subshell = subshell or self.subshell_of(request)
-        if subshell.aborting and request.is_execute:
+        if request.is_execute and (subshell.aborting or self._sent_in_vain(subshell, request)):
             self.answer(request, answers.aborted())
             return
         subshell.queue.append(request)
@@ -299,8 +321,8 @@ class Machine:
         if not subshell.queue:
             return
         worker = self.pool.worker_for(subshell)
-        if not worker.ready or worker.ending:
-            return  # again at its Hello, or when it is gone
+        if not worker.ready or worker.ending or self.keeping.loading:
+            return  # again at its Hello, when it is gone, or when what was kept is there
         self.comms.send(subshell, worker)
         if subshell.running is not None or not subshell.queue:
             return
@@ -309,6 +331,7 @@ class Machine:
         subshell.running = request
         worker.served = True
         self.busy(request)
+        self.keeping.tell(request)
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
@@ -375,6 +398,7 @@ class Machine:
             self._pass_reply(request, message)
             if message.abort:
                 self.abort_queue(subshell)
+                self._note_failure(subshell, request)
             self.dispatch(subshell)
 
     def _pass_reply(self, request: Request, message: messages.Reply) -> None:
@@ -396,6 +420,24 @@ class Machine:
             subshell.aborting = True
             self.act(SetTimer(("aborting", subshell.id), self.stop_on_error_timeout))
         return len(aborted)
+
+    def _note_failure(self, subshell: Subshell, request: Request) -> None:
+        """What its client had sent by now, without knowing of the error, may still be on its way."""
+        if (sent := request.message.sent()) is not None:
+            subshell.failed = (request.message.header.get("session"), sent + self.now - request.received)
+
+    def _sent_in_vain(self, subshell: Subshell, request: Request) -> bool:
+        """Whether `request` is of the same "Run all" as a cell that failed, but took longer to get here than that one.
+
+        All times but the one between receipt and reply are by the client's clock.
+        """
+        if subshell.failed is None or request.message.header.get("session") != subshell.failed[0]:
+            return False
+        sent = request.message.sent()
+        if sent is not None and sent < subshell.failed[1]:
+            return True
+        subshell.failed = None
+        return False
 
     # --- while a cell runs ------------------------------------------------------------------------------------------
 
@@ -506,12 +548,18 @@ class Machine:
                 self.pool.on_kill_timer(worker_id)
             case ("spare",):
                 self.pool.on_spare_timer()
+            case ("keep",):
+                self.keeping.on_keep_timer()
+            case ("kept",):
+                self.keeping.on_kept_timer()
             case ("exit",):
                 self.stop("exit was called in a cell")
             case ("kick", int(token)):
                 self.sharing.on_kick_timer(token)
             case ("acquire", int(token)):
                 self.sharing.on_acquire_timer(token)
+            case ("interrupt", int(worker_id), int(seq)):
+                self.interrupts.on_timer(worker_id, seq)
             case ("aborting", subshell_id) if subshell_id in self.subshells:
                 self.subshells[subshell_id].aborting = False
 
@@ -537,14 +585,23 @@ class Machine:
 
     def _answer_everything(self) -> None:
         self.answer_kernel_infos()
+        self.keeping.give_up()
         for subshell in list(self.subshells.values()):
             self.answer_all(subshell, None)
 
     def _stop(self) -> None:
         self.stopping = True
+        self.keeping.at_the_end(self._end_workers)
+
+    def _end_workers(self) -> None:
         for worker in list(self.workers.values()):
             self.pool.end(worker, "shutdown")
-        if not self.workers:
+        self.stop_if_done()
+
+    def stop_if_done(self) -> None:
+        """When the kernel is to stop and everything has come to its end: stop."""
+        if self.stopping and not self.workers and not self.keeping.busy and not self._stopped:
+            self._stopped = True
             self.act(Stop())
 
     # --- usage ------------------------------------------------------------------------------------------------------

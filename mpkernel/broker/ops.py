@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
-from mpkernel.broker.events import DumpStacks, SetTimer, SignalWorker, StacksDumped, ToWorker
+from mpkernel.broker.events import DumpStacks, Inquire, Inquired, SetTimer, SignalWorker, StacksDumped, ToWorker
 from mpkernel.broker.state import MODES, KillJob, Request, Subshell, Worker
 from mpkernel.errors import BadMessage, MPKernelError, RequestFailed, SubshellNotFound
 
@@ -47,6 +47,7 @@ class Ops:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._kills: dict[int, tuple[_Asker, KillJob]] = {}  # worker id
+        self._inquiries: dict[int, tuple[_Asker, Reply]] = {}  # token: who asked, what is known already
         self._dumps: dict[int, tuple[_Asker, int]] = {}  # token: who asked, worker id
         self._table: dict[str, Callable[[_Asker, Reply], Reply | None]] = {
             "ps": self._ps,
@@ -55,8 +56,12 @@ class Ops:
             "new": self._new,
             "delete": self._delete,
             "trace": self._trace,
+            "info": self._info,
+            "logs": lambda asker, _: self._inquire(asker, "logs", {}),
             "run": self._run,
             "everywhere": self._everywhere,
+            "save": lambda asker, content: self._machine.keeping.save(content, asker.answer),
+            "restore": lambda asker, content: self._machine.keeping.restore(content, asker.answer),
             "shutdown": self._shutdown,
         }
 
@@ -245,6 +250,31 @@ class Ops:
                     **self._kept(job.lost),
                 }
             )
+
+    # --- what only the loop knows -------------------------------------------------------------------------------------
+
+    def _info(self, asker: _Asker, content: Reply) -> None:
+        machine, facts = self._machine, self._machine.facts
+        known = {
+            "version": facts.mpkernel_version,
+            "ipython": facts.ipython_version,
+            "pid": facts.pid,
+            "age_s": machine.now - machine.created,
+            "subshells": len(machine.subshells),
+            "processes": len(machine.workers),
+            "names": len(machine.sharing.store.kept_names()),
+        }
+        self._inquire(asker, "info", known)
+
+    def _inquire(self, asker: _Asker, what: str, known: Reply) -> None:
+        token = self._machine.number()
+        self._inquiries[token] = (asker, known)
+        self._machine.act(Inquire(token, what))
+
+    def on_inquired(self, event: Inquired) -> None:
+        """The loop has found out."""
+        asker, known = self._inquiries.pop(event.token)
+        asker.answer({"status": "ok", **known, **event.content})
 
     # --- trace --------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from mpkernel.broker.events import (
     SetTimer,
     SignalWorker,
     StartWorker,
-    Stop,
     ToWorker,
     WorkerGone,
     WorkerLaunched,
@@ -118,8 +117,7 @@ class Pool:
         if subshell is not None and subshell.worker is worker:
             self._on_lost(worker, subshell, how, event)
         self._machine.sharing.on_gone(worker)
-        if self._machine.stopping and not self._machine.workers:
-            self._machine.act(Stop())
+        self._machine.stop_if_done()
 
     def _on_lost(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
         """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""

@@ -10,22 +10,31 @@ which the kernel hands such orphans (prctl(2), PR_SET_CHILD_SUBREAPER). A spawne
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Container
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol
 
-from mpkernel.settings import WorkerSettings
+from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
+
+log = logging.getLogger("mpkernel.broker")
 
 LAUNCH_FAILED = -1
+# They end a kernel in good order, from the moment on in which there is something to clean up.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # So many zygotes in a row may end without having forked anything; then there's no next one until it is needed.
 MAX_ZYGOTE_FAILURES = 3
+# A zygote forks in some ms, but first it has to be built, which may take long with files on a network. Looks are
+# counted, not seconds: they stop with us when the machine is suspended.
+LOOK_AFTER_LAUNCH = 0.5
+LOOKS_TO_FORK, LOOKS_TO_BUILD = 6, 240
 
 
 class Launcher(Protocol):
@@ -42,6 +51,9 @@ class Launcher(Protocol):
 
     def exited(self, pid: int) -> bool:
         """The broker reaped `pid`; True if it was a part of the launcher (the zygote), which is started again."""
+
+    def look_after(self, worker: int) -> float | None:
+        """Seconds after which to look again whether `worker` was started; None if it was. May start the zygote anew."""
 
     def close(self) -> None:
         """Let go of everything. Workers are not touched."""
@@ -84,6 +96,9 @@ class SpawnLauncher:
         self._guard.unguard(pid)
         return False
 
+    def look_after(self, worker: int) -> float | None:
+        return None
+
     def close(self) -> None:
         self._guard.close(now=not self._pids)
 
@@ -100,6 +115,12 @@ class ZygoteConnection:
 
     def fileno(self) -> int:
         return self._sock.fileno()
+
+    def settle(self, settings: WorkerSettings) -> None:
+        """What it waits for, once it has imported what it needs."""
+        data = pickle.dumps(settings)
+        with suppress(OSError):
+            self._sock.sendall(SETTINGS_SIZE.pack(len(data)) + data)
 
     def _send(self, **message: object) -> None:
         with suppress(OSError):  # it is gone, which the loop will notice
@@ -140,6 +161,7 @@ class ZygoteConnection:
             if now:
                 os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+        self.reaped = True
 
 
 class ZygoteLauncher:
@@ -150,6 +172,8 @@ class ZygoteLauncher:
         self._settings = settings
         self._waiting: list[int] = []  # asked for, not yet launched
         self._given_up: list[int] = []  # no zygote could fork them
+        self._looks = 0  # in vain
+        self._has_forked = False  # this zygote is built
         self._failures = 0  # zygotes in a row that ended before they had forked anything
         self._pids: set[int] = set()
 
@@ -168,13 +192,28 @@ class ZygoteLauncher:
         found = [(message["worker"], message["pid"]) for message in said if message["worker"] in self._waiting]
         for worker, pid in found:
             self._waiting.remove(worker)
+            self._looks = 0
             if pid != LAUNCH_FAILED:
-                self._failures = 0
+                self._failures, self._has_forked = 0, True
                 self._pids.add(pid)
         given_up, self._given_up = self._given_up, []
         return found + [(worker, LAUNCH_FAILED) for worker in given_up]
 
+    def look_after(self, worker: int) -> float | None:
+        if worker not in self._waiting:
+            return None
+        self._looks += 1
+        if not self._zygote.reaped and self._looks > (LOOKS_TO_FORK if self._has_forked else LOOKS_TO_BUILD):
+            log.warning(
+                "the zygote (pid %d) doesn't fork (is it stopped?): another one takes its place", self._zygote.pid
+            )
+            with suppress(ProcessLookupError):
+                os.kill(self._zygote.pid, signal.SIGKILL)  # its end will be noticed
+            self._looks = 0
+        return LOOK_AFTER_LAUNCH
+
     def _restart(self) -> None:
+        self._looks, self._has_forked = 0, False
         self._zygote.hang_up()
         self._zygote = start_zygote_process(self._settings, fork=True)
         for pid in self._pids:
@@ -205,13 +244,15 @@ def start_zygote_process(settings: WorkerSettings, *, fork: bool) -> ZygoteConne
 
     With ``fork=False`` it imports nothing and only guards: it cleans up if the broker is killed.
     """
-    settings = replace(settings, user_ns=None)  # whatever is in there could not be pickled
     ours, theirs = socket.socketpair()
-    process = _popen_with_settings(
-        "mpkernel.worker.zygote", (settings, theirs.fileno(), fork), (theirs.fileno(), settings.lifeline_fd)
+    command = [*python_command("mpkernel.worker.zygote"), str(theirs.fileno()), *([] if fork else ["--guard"])]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), settings.lifeline_fd), process_group=0
     )
     theirs.close()
-    return ZygoteConnection(ours, process.pid)
+    zygote = ZygoteConnection(ours, process.pid)
+    zygote.settle(settings)
+    return zygote
 
 
 def _popen_with_settings(module: str, settings: object, keep: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -259,3 +300,9 @@ def signal_group(pid: int, signum: int) -> None:
     except PermissionError:  # macOS: the group holds a zombie
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signum)
+
+
+def has_room_for_files(count: int) -> bool:
+    """Whether this process may open `count` more files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit == resource.RLIM_INFINITY or len(os.listdir("/dev/fd")) + count <= limit

@@ -10,7 +10,7 @@ The store has the versions; here they meet subshells, workers and clocks. Two ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,15 @@ HOLDER_LIMIT = 120.0
 
 @dataclass(slots=True)
 class _Acquisition:
-    worker: int
+    worker: int  # who asks; 0: the broker, for `then`
     token: int
     names: list[str] | None
     waiting: set[int]
     holders: set[int]
     silent: list[list[str]]
+    late: bool = False  # who has not answered in `ANSWER_LIMIT` was given up
+    holder_limit: float = HOLDER_LIMIT
+    then: Callable[[], None] | None = None
 
 
 class Sharing:
@@ -55,6 +58,7 @@ class Sharing:
         clash = self.store.commit(worker.id, message.after, components, force=message.force, lost=message.overruled)
         if clash is not None:
             self._have_merged(worker, clash)
+        self._machine.keeping.changed()
         self._machine.release_reply(worker)
 
     def _have_merged(self, worker: Worker, clash: Clash) -> None:
@@ -90,7 +94,7 @@ class Sharing:
             self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
         return any(self._others(worker))
 
-    def _others(self, worker: Worker) -> Iterable[Worker]:
+    def _others(self, worker: Worker | None) -> Iterable[Worker]:
         """Those who may change variables right now."""
         for subshell in self._machine.subshells.values():
             other = subshell.worker
@@ -108,18 +112,39 @@ class Sharing:
         token = machine.number()
         waiting = (asked - self._slow) | holders
         acquisition = _Acquisition(worker.id, message.token, message.names, waiting, holders, [])
-        self._acquisitions[token] = acquisition
         for other in asked & self._slow - holders:
             self._give_up_on(acquisition, other)
-        for other in waiting:
-            machine.act(ToWorker(other, messages.Release(token, message.names), service=True))
-            if other in self._kicked:
-                machine.act(SignalProcess(other, messages.KICK_SIGNAL))
-        if not waiting:
+        self._ask(token, acquisition, dict.fromkeys(waiting, message.names))
+
+    def gather(self, then: Callable[[], None], holder_limit: float = HOLDER_LIMIT) -> None:
+        """Have the store get what running cells have changed, and values that only their makers have; then call `then`.
+
+        Who has not answered after `ANSWER_LIMIT`, or `holder_limit` seconds for a large value, isn't waited for.
+        """
+        workers = self._machine.workers
+        held = self.store.held()
+        wanted: dict[int, list[str] | None] = {
+            worker: names
+            for worker, names in held.items()
+            if worker in workers and workers[worker].ready and not workers[worker].ending
+        }
+        holders = set(wanted)
+        wanted |= {other.id: None for other in self._others(None) if other.id not in self._slow or other.id in holders}
+        acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=holder_limit, then=then)
+        self._ask(self._machine.number(), acquisition, wanted)
+
+    def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
+        """Have workers commit the names that are wanted of them (None: all)."""
+        self._acquisitions[token] = acquisition
+        for worker, names in wanted.items():
+            self._machine.act(ToWorker(worker, messages.Release(token, names), service=True))
+            if worker in self._kicked:
+                self._machine.act(SignalProcess(worker, messages.KICK_SIGNAL))
+        if not wanted:
             self._finish(token)
             return
-        machine.act(SetTimer(("kick", token), KICK_AFTER))
-        machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
+        self._machine.act(SetTimer(("kick", token), KICK_AFTER))
+        self._machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
 
     def on_released(self, worker: Worker, message: messages.Released) -> None:
         self._slow.discard(worker.id)
@@ -143,13 +168,14 @@ class Sharing:
     def on_acquire_timer(self, token: int) -> None:
         """Rule 2."""
         if acquisition := self._acquisitions.get(token):
-            late = acquisition.waiting - acquisition.holders
-            for worker in late or acquisition.holders:
+            late = set(acquisition.waiting) if acquisition.late else acquisition.waiting - acquisition.holders
+            acquisition.late = True
+            for worker in late:
                 self._slow.add(worker)
                 self._give_up_on(acquisition, worker)
             acquisition.waiting -= late
             if acquisition.waiting:
-                self._machine.act(SetTimer(("acquire", token), HOLDER_LIMIT))
+                self._machine.act(SetTimer(("acquire", token), acquisition.holder_limit))
             else:
                 self._finish(token)
 
@@ -163,6 +189,9 @@ class Sharing:
         acquisition = self._acquisitions.pop(token)
         self._machine.act(CancelTimer(("kick", token)))
         self._machine.act(CancelTimer(("acquire", token)))
+        if acquisition.then is not None:
+            acquisition.then()
+            return
         if acquisition.worker not in self._machine.workers:
             return
         telling = self.store.news(acquisition.worker, acquisition.names) or Telling(0, [], [])

@@ -30,6 +30,7 @@ class Request:
     awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0
+    interrupted: float | None = None  # when it was, the first time while it ran
     output_parent: dict[str, Any] | None = None
 
     @property
@@ -91,6 +92,7 @@ class Subshell:
     failed_starts: int = 0
     died: str | None = None  # how its last worker ended, until the next one is there
     mode: str = "shared"  # how it takes part in the namespace
+    failed: tuple[object, float] | None = None  # client's session and clock when its last cell's error was sent there
     aborting: bool = False  # within `stop_on_error_timeout` after an error
 
     @property

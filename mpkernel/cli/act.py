@@ -14,12 +14,14 @@ from mpkernel.cli.kernels import Kernel
 from mpkernel.cli.output import complain
 from mpkernel.cli.survey import Report, Standing
 from mpkernel.cli.targets import Target
-from mpkernel.cli.text import clean, count
+from mpkernel.cli.text import clean, count, size
 from mpkernel.errors import ConnectionFileError, KernelUnreachable, MPKernelError, TargetError
 from mpkernel.wire import Json
 
 # What an operation that waits for a process to end, or for its stacks, may take beyond the time it was given.
 PROCESS_PATIENCE_S = 10.0
+# What writing or reading a large file may take.
+FILE_PATIENCE_S = 600.0
 _MANY_NAMES = 10
 
 
@@ -45,21 +47,48 @@ def trace(args: argparse.Namespace) -> int:
     if isinstance(target, MPKernelError):
         raise target
     request = client.operation("trace", subshell=target.subshell)
-    reply = _ask(target.kernel, request, args.timeout + PROCESS_PATIENCE_S)
+    reply = ask(target.kernel, request, args.timeout + PROCESS_PATIENCE_S)
     print(clean(str(reply.get("text", "")), keep="\n\t").rstrip("\n"))
     return 0
 
 
 def new(args: argparse.Namespace) -> int:
     """Make a subshell and print its TARGET and nothing else, for scripts."""
+    kernel = one_kernel(args)
+    reply = ask(kernel, client.operation("new", name=args.name, mode=args.mode), args.timeout)
+    print(Target(kernel, str(reply["subshell"])))
+    return 0
+
+
+def save(args: argparse.Namespace) -> int:
+    """Write what a kernel's subshells share to a file."""
+    return _with_file(args, "save", "saved")
+
+
+def restore(args: argparse.Namespace) -> int:
+    """Put what was saved into a kernel."""
+    return _with_file(args, "restore", "restored")
+
+
+def _with_file(args: argparse.Namespace, op: str, done: str) -> int:
+    kernel = one_kernel(args)
+    path = Path(args.file).expanduser().absolute()
+    reply = ask(kernel, client.operation(op, path=str(path)), args.timeout + FILE_PATIENCE_S)
+    nbytes = f", {size(int(reply['nbytes']))}" if "nbytes" in reply else ""
+    print(f"{kernel.id}: {done} {count(len(reply['names']), 'name')}{nbytes}")
+    for names, why in reply["left_out"]:
+        complain(f"left out: {', '.join(names)} ({why})")
+    return 0
+
+
+def one_kernel(args: argparse.Namespace) -> Kernel:
+    """The kernel that ``args.kernel`` means, which answers."""
     words = targets.split(args.kernel)
     if words.subshell is not None:
         raise TargetError(f"a KERNEL is needed, not a subshell: {words.kernel!r}, not {args.kernel!r}")
     report = _choose_kernel(words.kernel, _reports([words.kernel], args.timeout)[words.kernel], args.timeout)
     _must_answer(report)
-    reply = _ask(report.kernel, client.operation("new", name=args.name, mode=args.mode), args.timeout)
-    print(Target(report.kernel, str(reply["subshell"])))
-    return 0
+    return report.kernel
 
 
 # --- what came of it: a sentence, and whether it is a success -----------------------------------------------------
@@ -148,7 +177,7 @@ def _on_targets(
     return 1 if failed else 0
 
 
-def _ask(kernel: Kernel, request: client.Request, timeout: float) -> Json:
+def ask(kernel: Kernel, request: client.Request, timeout: float) -> Json:
     """The reply's content. Raises KernelUnreachable, RequestFailed."""
     [reply] = client.hold([(kernel, client.single(request))], timeout)
     if isinstance(reply, MPKernelError):

@@ -50,6 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_new(commands)
     _add_delete(commands)
     _add_trace(commands)
+    _add_look(commands, "info", "versions, limits, and which fast paths are on")
+    _add_look(commands, "logs", "the last lines of a kernel's log")
+    _add_file_command(commands, "save", "write the variables of a kernel to a file")
+    _add_file_command(commands, "restore", "put what `save` wrote back into a kernel")
     _add_clean(commands)
     kernelspec.add_parsers(commands)
     return parser
@@ -135,6 +139,30 @@ def _add_trace(commands: _Commands) -> None:
     parser = _command(commands, "trace", "act:trace", "print the stacks of all threads")
     parser.description = "Print the stacks of all threads of TARGET, while it goes on. KERNEL alone means its main."
     parser.add_argument("target", metavar="TARGET", help="KERNEL/SUBSHELL")
+    _add_timeout(parser)
+
+
+def _add_look(commands: _Commands, name: str, summary: str) -> None:
+    parser = _command(commands, name, f"look:{name}", summary)
+    parser.add_argument("kernel", metavar="KERNEL", help="an id, the start of one, or a connection file")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    _add_timeout(parser)
+
+
+def _add_file_command(commands: _Commands, name: str, summary: str) -> None:
+    parser = _command(commands, name, f"act:{name}", summary)
+    if name == "save":
+        parser.description = (
+            "Write what the subshells of KERNEL share - variables, functions, classes, imports - to FILE, signed with "
+            "your key. What can't be copied is listed. An older FILE is replaced when the new one is complete."
+        )
+    else:
+        parser.description = (
+            "Put the variables and definitions in FILE into KERNEL; cells that start see them, other variables stay. "
+            "A FILE that your key didn't sign, or that was altered or cut short, is refused before anything is loaded."
+        )
+    parser.add_argument("kernel", metavar="KERNEL", help="an id, the start of one, or a connection file")
+    parser.add_argument("file", metavar="FILE", help="such as today.mpk")
     _add_timeout(parser)
 
 

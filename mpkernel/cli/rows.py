@@ -20,7 +20,7 @@ class Row:
     connection_file: str
     subshell: str | None = None  # "main" or an id
     name: str | None = None
-    state: str | None = None  # idle, busy, lazy, starting, stopping, dead; None: the kernel doesn't answer
+    state: str | None = None  # idle, busy, lazy, starting, stopping, stopped, dead; None: the kernel doesn't answer
     pid: int | None = None
     cpu_percent: float | None = None  # 100 is one core
     rss: int | None = None  # bytes
@@ -71,7 +71,7 @@ def _of(report: Report, usage: Mapping[int, Usage]) -> list[Row]:
                 path,
                 subshell=said["subshell"],
                 name=said.get("name"),
-                state=said.get("state"),
+                state="stopped" if used.stopped else said.get("state"),
                 pid=said.get("pid"),
                 cpu_percent=used.cpu_percent,
                 rss=used.rss,

@@ -27,6 +27,7 @@ _COLOURS = {
     "starting": "\x1b[33m",
     "stopping": "\x1b[33m",
     "lazy": _DIM,
+    "stopped": "\x1b[31m",
     "dead": "\x1b[31m",
     SILENT: "\x1b[31m",
 }

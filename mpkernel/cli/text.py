@@ -87,6 +87,6 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f}d"
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, what: str, many: str = "") -> str:
     """``1 queued cell``, ``2 queued cells``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {what}" if number == 1 else f"{number} {many or what + 's'}"

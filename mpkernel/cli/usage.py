@@ -28,6 +28,7 @@ class Usage:
     cpu_percent: float | None  # 100 is one core
     rss: int | None  # bytes
     private: int | None  # bytes
+    stopped: bool = False  # by SIGSTOP and the like: it can't answer anything
 
 
 UNKNOWN = Usage(None, None, None)
@@ -59,7 +60,7 @@ class Meter:
         now, after = self._clock(), {pid: _times(family) for pid, family in families.items()}
         self._last = now, after
         return {
-            pid: Usage(_percent(before.get(pid), after[pid], now - then), *_memory(family))
+            pid: Usage(_percent(before.get(pid), after[pid], now - then), *_memory(family), _is_stopped(family[0]))
             for pid, family in families.items()
         }
 
@@ -111,6 +112,13 @@ def _percent(before: _Times | None, after: _Times, elapsed: float) -> float | No
         return None
     used = sum(seconds - before.get(process, 0.0) for process, seconds in after.items())
     return round(max(used, 0.0) / elapsed * 100, 1)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def _memory(family: list[psutil.Process]) -> tuple[int | None, int | None]:

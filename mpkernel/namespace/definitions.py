@@ -13,6 +13,7 @@ import functools
 import importlib
 import itertools
 import operator
+import secrets
 import sys
 import types
 import weakref
@@ -92,6 +93,7 @@ class Definitions:
         self.worker = worker
         self.clock = 0
         self._numbers = itertools.count(1)
+        self._origin = f"{worker}-{secrets.token_hex(4)}"  # what was saved by another kernel has other ids
         self._by_id: dict[str, Definition] = {}
         self._by_address: dict[int, Definition] = {}
         self._cells: dict[int, _Cell] = {}  # by address
@@ -133,7 +135,7 @@ class Definitions:
         self.clock = max(self.clock, version[0])
 
     def _fresh_id(self) -> str:
-        return f"{self.worker}.{next(self._numbers)}"
+        return f"{self._origin}.{next(self._numbers)}"
 
     # --- cells of closures: they have no weak references, so they are known by the functions that have them ---------
 

@@ -18,6 +18,7 @@ from mpkernel.namespace.component import DELETED, HELD, VALUE, Component
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
+_NOBODY = 0  # workers have positive numbers
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -269,6 +270,34 @@ class NamespaceStore:
         for name in self.lost_names(worker):
             if self._heads[name].component.kind == HELD:
                 del self._heads[name]
+
+    def held(self) -> dict[int, list[str]]:
+        """Names that have no copy, by the worker that has their values."""
+        found: dict[int, list[str]] = {}
+        for name, entry in self._heads.items():
+            if entry.component.kind == HELD:
+                found.setdefault(entry.writer, []).append(name)
+        return found
+
+    def heads(self) -> list[Component]:
+        """Everything that is known of the names that there are, each component once, with the names that it is for."""
+        names_of: dict[int, tuple[Entry, list[str]]] = {}
+        for name, entry in self._heads.items():
+            if entry.component.kind != DELETED:
+                names_of.setdefault(id(entry), (entry, []))[1].append(name)
+        return [
+            Component(tuple(names), entry.component.kind, entry.component.meta, entry.component.blobs)
+            for entry, names in names_of.values()
+        ]
+
+    def put_back(self, components: Iterable[Component]) -> None:
+        """Take components that no worker has made for the newest, whatever there is of their names."""
+        told = [
+            Component(part.names, part.kind, {**part.meta, "rebound": list(part.names)}, part.blobs)
+            for part in components
+        ]
+        self.commit(_NOBODY, 0, told, force=True)
+        self.forget(_NOBODY)
 
     def lost_names(self, worker: int) -> list[str]:
         """Names whose value only `worker` has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import types
 import weakref
 from collections.abc import Callable
@@ -58,7 +59,8 @@ def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
     note = self._note
     raise LivesElsewhere(
         f"this {note.type} ({note.repr}) lives in subshell {note.where!r} and can't leave it ({note.reason}). "
-        f"Run the cell in subshell {note.where!r}, or use mpkernel.remote('its name')"
+        f"Run the cell in subshell {note.where!r}, or use mpkernel.remote('its name'). "
+        "After a restart of the kernel it is gone: make it again"
     )
 
 
@@ -87,7 +89,8 @@ class Held:
     def __init__(self, worker: int, where: Callable[[], str]) -> None:
         self._worker = worker
         self._where = where
-        self._tokens = itertools.count(1)
+        # From anywhere: a stub that another kernel saved finds nothing here.
+        self._tokens = itertools.count(secrets.randbits(48))
         self._notes: dict[int, Note] = {}  # by id of the value
         self._values: dict[int, Callable[[], Any]] = {}  # by token
 

@@ -34,6 +34,7 @@ from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
 from mpkernel.namespace.reach import reached
 from mpkernel.namespace.segments import Segment
+from mpkernel.namespace.stubs import Note, Stub, note_of
 from mpkernel.namespace.transport import Transport
 
 log = logging.getLogger("mpkernel.namespace")
@@ -45,6 +46,8 @@ _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleTy
 _BUILTINS = frozenset(dir(builtins))
 # A larger value isn't copied unasked (bytes that pickle must walk): it takes the GIL for 0.1 s and more.
 MAX_BACK_UP_IN_BAND = 32 << 20
+# Of so many objects in a value that can't be copied, a file says why they aren't in it.
+MAX_LEFT_OUT = 20
 # So often two subshells may overtake each other; then the one who merges last wins.
 MERGE_ROUNDS = 3
 
@@ -79,10 +82,16 @@ class NamespaceSync:
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
+        self._closed = False
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
         self._tracker.rebase()
+
+    def close(self) -> None:
+        """The process ends: from now on nothing is committed. IPython is about to clear the namespace."""
+        with self._lock:
+            self._closed = True
 
     def ran(self, code: types.CodeType) -> None:
         """A top-level statement of a cell is run."""
@@ -145,7 +154,7 @@ class NamespaceSync:
         """
         while True:
             with self._lock:
-                found = self._tracker.next_held()
+                found = None if self._closed else self._tracker.next_held()
                 if found is None:
                     return
                 group, values = found
@@ -188,6 +197,8 @@ class NamespaceSync:
 
     def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
         """With the lock held, so that commits go out in the order in which changes were found."""
+        if self._closed:
+            return
         components = [self._component(names, pickled) for names, pickled in changes.changed]
         components += [self._delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
@@ -209,11 +220,21 @@ class NamespaceSync:
         if pickled.stubs:
             values = self._tracker.values(names)
             part.meta["stubs"] = [name for name in values if self._pickling.is_held(values[name], pickled.stubs)]
+            part.meta["left_out"] = [self._left_out(note, values) for note in pickled.stubs[:MAX_LEFT_OUT]]
         if segment is not None:
             self._outgoing[segment.place.name] = (segment, names)
             self._tracker.sent(names, key)
             self._here.update(dict.fromkeys(names, (key, 0)))
         return part
+
+    def _left_out(self, note: Note, values: dict[str, Any]) -> list[Any]:
+        """Who saves this component leaves these of its names out, or, if there are none, a part of them; and why."""
+        names = [
+            name
+            for name, value in values.items()
+            if self._pickling.is_held(value, (note,)) or (type(value) is Stub and note_of(value) == note)
+        ]
+        return [names, f"{note.type} {note.repr}: {note.reason}"]
 
     def _delta(self, patch: Patch) -> Component:
         if self._transport is None:

@@ -93,6 +93,10 @@ class Interrupts:
         """As `window`, for the callback of a comm: it may be interrupted though no request runs."""
         return _Callback(self) if threading.get_ident() == self._main else nullcontext()
 
+    def can_wait(self) -> bool:
+        """Whether the calling thread may wait for long: an interrupt ends it, or it isn't the main one."""
+        return threading.get_ident() != self._main or self._windows > 0
+
     @property
     def suspended(self) -> bool:
         """Whether the cell waits in a top-level await."""

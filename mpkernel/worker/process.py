@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpkernel import logs
-from mpkernel.messages import DUMP_SIGNAL, Describe
+from mpkernel.messages import DUMP_SIGNAL, Describe, Logged
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp, IPythonKernel
 from mpkernel.worker.ipykernel_names import IPykernelNames
@@ -35,8 +35,8 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
     shell = app.build_shell(settings)
     shell.take_over_pdb()
     shell.template_modules = frozenset(sys.modules)
-    gc.collect()
     gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
+    gc.enable()
     return app
 
 
@@ -56,6 +56,7 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     if settings.kernel_class:
         kernel.wrap(settings.kernel_class)
     kernel.lanes.start()  # says Hello
+    logs.hand_on(lambda line: kernel.lanes.send(Logged(line)))
     if kernel.wrapped is not None:
         kernel.lanes.send(Describe(kernel.wrapped.kernel.kernel_info()))
     code = 0
@@ -87,7 +88,7 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    logs.to_fd(os.dup(2), settings.log_level)  # fd 2 will soon be the notebook's
+    logs.to_fd(os.dup(2), settings.log_level, settings.log_format)  # fd 2 will soon be the notebook's
     dump = open(settings.dump_file(worker), "wb", buffering=0)  # noqa: SIM115
     faulthandler.enable(dump, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, dump, all_threads=True)
@@ -95,6 +96,7 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
 
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
+    kernel.sync.close()
     if kernel.wrapped is not None:
         try:
             kernel.wrapped.shut_down(kernel.loop)

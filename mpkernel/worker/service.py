@@ -90,7 +90,9 @@ class Service:
                     self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(message, messages.SideRequest):
+                    self._kernel.die(error)  # somebody waits for the answer
                 self._kernel.log.exception("the service thread could not answer a %s", type(message).__name__)
             self._kernel.lanes.when_sent(self._has_answered)
 
@@ -200,6 +202,18 @@ class Service:
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""
         self._kernel.sync.publish(names)
+
+    def save(self, path: str) -> dict[str, Any]:
+        """Write what is shared, this cell's variables as they are now, to a file. Raises RequestFailed."""
+        self._kernel.sync.release_names(None)
+        return self.op("save", path=path)
+
+    def restore(self, path: str) -> dict[str, Any]:
+        """Take over what a file has, in all subshells; in this one at once. Raises RequestFailed."""
+        self._kernel.sync.release_names(None)  # what was changed before is older than the file's
+        reply = self.op("restore", path=path)
+        self.acquire(reply["names"])
+        return reply
 
     def _value(self, make: Any) -> Any:
         answer = self._ask(make, service=True)

@@ -50,6 +50,20 @@ class _History(HistoryManager):
 
         return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
 
+    @default("db_cache_size")
+    def _default_db_cache_size(self) -> int:
+        """As good as never: `save` is called a moment after each cell has begun, and writes what has come by then.
+
+        Else the thread that writes holds up the next cell, for as long as the disk takes.
+        """
+        return sys.maxsize
+
+    def save(self) -> None:
+        """In any thread: have the other one write what isn't written yet."""
+        if self.using_thread and self.save_flag is not None and (self.db_input_cache or self.db_output_cache):
+            self._restart_thread_if_stopped()
+            self.save_flag.set()
+
 
 class ZMQInteractiveShell(WithParent, InteractiveShell):
     """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
@@ -210,8 +224,12 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         manager.db_input_cache = old.db_input_cache
         self.configurables[self.configurables.index(old)] = manager  # type: ignore[call-overload]
         self.history_manager = manager
-        if manager.db_input_cache and manager.save_flag is not None:
-            manager.save_flag.set()
+        manager.save()
+
+    def save_history(self) -> None:
+        """In any thread: have what was entered written to the database."""
+        if isinstance(self.history_manager, _History):
+            self.history_manager.save()
 
     @property
     def takes_cell_meta(self) -> bool:
@@ -267,8 +285,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         content = {"ename": etype.__name__, "evalue": text_of(evalue), "traceback": stb}
         if self.kernel.parents.get() is self.kernel.parents.current:  # not of a callback beside the cell
-            self.kernel.last_error = content
-            self.kernel.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
+            self.kernel.cells.last_error = content
+            self.kernel.cells.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
 
     def ask_exit(self) -> None:

@@ -67,17 +67,22 @@ class Pipe:
 
     def has_data(self) -> bool:
         """Whether something waits to be read."""
+        return self._waiting_bytes() > 0
+
+    def _waiting_bytes(self) -> int:
         self._ask_available()
-        return self._available.value > 0
+        return self._available.value
 
     def drain(self) -> None:
-        """Queue what has been written so far."""
+        """Queue what has been written so far. (Who writes as fast as this reads would hold us up for ever.)"""
         with self._lock:
-            while True:
+            left = max(self._waiting_bytes(), 1)
+            while left > 0:
                 try:
                     data = os.read(self._read_end, READ_SIZE)
                 except BlockingIOError:
                     return
+                left -= len(data)
                 if text := self._decode(data):
                     self._lanes.write((self._name, self._parents.current, text))
 
@@ -90,13 +95,22 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
     line_buffering = True
     closed = False
 
-    def __init__(self, name: str, fd: int, lanes: WorkerLanes, parents: Parents, pipe: Pipe) -> None:
+    def __init__(
+        self,
+        name: str,
+        fd: int,
+        lanes: WorkerLanes,
+        parents: Parents,
+        pipe: Pipe,
+        wait_for_readers: Callable[[], None],
+    ) -> None:
         self.name = self._name = name
         self._fd = fd
         self._lanes = lanes
         self._codec = lanes.codec
         self._given_parents = parents
         self._pipe = pipe
+        self._wait_for_readers = wait_for_readers
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self.echo: TextIO | None = None  # gets all text, too
@@ -120,6 +134,8 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
             self.echo.flush()
         if text_left:
             self._lanes.write((self._name, self._given_parents.get(), text_left))
+            if self._lanes.pace.crowded:
+                self._wait_for_readers()
         return len(text)
 
     def _is_master_process(self) -> bool:
@@ -182,13 +198,20 @@ class _Binary(io.BufferedIOBase):
 class Streams:
     """Redirects a worker's output, once."""
 
-    def __init__(self, lanes: WorkerLanes, parents: Parents, settings: WorkerSettings, worker: int) -> None:
+    def __init__(
+        self,
+        lanes: WorkerLanes,
+        parents: Parents,
+        settings: WorkerSettings,
+        worker: int,
+        wait_for_readers: Callable[[], None],
+    ) -> None:
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
             echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
             pipe = Pipe(name, fd, settings.fifo(worker, fd), lanes, parents, capture=settings.capture_fds)
             self._pipes.append(pipe)
-            stream = OutStream(name, fd, lanes, parents, pipe)
+            stream = OutStream(name, fd, lanes, parents, pipe, wait_for_readers)
             stream.echo = echo
             setattr(sys, name, stream)
         self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None

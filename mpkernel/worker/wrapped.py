@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.wire import Json, Message
+from mpkernel.worker.cells import error_content
 from mpkernel.wrapper import load, result_of
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 # Exit and SIGTERM come together, in either order; only Exit knows whether it is for a restart (seconds).
-EXIT_COMES_WITHIN = 0.2
+EXIT_COMES_WITHIN = 0.5
 
 
 class Wrapped:
@@ -30,8 +31,8 @@ class Wrapped:
         self.kernel = load(name)(worker)
         self._accepts = _keywords(self.kernel.do_execute)
         self._one_at_a_time = asyncio.Lock()
-        self.restart = False
-        self.told = threading.Event()
+        self._restart = False
+        self._told = threading.Event()
 
     async def execute(self, request: messages.Request, message: Message) -> Json:
         """Content of an execute_reply. Whatever `do_execute` raises is shown as the cell's error."""
@@ -54,8 +55,6 @@ class Wrapped:
             async with self._one_at_a_time:
                 reply = await self._worker.interrupts.drive(self._call("do_execute", **arguments))
         except (Exception, KeyboardInterrupt, asyncio.CancelledError) as raised:
-            from mpkernel.worker.kernel import error_content
-
             error = self._worker.interrupts.behind(raised) or raised
             reply = error_content(error, with_traceback=True)
             self._worker.publish("error", {key: reply[key] for key in ("ename", "evalue", "traceback")})
@@ -86,18 +85,21 @@ class Wrapped:
             async with self._one_at_a_time:
                 return dict(await self._call("do_" + message.msg_type.removesuffix("_request"), **arguments))
         except Exception as error:
-            from mpkernel.worker.kernel import error_content
-
             return error_content(error)
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         with self._worker.interrupts.window():
             return await result_of(getattr(self.kernel, method)(**arguments))
 
+    def tell(self, *, restart: bool) -> None:
+        """In the IO thread: the process is to end, to be started again or not."""
+        self._restart = restart
+        self._told.set()
+
     def shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of the process."""
-        self.told.wait(EXIT_COMES_WITHIN)
-        loop.run_until_complete(result_of(self.kernel.do_shutdown(self.restart)))
+        self._told.wait(EXIT_COMES_WITHIN)
+        loop.run_until_complete(result_of(self.kernel.do_shutdown(self._restart)))
 
 
 def _keywords(method: Any) -> set[str]:

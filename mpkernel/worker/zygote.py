@@ -20,10 +20,11 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from mpkernel import logs
-from mpkernel.settings import WorkerSettings
+from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
 
 LAUNCH_FAILED = -1
 
@@ -137,22 +138,35 @@ def _end(code: int) -> None:
     os._exit(code)
 
 
-def main(settings: WorkerSettings, sock: socket.socket, *, fork: bool = True) -> None:
-    """Be the zygote, or with ``fork=False`` only the guard, until the broker is gone."""
+def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bool = True) -> None:
+    """Be the zygote, or with ``fork=False`` only the guard, until the broker is gone. `user_ns`: see `launch.main`."""
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
-    logs.to_fd(2, settings.log_level)
-    app = None
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     if fork:
-        from mpkernel.worker.process import build_template
-
-        app = build_template(settings)
+        from mpkernel.worker.process import build_template  # meanwhile the broker makes the settings
+    settings = _receive_settings(sock)
+    if settings is None:
+        return  # the kernel doesn't start
+    settings = replace(settings, user_ns=user_ns)
+    logs.silence(settings.silenced)
+    logs.to_fd(2, settings.log_level, settings.log_format)
+    app = build_template(settings) if fork else None
     Zygote(settings, sock, app).serve()
 
 
+def _receive_settings(sock: socket.socket) -> WorkerSettings | None:
+    """The first that the broker says; None if it is gone."""
+    size = sock.recv(SETTINGS_SIZE.size, socket.MSG_WAITALL)
+    if len(size) < SETTINGS_SIZE.size:
+        return None
+    (nbytes,) = SETTINGS_SIZE.unpack(size)
+    settings: WorkerSettings = pickle.loads(sock.recv(nbytes, socket.MSG_WAITALL))
+    return settings
+
+
 if __name__ == "__main__":
-    _settings, _fd, _fork = pickle.load(sys.stdin.buffer)
-    main(_settings, socket.socket(fileno=_fd), fork=_fork)
+    main(socket.socket(fileno=int(sys.argv[1])), fork="--guard" not in sys.argv)

@@ -243,9 +243,11 @@ class Kinds:
         n = self._next()
 
         def check(pending: Pending) -> str | None:
-            return None if f"say {n}" in pending.text() else f"stdout is {pending.text()!r}"
+            cut_short = case.disturbed and pending.text() == ""  # IPython ends the program, and the cell goes on
+            return None if f"say {n}" in pending.text() or cut_short else f"stdout is {pending.text()!r}"
 
-        return self._cell("shell command", lane, f"!echo say {n}", check)
+        case = self._cell("shell command", lane, f"!echo say {n}", check)
+        return case
 
     def dying(self, lane: Lane) -> Case:
         """The cell ends its own process: an error reply, and nothing else is lost."""

@@ -22,8 +22,14 @@ from mpkernel.broker.events import (
     Event,
     FromWorker,
     FrontendMessage,
+    Inquire,
+    Inquired,
+    LoadNamespace,
     Log,
     MeasureUsage,
+    NamespaceLoaded,
+    NamespaceSaved,
+    SaveNamespace,
     Send,
     SetTimer,
     SignalWorker,
@@ -106,6 +112,7 @@ class FakeWorker:
     ordered: list[messages.LaneMessage] = field(default_factory=list)  # what it got, by lane
     service: list[messages.LaneMessage] = field(default_factory=list)
     merged: int = 0  # how many Merge messages it has answered
+    released: int = 0  # and how many Release messages
     signals: list[int] = field(default_factory=list)
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
@@ -239,6 +246,14 @@ class FakeWorker:
             self.commit(*message.names)
         return bool(fresh)
 
+    def release(self) -> bool:
+        """Say that it has committed what it was asked for, if anything."""
+        told = self.got(messages.Release)
+        fresh, self.released = told[self.released :], len(told)
+        for message in fresh:
+            self.say(messages.Released(message.token))
+        return bool(fresh)
+
     def ask_input(self, prompt: str = "") -> int:
         """`input()` in the running cell; returns the token."""
         assert self.running is not None
@@ -279,6 +294,7 @@ class Kernel:
         self.asked: dict[str, Asked] = {}
         self.stopped = False
         self.measures_at_once = False  # as the loop does
+        self.files: list[SaveNamespace | LoadNamespace] = []  # that are to be written or read
         self._tokens = itertools.count()
         ids = (f"subshell-{n}" for n in itertools.count(1))
         self._front_end = Codec(_signer, session="a-front-end", origin="f", clock=lambda: "today")
@@ -310,7 +326,7 @@ class Kernel:
                     self._deliver(self._living(action, worker), message, service)
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
-                    busy = self.workers[worker].started or self.workers[worker].comms
+                    busy = self.workers[worker].running is not None or self.workers[worker].comms
                     assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
                     assert delay >= 0, action
@@ -323,7 +339,11 @@ class Kernel:
                     assert not self.stopped, "stopped twice"
                     assert all(worker.gone for worker in self.workers.values()), "stopped before its workers"
                     self.stopped = True
+                case SaveNamespace() | LoadNamespace():
+                    self.files.append(action)
             self.actions.append(action)
+            if isinstance(action, Inquire):
+                self.handle(Inquired(action.token, {}))
             if isinstance(action, MeasureUsage) and self.measures_at_once:
                 self.measure()
 
@@ -368,9 +388,12 @@ class Kernel:
         client: tuple[bytes, ...] = JUPYTERLAB,
         aware: bool = True,
         parent: Json | None = None,
+        date: str | None = None,
     ) -> Asked:
         """A message from a front end. One that isn't `aware` of subshells sends no ``subshell_id``."""
         header = self._front_end.header(msg_type)
+        if date is not None:
+            header["date"] = date
         if aware:
             header["subshell_id"] = subshell
         content = {} if content is None else content
@@ -392,10 +415,13 @@ class Kernel:
         client: tuple[bytes, ...] = JUPYTERLAB,
         channel: str = "shell",
         aware: bool = True,
+        date: str | None = None,
         **content: Any,
     ) -> Asked:
         content = {"code": code, **content}
-        return self.ask("execute_request", content, subshell=subshell, client=client, channel=channel, aware=aware)
+        return self.ask(
+            "execute_request", content, subshell=subshell, client=client, channel=channel, aware=aware, date=date
+        )
 
     def answer_input(
         self,
@@ -533,6 +559,14 @@ class Kernel:
     def measure(self, **content: Any) -> None:
         """The usage that was asked for is there."""
         self.handle(UsageMeasured(self.done(MeasureUsage)[-1].token, {"status": "ok", **content}))
+
+    def file_done(self, *parts: Component, error: str = "", saved: str = "yesterday") -> None:
+        """The oldest file that was asked for is written, or has these parts; or there is an error."""
+        action = self.files.pop(0)
+        if isinstance(action, SaveNamespace):
+            self.handle(NamespaceSaved(action.token, error, 100))
+        else:
+            self.handle(NamespaceLoaded(action.token, error, list(parts), [], saved))
 
     def dump(self, text: str) -> None:
         """The stacks that were asked for are there."""

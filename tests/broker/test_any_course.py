@@ -15,11 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mpkernel import messages
 from mpkernel.broker.events import DumpStacks, Interrupted, StacksDumped, ToldToStop
+from mpkernel.namespace.component import Component
 
 from .bench import CONSOLE, JUPYTERLAB, FakeWorker, Kernel
 
 Predicate = Callable[[FakeWorker], bool]
 
+OPS = ["ps", "interrupt", "kill", "new", "delete", "trace", "run", "save", "restore", "info", "logs"]
 anyone = st.integers(0, 5)  # an index into whatever there is
 malformed = st.sampled_from([b"not JSON", b"[]", b"null", {"subshell_id": [], "comm_id": 1, "op": {}, "name": 3}])
 REQUESTS = [
@@ -62,17 +64,23 @@ def reads(worker: FakeWorker) -> bool:
     return bool(worker.got(messages.ReadLive))
 
 
+def released(worker: FakeWorker) -> bool:
+    return bool(worker.got(messages.Release))
+
+
 def when(that: Predicate) -> Callable[[Any], Any]:
     """There must be such a worker."""
     return precondition(lambda self: bool(self.workers(that)))
 
 
 class AnyCourse(RuleBasedStateMachine):
-    """Front ends, workers and the clock do whatever they like."""
+    """Front ends, workers, disks and the clock do whatever they like."""
+
+    keep = ""
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernel = Kernel(stop_on_error_timeout=0.2)
+        self.kernel = Kernel(stop_on_error_timeout=0.2, keep=self.keep)
         self.kernel.measures_at_once = True
         self.kernel.worker().hello()
         self.tokens: list[tuple[FakeWorker, int]] = []  # questions that workers asked
@@ -124,10 +132,10 @@ class AnyCourse(RuleBasedStateMachine):
     def interrupt(self, who: int | None) -> None:
         self.kernel.interrupt(None if who is None else self.subshell(who))
 
-    @rule(who=anyone, op=st.sampled_from(["ps", "interrupt", "kill", "new", "delete", "trace", "run"]))
+    @rule(who=anyone, op=st.sampled_from(OPS))
     def op(self, who: int, op: str) -> None:
         if op != "new" or len(self.kernel.machine.subshells) < 4:
-            self.kernel.op(op, subshell=self.subshell(who) or "main", code="1", grace=0.5)
+            self.kernel.op(op, subshell=self.subshell(who) or "main", code="1", grace=0.5, path="/file")
 
     @rule(which=anyone, with_parent=st.booleans(), value=st.sampled_from(["typed", 3]))
     def answer_input(self, which: int, with_parent: bool, value: object) -> None:
@@ -142,6 +150,23 @@ class AnyCourse(RuleBasedStateMachine):
             if action.token not in self.answered:
                 self.answered.add(action.token)
                 self.kernel.handle(StacksDumped(action.token, "stacks"))
+
+    @precondition(lambda self: self.kernel.files)
+    @rule(error=st.sampled_from(["", "the disk is full"]), name=st.sampled_from("xyz"))
+    def file_done(self, error: str, name: str) -> None:
+        self.kernel.file_done(Component((name,), blobs=(b"pickle",)), error=error)
+
+    @when(ready)
+    @rule(who=anyone, name=st.sampled_from("xyz"))
+    def hold(self, who: int, name: str) -> None:
+        self.worker(who, ready).hold(name)
+
+    @when(released)
+    @rule(who=anyone, which=anyone)
+    def release(self, who: int, which: int) -> None:
+        worker = self.worker(who, released)
+        asked = worker.got(messages.Release)
+        worker.say(messages.Released(asked[which % len(asked)].token))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -234,12 +259,12 @@ class AnyCourse(RuleBasedStateMachine):
     def signal_int(self) -> None:
         self.kernel.handle(Interrupted())
 
-    @rule(by_signal=st.booleans(), chance=st.integers(0, 4))
-    def shut_down(self, by_signal: bool, chance: int) -> None:
+    @rule(by_signal=st.booleans(), restart=st.booleans(), chance=st.integers(0, 4))
+    def shut_down(self, by_signal: bool, restart: bool, chance: int) -> None:
         if not chance and by_signal:
             self.kernel.handle(ToldToStop("SIGTERM"))
         elif not chance:
-            self.kernel.control("shutdown_request")
+            self.kernel.control("shutdown_request", {"restart": restart})
 
     # --- what always holds ------------------------------------------------------------------------------------------
 
@@ -261,7 +286,8 @@ class AnyCourse(RuleBasedStateMachine):
                 assert runs_it != (subshell.worker.held_back is not None), "it has replied, or it hasn't"
             elif subshell.queue:
                 assert subshell.worker is not None, "somebody must run what is queued"
-                assert subshell.worker.ending or not subshell.worker.ready, "a free worker is left without work"
+                waits = subshell.worker.ending or not subshell.worker.ready or self.kernel.machine.keeping.loading
+                assert waits, "a free worker is left without work"
 
     @invariant()
     def comms_belong_to_living_workers(self) -> None:
@@ -276,10 +302,12 @@ class AnyCourse(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened, it can be brought to an end: by the workers doing their work, or by shutdown."""
         kernel = self.kernel
+        self._finish_files()
         if not kernel.machine.stopping:
             for _ in range(1000):
                 kernel.pass_time(1)
                 self.dump_stacks()
+                self._finish_files()
                 worked = [self._work(worker) for worker in kernel.living()]
                 if not any(worked):
                     break
@@ -291,11 +319,17 @@ class AnyCourse(RuleBasedStateMachine):
         for worker in kernel.living():
             worker.launch()
         kernel.pass_time(2)
+        self._finish_files()
+        kernel.pass_time(2)
         assert all(worker.signals for worker in kernel.living())
         for worker in kernel.living():
             worker.die()
         assert kernel.stopped
         kernel.check(all_answered=True)
+
+    def _finish_files(self) -> None:
+        while self.kernel.files:
+            self.kernel.file_done()
 
     def _work(self, worker: FakeWorker) -> bool:
         """One step of a worker that behaves; False if it has nothing to do."""
@@ -313,9 +347,17 @@ class AnyCourse(RuleBasedStateMachine):
         elif worker.running is not None:
             worker.reply()
         else:
-            return worker.merge()
+            return worker.merge() or worker.release()
         return True
 
 
+class AnyCourseKept(AnyCourse):
+    """The same, of a kernel that keeps its variables over restarts."""
+
+    keep = "/kept"
+
+
+TestAnyCourseKept = AnyCourseKept.TestCase
+TestAnyCourseKept.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestAnyCourse = AnyCourse.TestCase
-TestAnyCourse.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyCourse.settings = settings(max_examples=60, stateful_step_count=40)

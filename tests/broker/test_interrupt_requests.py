@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from mpkernel.broker.events import Interrupted
+from mpkernel.broker.interrupts import STARTED_BY_NOW
 
 from .bench import Kernel
 
@@ -26,6 +27,29 @@ def test_an_interrupt_before_the_cell_runs_is_kept_until_it_does(kernel: Kernel)
     kernel.interrupt()
     assert worker.signals == []
     worker.start()
+    assert worker.signals == [INT]
+
+
+def test_an_interrupt_is_sent_though_the_worker_cannot_say_that_the_cell_runs(kernel: Kernel) -> None:
+    """C code holds the GIL. If the cell had not begun, the signal would find nothing there, and be sent again."""
+    worker = kernel.ready()
+    kernel.execute()
+    kernel.interrupt()
+    kernel.pass_time(STARTED_BY_NOW / 2)
+    assert worker.signals == []
+    kernel.pass_time(STARTED_BY_NOW)
+    assert worker.signals == [INT]
+    worker.start()
+    assert worker.signals == [INT, INT]
+
+
+def test_an_interrupt_for_a_cell_that_has_ended_meanwhile_is_not_sent(kernel: Kernel) -> None:
+    worker = kernel.ready()
+    kernel.execute()
+    kernel.interrupt()
+    worker.start().reply("ok")
+    kernel.execute()
+    kernel.pass_time(1)
     assert worker.signals == [INT]
 
 
@@ -240,3 +264,19 @@ def test_an_interrupt_of_an_idle_kernel_does_nothing(how: type, target: str) -> 
     how(kernel)
     kernel.execute()
     assert kernel.worker().start().signals == []
+
+
+def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
+    cell = kernel.running()
+    kernel.interrupt()
+    kernel.interrupt()  # a double click
+    assert "stream" not in kernel.story(cell)
+    kernel.pass_time(5)
+    kernel.interrupt()
+    kernel.interrupt()
+    kernel.pass_time(5)
+    kernel.interrupt()
+    (said,) = kernel.sent("iopub", "stream")
+    assert said.parent == cell.id
+    assert "mpkernel kill" in said.content["text"]
+    assert kernel.worker().signals == [INT] * 5

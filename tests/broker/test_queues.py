@@ -109,6 +109,25 @@ def test_an_error_aborts_the_cells_that_are_queued(kernel: Kernel) -> None:
     assert worker.running is None
 
 
+@pytest.mark.parametrize(
+    ("date", "status"),
+    [
+        ("2026-01-01T00:00:00.150Z", "aborted"),  # sent before the error could be known
+        ("2026-01-01T00:00:00.250000+00:00", "ok"),
+        ("yesterday", "ok"),
+    ],
+)
+def test_what_was_sent_before_an_error_could_be_known_is_aborted(kernel: Kernel, date: str, status: str) -> None:
+    worker = kernel.ready()
+    kernel.execute("1/0", date="2026-01-01T00:00:00.100Z")
+    kernel.pass_time(0.1)
+    worker.start().reply("error", abort=True)
+    late = kernel.execute("of the same Run all", date=date)
+    if status == "ok":
+        worker.start().reply("ok")
+    assert kernel.status(late) == status
+
+
 def test_an_aborted_reply_has_all_that_an_execute_reply_has(kernel: Kernel) -> None:
     worker = kernel.ready()
     kernel.execute("1/0")

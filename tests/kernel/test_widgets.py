@@ -431,4 +431,6 @@ def test_subshells_plot_at_the_same_time(kernel: Kernel) -> None:
     pending = [kernel.submit(code.format(n=n), shell) for n in range(20) for shell in shells]
     results = [each.wait(60) for each in pending]
     assert [r.status for r in results] == ["ok"] * 80
-    assert [r.output_types for r in results] == [["display_data"]] * 80
+    assert [[kind for kind in r.output_types if kind != "stream"] for r in results] == [["display_data"]] * 80
+    # On a busy machine four processes that import matplotlib may not answer each other in time.
+    assert all("does not answer" in r.stderr for r in results if "stream" in r.output_types)

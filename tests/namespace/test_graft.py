@@ -612,14 +612,14 @@ def shape(names: dict[str, Any]) -> Any:
     return [(name, walk(names[name])) for name in sorted(names)], rows
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(graphs(), graphs())
 def test_a_graft_has_the_structure_and_the_aliases_of_the_new(old: dict[str, Any], new: dict[str, Any]) -> None:
     wanted = shape(new)
     assert shape(graft(old, new)) == wanted
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs())
 def test_grafting_what_did_not_change_keeps_every_object(old: dict[str, Any]) -> None:
     before = {name: id(value) for name, value in old.items() if not isinstance(value, tuple)}

@@ -428,7 +428,7 @@ def edit(value: Any, path: tuple[Any, ...], tag: str) -> None:
         place[-1 if tag == "mine" else 0] += 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False))
 def test_merging_disjoint_changes_is_making_both_in_turn(rng: random.Random) -> None:
     base = {"x": build(rng), "y": build(rng)}
@@ -455,7 +455,7 @@ def test_merging_disjoint_changes_is_making_both_in_turn(rng: random.Random) -> 
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.randoms(use_true_random=False))
 def test_if_only_one_side_changed_its_value_is_taken(rng: random.Random) -> None:
     base, other = {"x": build(rng), "y": build(rng)}, {"x": build(rng), "z": build(rng)}

@@ -41,6 +41,18 @@ def test_a_variable_deleted_in_one_is_gone_in_the_other(two: Two) -> None:
     assert "x" not in here.names
 
 
+def test_a_process_that_ends_takes_nothing_along(two: Two) -> None:
+    """IPython clears the namespace then, and somebody may ask for newest values at that moment."""
+    here, there = two
+    here.run("x = 1")
+    here.sync.close()
+    here.names.clear()
+    here.sync.release_names(["x"])
+    here.sync.sweep(1)
+    there.hear()
+    assert there.value("x") == 1
+
+
 def test_nothing_is_committed_when_nothing_has_changed(two: Two) -> None:
     here, there = two
     here.run("x = [1]")
@@ -266,7 +278,7 @@ cells = st.builds(
 
 
 @pytest.mark.parametrize("budget", [0.01, -1.0], ids=["small namespace", "large namespace"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(course=st.lists(st.tuples(st.integers(0, 2), cells), max_size=25))
 def test_three_subshells_are_like_one_namespace(budget: float, course: list[tuple[int, str]]) -> None:
     store = NamespaceStore()

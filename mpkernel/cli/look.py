@@ -1,0 +1,48 @@
+"""`mpkernel info` and `logs`: what a kernel runs on, and what it has logged."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from mpkernel.cli import client
+from mpkernel.cli.act import ask, one_kernel
+from mpkernel.cli.text import clean, count, duration, size
+from mpkernel.wire import Json
+
+
+def info(args: argparse.Namespace) -> int:
+    """Versions, limits in force, fast paths."""
+    kernel = one_kernel(args)
+    reply = ask(kernel, client.operation("info"), args.timeout)
+    if args.json:
+        print(json.dumps({"kernel": kernel.id, **{key: reply[key] for key in reply if key != "status"}}))
+    else:
+        print(clean("\n".join([f"kernel {kernel.id}", *_lines(reply)]), keep="\n"))
+    return 0
+
+
+def _lines(reply: Json) -> list[str]:
+    versions, limits = reply["versions"], reply["limits"]
+    at_most = "no limit" if limits["open_files"] is None else f"at most {limits['open_files']}"
+    return [
+        f"  mpkernel {reply['version']}, Python {versions['python']}, IPython {reply['ipython']}, "
+        f"pyzmq {versions['pyzmq']} with libzmq {versions['libzmq']}, {versions['system']}",
+        f"  pid {reply['pid']}, {duration(reply['age_s'])} old, {count(reply['subshells'], 'subshell')}, "
+        f"{count(reply['processes'], 'process', 'processes')}, {count(reply['names'], 'shared name')}",
+        f"  open files of the broker: {limits['open_files_now']}, {at_most}",
+        f"  copies of large values: {size(limits['copies_bytes_now'])}, at most {size(limits['copies_bytes'])}",
+        f"  channels are {'encrypted (CURVE)' if reply['encrypted'] else 'signed, not encrypted'}",
+        *(f"  {path['name']}: {'on' if path['on'] else 'off: ' + path['why']}" for path in reply["fast_paths"]),
+    ]
+
+
+def logs(args: argparse.Namespace) -> int:
+    """The last lines that the broker and the workers have logged."""
+    reply = ask(one_kernel(args), client.operation("logs"), args.timeout)
+    for line in reply["lines"]:
+        if args.json:
+            print(json.dumps(line))
+        else:
+            print(clean(f"{line['time']} {line['level']} {line['pid']} {line['text']}", keep="\n"))
+    return 0

@@ -1,0 +1,77 @@
+"""Between cells: what threads and tasks change is found and committed, and large values are copied."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from mpkernel import messages
+from mpkernel.worker.threads import is_users
+
+if TYPE_CHECKING:
+    from mpkernel.worker.kernel import WorkerKernel
+
+# Variables that might have changed are looked at for so long, with such pauses (seconds).
+SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
+
+# Large values are copied when no cell has run for so long (seconds).
+BACK_UP_AFTER = 0.3
+
+
+class Background:
+    def __init__(self, kernel: WorkerKernel) -> None:
+        self._kernel = kernel
+        self._backing_up: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._main_thread = threading.main_thread()
+
+    def look(self) -> bool:
+        """After a commit: whether it may have left something out. That is looked for from now on."""
+        self._kernel.sync.background = self._goes_on()
+        background = self._kernel.sync.background or not self._kernel.sync.settled
+        if background:
+            self.sweep_soon()
+        else:
+            self._back_up_soon()
+        return background
+
+    def sweep_soon(self) -> None:
+        if self._sweeping is None:
+            self._sweeping = self._kernel.loop.call_later(SWEEP_PAUSE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Between cells: find what they changed by ways that their end did not look at, or change in the background."""
+        self._sweeping = None
+        if self._kernel.running:
+            return  # its end will see to it
+        try:
+            if self._kernel.sync.background and not self._goes_on():
+                self._kernel.sync.background = False  # it has ended, and may have changed anything since the cell
+                self._kernel.sync.start_over()
+            settled = self._kernel.sync.sweep(SWEEP_SLICE)
+        except Exception:
+            self._kernel.log_failure("looking for changed variables failed")
+            return
+        if not settled:
+            self.sweep_soon()
+        elif not self._goes_on():
+            self._kernel.lanes.send(messages.Settled())
+            self._back_up_soon()
+
+    def _back_up_soon(self) -> None:
+        if self._kernel.sync.holds and self._backing_up is None:
+            self._backing_up = self._kernel.loop.call_later(BACK_UP_AFTER, self._back_up)
+
+    def _back_up(self) -> None:
+        """The user pauses: what is large can be copied now, so that it outlives this process."""
+        self._backing_up = None
+        if not self._kernel.running:  # else at the next pause
+            self._kernel.service.in_background(self._kernel.sync.back_up)
+
+    def _goes_on(self) -> bool:
+        """Whether threads or tasks of the user's go on, which may change variables."""
+        if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
+            return True
+        kernel = self._kernel
+        return kernel.callbacks.busy or any(task is not kernel.request_task for task in asyncio.all_tasks(kernel.loop))

@@ -1,0 +1,57 @@
+"""``python -m scripts.faults [--ipykernel-python PYTHON] [--only TEXT]``: a markdown table on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scripts.faults.cells import CELLS
+from scripts.faults.load import messages, subshells
+from scripts.faults.play import NAMES, Outcome, play
+from scripts.harness.kernel import Spec
+
+
+def cell_of(outcome: Outcome | None) -> str:
+    """What the table says of one fault on one kernel."""
+    if outcome is None:
+        return "| | "
+    if not outcome.survived:
+        return "| **lost** | - "
+    parts = [f"{outcome.seconds:.1f} s"]
+    if outcome.helped:
+        parts.append("after " + ", ".join(outcome.helped))
+    if not outcome.others:
+        parts.append("**another subshell was harmed**")
+    return f"| yes, {' '.join(parts)} | {outcome.kept}/{NAMES} "
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults", description=__doc__)
+    parser.add_argument("--python", default=sys.executable, help="interpreter with mpkernel")
+    parser.add_argument("--ipykernel-python", help="interpreter with ipykernel, to compare with")
+    parser.add_argument("--load", action="store_true", help="many subshells and messages instead")
+    parser.add_argument("--only", default="", help="faults with this text in their name")
+    arguments = parser.parse_args()
+    specs = [Spec.of_interpreter("mpkernel", arguments.python)]
+    if arguments.ipykernel_python:
+        specs.append(Spec.of_interpreter("ipykernel", arguments.ipykernel_python))
+    if arguments.load:
+        for what, how_much in [*subshells(specs[0]), *messages(specs[0])]:
+            print(f"| {what} | {how_much} |", flush=True)
+        return 0
+    head = "".join(f"| {spec.name}: next good reply | names kept " for spec in specs)
+    print(f"| what the cell does {head}|\n|---{'|---|---' * len(specs)}|")
+    lost = 0
+    for name, code in CELLS.items():
+        if arguments.only not in name:
+            continue
+        outcomes = [play(spec, code) for spec in specs]
+        lost += not (outcomes[0].survived and outcomes[0].kept == NAMES and outcomes[0].others)
+        print(f"| {name} {''.join(map(cell_of, outcomes))}|", flush=True)
+        for spec, outcome in zip(specs, outcomes, strict=True):
+            print(f"{spec.name}: {name}: {outcome.note}", file=sys.stderr, flush=True)
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

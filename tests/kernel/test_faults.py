@@ -1,0 +1,169 @@
+"""The worst that a cell, the system or a user can do: the kernel stays, the other subshells and the variables stay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .driver import LOOP, Kernel, start_kernel
+from .sandbox import GONE_WITHIN, poll_until
+
+pytestmark = pytest.mark.mpkernel_only("a crash loses the whole kernel")
+
+# What a cell does to its own process, and whether the process lives on.
+BREAKS = {
+    "stack overflow in C": "import sys\nsys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nrepr(x)",
+    "file descriptors closed": "import os; os.closerange(0, 101)",
+    "builtins replaced": "import builtins\nfor n in ('print', 'len', 'isinstance', 'open'): setattr(builtins, n, None)",
+    "modules gone": "import sys; sys.modules.clear()",
+    "no stdout": "import sys; sys.stdout = sys.stderr = None; print('nowhere')",
+    "hooks that raise": (
+        "def bad(*_): raise RuntimeError('hook')\nip = get_ipython()\n"
+        "for e in ('pre_execute', 'pre_run_cell', 'post_execute', 'post_run_cell'): ip.events.register(e, bad)\n"
+        "ip.set_custom_exc((Exception,), bad)\n1 / 0"
+    ),
+    "sys.exit in a thread": "import sys, threading\nt = threading.Thread(target=sys.exit); t.start(); t.join()",
+    "a thread that never ends": "import threading\nthreading.Thread(target=threading.Event().wait).start()",
+    "the stdin of all is closed": "import sys; sys.stdin.close(); sys.__stdout__.close()",
+}
+PID = "__import__('os').getpid()"
+RUN = "sys.argv[0] = 'mpkernel'; runpy.run_module('mpkernel', run_name='__main__')"
+
+
+@pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS)
+def test_a_subshell_works_on_whatever_a_cell_breaks(kernel: Kernel, shell: str | None, code: str) -> None:
+    other = kernel.create_subshell()
+    kernel.run("kept = [1, 2, 3]", shell)
+    kernel.value("1", other)
+    kernel.run(code, shell)
+    probe = kernel.run("6 * 7", shell)
+    if probe.ename == "WorkerDied":  # that was the end of what the cell had broken
+        assert "exited with" in probe.content["evalue"] or "killed" in probe.content["evalue"]
+    assert kernel.value("kept", shell) == [1, 2, 3]
+    assert kernel.value("kept", other) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ignored", [("SIGINT",), ("SIGINT", "SIGTERM")])
+def test_who_ignores_signals_is_killed(kernel: Kernel, ignored: tuple[str, ...]) -> None:
+    kernel.run("kept = 1")
+    names = ", ".join(f"signal.{name}" for name in ignored)
+    stubborn = kernel.start(f"import signal\nfor s in ({names},): signal.signal(s, signal.SIG_IGN)\n{LOOP}")
+    kernel.interrupt()
+    assert stubborn.reply is None
+    grace = 20.0 if len(ignored) == 1 else 0.2
+    killed = kernel.control("mpkernel_request", {"op": "kill", "subshell": "main", "grace": grace})
+    assert killed.content["sent"] == (["TERM"] if len(ignored) == 1 else ["TERM", "KILL"])
+    assert stubborn.wait().ename == "Killed"
+    assert kernel.value("kept") == 1
+
+
+def test_a_stopped_process_is_shown_as_such_and_can_be_killed(kernel: Kernel) -> None:
+    pid = kernel.value(PID)
+    stopped = kernel.submit("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    process = psutil.Process(pid)
+    kernel.wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "stop")
+    command = [sys.executable, "-m", "mpkernel", "ps", "--json"]
+    done = subprocess.run(command, env=kernel.sandbox.environment(), capture_output=True, text=True, check=True)
+    assert [row["state"] for row in json.loads(done.stdout)] == ["stopped"]
+    kernel.control("mpkernel_request", {"op": "kill", "subshell": "main", "grace": 0.1})
+    assert stopped.wait().ename == "Killed"
+
+
+def test_workers_go_before_the_broker_when_memory_runs_out(kernel: Kernel) -> None:
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    assert score(kernel.value(PID)) > score(kernel.process.pid)
+
+
+def zygote(kernel: Kernel) -> psutil.Process:
+    """The broker's first child."""
+    return min(kernel.process.children(), key=lambda process: process.create_time())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_new_subshells_when_the_zygote_is_killed_or_stopped(kernel: Kernel, signum: signal.Signals) -> None:
+    kernel.run("kept = 1")
+    zygote(kernel).send_signal(signum)
+    assert [kernel.value("kept", kernel.create_subshell()) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_kernel_that_was_suspended_goes_on(kernel: Kernel) -> None:
+    other = kernel.create_subshell()
+    running = kernel.start(f"{LOOP.splitlines()[0]}\nimport time\nfor _ in range(20): time.sleep(0.05)", other)
+    tree = [kernel.process, *kernel.process.children(recursive=True)]
+    for process in tree:
+        process.suspend()
+    stopped = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    assert poll_until(lambda: {process.status() for process in tree} <= stopped, GONE_WITHIN)
+    for process in reversed(tree):
+        process.resume()
+    assert running.wait().status == "ok"
+    assert kernel.value("6 * 7") == 42
+
+
+def test_nothing_is_left_two_seconds_after_the_broker_was_killed(kernel: Kernel) -> None:
+    kernel.start(LOOP, kernel.create_subshell())
+    kernel.start("import subprocess; print('ready', flush=True); subprocess.run(['sleep', '100'])")
+    tree = kernel.processes()
+    kernel.process.kill()
+    assert psutil.wait_procs(tree, GONE_WITHIN)[1] == []
+
+
+@contextlib.contextmanager
+def limited(name: str, value: int) -> Iterator[Kernel]:
+    code = f"import resource, runpy, sys; resource.setrlimit(resource.{name}, ({value}, {value})); {RUN}"
+    with start_kernel(command=[sys.executable, "-c", code]) as kernel:
+        yield kernel
+
+
+def test_too_few_files_for_another_subshell_cost_that_subshell() -> None:
+    with limited("RLIMIT_NOFILE", 80) as kernel:
+        kernel.run("kept = 1")
+        failed = None
+        while failed is None:
+            result = kernel.run("kept", kernel.create_subshell())
+            failed = result if result.status == "error" else None
+        assert failed.ename == "WorkerStartFailed"
+        assert "Too many open files" in failed.content["evalue"]
+        assert "ulimit" in failed.content["evalue"]
+        assert kernel.value("kept") == 1
+
+
+def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> None:
+    nowhere = tmp_path / "file"
+    nowhere.write_text("no folder")
+    (tmp_path / "ipython" / "profile_default" / "history.sqlite").mkdir(parents=True)  # no file can be there
+    with start_kernel(env={"HOME": str(nowhere), "IPYTHONDIR": str(tmp_path / "ipython")}) as kernel:
+        assert kernel.value("6 * 7") == 42
+        assert kernel.value("6 * 7", kernel.create_subshell()) == 42
+        assert kernel.sandbox.log_tail().count("\n") < 10, kernel.sandbox.log_tail()
+
+
+def test_a_stuck_exit_does_not_hold_up_the_end(kernel: Kernel) -> None:
+    kernel.run("import threading\nthreading.Thread(target=threading.Event().wait).start()")
+    kernel.run("import atexit; atexit.register(lambda: [None for _ in iter(int, 1)])", kernel.create_subshell())
+    assert kernel.shut_down() == []
+
+
+def test_large_values_when_there_is_no_memory_for_copies() -> None:
+    with limited("RLIMIT_FSIZE", 1 << 20) as kernel:  # of memfds, too
+        kernel.run("big = bytearray(8 << 20); small = 1")
+        other = kernel.create_subshell()
+        assert kernel.value("small", other) == 1
+        assert kernel.run("len(big)", other).status in ("ok", "error")
+        assert kernel.value("len(big)") == 8 << 20
+
+
+def test_exec_of_another_program(kernel: Kernel) -> None:
+    result = kernel.run("import os; os.execv('/bin/true', ['true'])")
+    assert result.ename == "WorkerDied"
+    assert kernel.value("6 * 7") == 42
