@@ -65,11 +65,12 @@ class MPKernelApp(Application):
         "the parent subshell's, or every running cell.",
     ).tag(config=True)
     comms_while_busy = Enum(
-        ["thread", "statement", "wait"],
+        ["thread", "always", "statement", "wait"],
         "thread",
         help="When, while a cell runs where a widget lives, messages for it are handled that the front end sends under "
-        "a subshell id (as JupyterLab does): at once, in a thread; when the cell awaits something or comes to its next "
-        "top-level statement; or when it has ended.",
+        "a subshell id (as JupyterLab does): at once, in a thread ('always': even if no cell runs, so that a slow one "
+        "holds up no cell); when the cell awaits something or comes to its next top-level statement; or when it has "
+        "ended.",
     ).tag(config=True)
     reader_patience = Float(
         10.0,

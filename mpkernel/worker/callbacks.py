@@ -34,7 +34,8 @@ class Callbacks:
     """`put` is called in the IO thread. `handle` runs one message's callback, and raises nothing.
 
     `begin` is called in the main thread before some are handled; `answer` in either, for those that were.
-    `main_is_free` tells whether the event loop runs.
+    `main_is_free` tells whether the event loop runs. With `always_in_thread` the thread takes urgent ones even then:
+    they hold up no cell, and aren't in the thread that their objects may belong to.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Callbacks:
         answer: Callable[[list[CommRequest]], None],
         main_is_free: Callable[[], bool],
         in_thread: bool,
+        always_in_thread: bool = False,
     ) -> None:
         self._loop = loop
         self._begin = begin
@@ -53,6 +55,7 @@ class Callbacks:
         self._answer = answer
         self._main_is_free = main_is_free
         self._in_thread = in_thread
+        self._always_in_thread = always_in_thread
         self._queue: deque[CommRequest] = deque()
         self._came = self._taken = 0
         self._last_urgent = 0  # this one, and those before it, are taken by the thread if need be
@@ -80,6 +83,8 @@ class Callbacks:
     def take(self) -> None:
         """In the main thread, where no code of the cell is running: handle what has come."""
         count = len(self._queue)  # what comes later may come after a cell
+        if self._always_in_thread and self._taken < self._last_urgent:
+            return  # these, and those before them, are the thread's
         if not count or not self._turn.acquire(blocking=False):
             return
         try:
@@ -128,7 +133,7 @@ class Callbacks:
 
     def _take_urgent(self) -> None:
         """In the thread: leave the messages to the main thread if that is free, else take them."""
-        if self._main_is_free():
+        if self._main_is_free() and not self._always_in_thread:
             self._later(self._take_what_is_left)
         else:
             self._take_what_is_left()

@@ -99,7 +99,8 @@ class WorkerKernel(LibraryAPI):
             handle=lambda request: self._context.copy().run(self._run_callback, request),
             answer=self._after_callbacks,
             main_is_free=lambda: self.interrupts.suspended or not self.running,
-            in_thread=settings.comms_while_busy == "thread",
+            in_thread=settings.comms_while_busy in ("thread", "always"),
+            always_in_thread=settings.comms_while_busy == "always",
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
@@ -295,13 +296,14 @@ class WorkerKernel(LibraryAPI):
     def _run_callback(self, request: messages.CommRequest) -> None:
         """In the main thread or beside it, in a context of its own."""
         message = message_of(request)
+        in_main = threading.current_thread() is self._main_thread
         try:
             self.parents.set_here(request_of(message, message.header))
-            with figures.apart() if self.running else nullcontext(), self.interrupts.callback():
+            with figures.apart() if self.running or not in_main else nullcontext(), self.interrupts.callback():
                 self.comms.handle(message.msg_type, self.parents.request())
         except KeyboardInterrupt:
             self.shell.showtraceback()
-            if threading.current_thread() is self._main_thread:
+            if in_main:
                 self.interrupts.hit_a_callback()
         except BaseException:  # a bad message, or SystemExit
             self.shell.showtraceback()

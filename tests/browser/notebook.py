@@ -41,9 +41,9 @@ KERNEL = "window.notebook.context.sessionContext.session.kernel"
 class Notebook:
     """A new notebook with these cells, and a kernel that is idle."""
 
-    def __init__(self, page: Page, *cells: str) -> None:
+    def __init__(self, page: Page, *cells: str, name: str = "") -> None:
         self.page = page
-        page.evaluate(MADE, [f"{uuid.uuid4()}.ipynb", cells])
+        page.evaluate(MADE, [f"{name or uuid.uuid4()}.ipynb", cells])
         self.wait_status("idle")
 
     def close(self) -> None:

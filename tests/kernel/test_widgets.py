@@ -146,6 +146,18 @@ def test_a_message_may_be_handled_between_two_statements() -> None:
         waiting.wait_for_idle()
 
 
+def test_a_slow_callback_holds_up_no_cell_where_that_is_wanted() -> None:
+    with start_kernel("--comms-while-busy=always") as kernel:
+        comm = echo(kernel)
+        gate = kernel.gate("gate")
+        slow = comm.start({"n": 1, "do": f"{gate.pass_through}; late = 42"})
+        assert kernel.value("6 * 7") == 42
+        assert not slow.is_idle
+        gate.release()
+        slow.wait_for_idle()
+        assert kernel.value("heard, late") == ([(1, False)], 42)  # in a thread
+
+
 def test_callbacks_run_one_at_a_time_in_order(kernel: Kernel) -> None:
     comm = echo(kernel)
     cell = kernel.start(BUSY)
