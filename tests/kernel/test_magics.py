@@ -66,7 +66,9 @@ def test_qtconsole_says_what_is_missing(shared_kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("code", ["class Bad:\n    def __repr__(self): raise ValueError('bad')\nBad()"])
 def test_a_result_that_can_not_be_shown_fails_the_cell(shared_kernel: Kernel, code: str) -> None:
-    failing, behind = shared_kernel.submit(code), shared_kernel.submit("1")
+    gate = shared_kernel.gate("both are sent")
+    failing, behind = shared_kernel.submit(f"{gate.pass_through}\n{code}"), shared_kernel.submit("1")
+    gate.release()
     result = failing.wait()
     assert (result.status, result.error is not None) == ("error", True)
     assert behind.wait().status == "aborted"

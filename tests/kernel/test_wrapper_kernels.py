@@ -57,7 +57,9 @@ def test_a_completion_waits_for_the_cell(echo: Kernel) -> None:
 
 
 def test_what_do_execute_raises_is_the_cells_error(echo: Kernel) -> None:
+    before = echo.submit("sleep 0.3")  # until the others are there
     behind = echo.submit("fail"), echo.submit("echo never")
+    before.wait()
     failed, aborted = (pending.wait() for pending in behind)
     assert (failed.ename, failed.error and failed.error["ename"]) == ("ZeroDivisionError", "ZeroDivisionError")
     assert aborted.status == "aborted"
