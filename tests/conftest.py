@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import HealthCheck, settings
+from contextlib import suppress
 
-# How quickly examples are made says something of the machine and what else it does.
-settings.register_profile("mpkernel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("mpkernel")
+import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "mpkernel_only(reason): states what ipykernel doesn't do; skipped there")
+    with suppress(ImportError):  # the tests in a browser do without
+        from hypothesis import HealthCheck, settings
+
+        # How quickly examples are made says something of the machine and what else it does.
+        settings.register_profile("mpkernel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("mpkernel")
