@@ -51,6 +51,7 @@ class Mixed:
             self._kernel, self._front = kernel, kernel.front
             self._front.keep_strays = False
             kernel.warm_up()
+            self._front.run("print('x' * 100_000)")  # at the first large message pyzmq opens files, for good
             self._front.ask("delete_subshell_request", {"subshell_id": self._one_more()}, channel="control")
             before = self._files()
             self._lanes = [self._lane(i) for i in range(CHILDREN + 1)]
