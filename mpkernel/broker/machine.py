@@ -424,17 +424,18 @@ class Machine:
     def _note_failure(self, subshell: Subshell, request: Request) -> None:
         """What its client had sent by now, without knowing of the error, may still be on its way."""
         if (sent := request.message.sent()) is not None:
-            subshell.failed = (request.message.header.get("session"), sent + self.now - request.received)
+            subshell.failed = (request.message.header.get("session"), sent, sent + self.now - request.received)
 
     def _sent_in_vain(self, subshell: Subshell, request: Request) -> bool:
         """Whether `request` is of the same "Run all" as a cell that failed, but took longer to get here than that one.
 
-        All times but the one between receipt and reply are by the client's clock.
+        All times but the one between receipt and reply are by the client's clock. Some send the same date always.
         """
         if subshell.failed is None or request.message.header.get("session") != subshell.failed[0]:
             return False
         sent = request.message.sent()
-        if sent is not None and sent < subshell.failed[1]:
+        _, cell_sent, error_sent = subshell.failed
+        if sent is not None and cell_sent < sent < error_sent:
             return True
         subshell.failed = None
         return False

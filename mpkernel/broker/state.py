@@ -92,7 +92,8 @@ class Subshell:
     failed_starts: int = 0
     died: str | None = None  # how its last worker ended, until the next one is there
     mode: str = "shared"  # how it takes part in the namespace
-    failed: tuple[object, float] | None = None  # client's session and clock when its last cell's error was sent there
+    # The client whose cell failed last: its session, and its clock when it sent the cell, and at the error.
+    failed: tuple[object, float, float] | None = None
     aborting: bool = False  # within `stop_on_error_timeout` after an error
 
     @property

@@ -115,6 +115,7 @@ def test_an_error_aborts_the_cells_that_are_queued(kernel: Kernel) -> None:
         ("2026-01-01T00:00:00.150Z", "aborted"),  # sent before the error could be known
         ("2026-01-01T00:00:00.250000+00:00", "ok"),
         ("yesterday", "ok"),
+        ("2026-01-01T00:00:00.100Z", "ok"),  # a client whose clock stands still
     ],
 )
 def test_what_was_sent_before_an_error_could_be_known_is_aborted(kernel: Kernel, date: str, status: str) -> None:
