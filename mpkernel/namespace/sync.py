@@ -50,6 +50,8 @@ MAX_BACK_UP_IN_BAND = 32 << 20
 MAX_LEFT_OUT = 20
 # So often two subshells may overtake each other; then the one who merges last wins.
 MERGE_ROUNDS = 3
+# If more places within variables were changed by two, only the variables are named: not all the insides of a figure.
+MAX_PLACES = 4
 
 
 class NamespaceSync:
@@ -465,8 +467,9 @@ class NamespaceSync:
         self._number = max(self._number, message.number)
         overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
         if merged.conflicts:
+            shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled
             self._warn(
-                f"{_listed(merged.conflicts)} was changed in another subshell at the same time; this cell's value "
+                f"{_listed(shown)} was changed in another subshell at the same time; this cell's value "
                 f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
             )
         changes = self._tracker.collect(only=values)
