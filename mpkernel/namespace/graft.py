@@ -119,6 +119,8 @@ class Graft:
 
     def apply(self, values: dict[str, Any]) -> dict[str, Any]:
         """Write the content of `values` into the old objects; what each name is to be bound to."""
+        if not (self._partners or self._beside or self._aliases):
+            return dict(values)
         for _ in range(MAX_FAILURES):
             writing = self._writing(values)
             failed = writing.run()

@@ -22,7 +22,9 @@ SEPARATOR = "\0"
 _OTHERS = (int, float, bool, type(None))
 _OTHERS_OF_PANDAS = ("NAType", "NaTType")
 # So many elements are looked at to know what the others are like; the step is a prime, as content may be periodic.
-_SAMPLE, _STEP = 200, 7919
+_SAMPLE, _STEP = 4000, 7919
+# Strings are sent by number if at most so many of the sample are different.
+_FEW = 0.8
 
 _Key = tuple[int, int]  # address and bytes of an array
 
@@ -34,10 +36,11 @@ class Text:
     `packed`, what another process has made of one.
     """
 
-    def __init__(self, *, items: Any = None, packed: Any = None, stamp: int = 0) -> None:
+    def __init__(self, *, items: Any = None, packed: Any = None, stamp: int = 0, mixed: bool = True) -> None:
         self.stamp = stamp
         self._items = items
         self._packed = packed
+        self._mixed = mixed  # there may be others than strings
 
     @property
     def long(self) -> bool:
@@ -51,7 +54,7 @@ class Text:
 
     def packed(self) -> bytes | memoryview:
         """As bytes, to be sent."""
-        return self._packed if self._packed is not None else _pack(self._items)
+        return self._packed if self._packed is not None else _pack(self._items, mixed=self._mixed)
 
     def array(self, shape: Any) -> Any:
         """A new array of that shape."""
@@ -72,9 +75,8 @@ class Texts:
         text = known.get(_key(array))
         if text is not None and text.is_of(array):
             return text
-        if not _are_strings(array):
-            return None
-        return self._add(known, array)
+        kinds = _kinds(array)
+        return self._add(known, array, mixed=kinds != {str}) if kinds else None
 
     def received(self, text: Text, shape: Any) -> Any:
         """The array that another process's text is of. The next look at it won't take long."""
@@ -93,8 +95,8 @@ class Texts:
         if (known := self._known.get(number)) is not None and known[0] is gone:
             del self._known[number]
 
-    def _add(self, known: dict[_Key, Text], array: Any) -> Text:
-        text = known[_key(array)] = Text(items=array.reshape(-1).copy(), stamp=next(self._stamps))
+    def _add(self, known: dict[_Key, Text], array: Any, *, mixed: bool = True) -> Text:
+        text = known[_key(array)] = Text(items=array.reshape(-1).copy(), stamp=next(self._stamps), mixed=mixed)
         return text
 
 
@@ -115,29 +117,29 @@ def _addresses(array: Any) -> Any:
     return numpy.frombuffer(Region(low, low + nbytes, [array]).raw(), numpy.intp)
 
 
-def _are_strings(array: Any) -> bool:
-    """Whether most elements are strings, and the rest can't change either."""
-    if sum(type(item) is str for item in _sample(array)) < _SAMPLE / 2:
-        return False
-    return all(
-        kind is str or kind in _OTHERS or (kind.__name__ in _OTHERS_OF_PANDAS and kind.__module__.startswith("pandas"))
-        for kind in set(map(type, array.flat))
-    )
+def _kinds(array: Any) -> set[type] | None:
+    """The types of the elements, if most are strings, and the rest can't change either; else None."""
+    sample = _sample(array)
+    if sum(type(item) is str for item in sample) < len(sample) / 2:
+        return None
+    kinds = set(map(type, array.flat))
+    return kinds if all(kind is str or kind in _OTHERS or _is_gap(kind) for kind in kinds) else None
+
+
+def _is_gap(kind: type) -> bool:
+    return kind.__name__ in _OTHERS_OF_PANDAS and kind.__module__.startswith("pandas")
 
 
 def _sample(array: Any) -> list[Any]:
     flat, size = array.flat, array.size
-    return [flat[number * _STEP % size] for number in range(_SAMPLE)]
+    return [flat[number * _STEP % size] for number in range(min(_SAMPLE, size))]
 
 
-def _pack(items: Any) -> bytes:
-    listed, others, codes = items.tolist(), [], None
-    if set(map(type, listed)) != {str}:
-        others = [(index, item) for index, item in enumerate(listed) if type(item) is not str]
-        for index, _ in others:
-            listed[index] = ""
-    elif (coded := _coded(items)) is not None:
-        codes, listed = coded
+def _pack(items: Any, *, mixed: bool) -> bytes:
+    codes, listed = (None if mixed else _coded(items)) or (None, items.tolist())
+    others = [(index, item) for index, item in enumerate(listed) if type(item) is not str] if mixed else []
+    for index, _ in others:
+        listed[index] = ""
     joined = SEPARATOR.join(listed)
     whole = joined.count(SEPARATOR) == len(listed) - 1
     return pickle.dumps((joined if whole else listed, codes, others), 5)
@@ -146,7 +148,7 @@ def _pack(items: Any) -> bytes:
 def _coded(items: Any) -> tuple[Any, list[str]] | None:
     """The number of each element's string, and the strings, if there are but few; None if not."""
     pandas = sys.modules.get("pandas")
-    if pandas is None or len(set(_sample(items))) > _SAMPLE / 2:
+    if pandas is None or len(set(sample := _sample(items))) > len(sample) * _FEW:
         return None
     codes, few = pandas.factorize(items)
     if len(few) > len(items) / 4:
