@@ -15,12 +15,20 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on all machines
 _SET_STRING, _CREATE = 1, 6
 _CLOEXEC = 1
 _NEW_USER_AND_MOUNTS = 0x10000000 | 0x00020000
 _HELPER_PATIENCE = 2.0  # seconds
+_CAP_SYS_ADMIN = 21
+# With these values, users may not make namespaces in which they could mount something.
+_FORBID = {
+    "/proc/sys/user/max_user_namespaces": "0",
+    "/proc/sys/kernel/unprivileged_userns_clone": "0",
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+}
 
 
 class HugePages:
@@ -45,6 +53,19 @@ class HugePages:
             return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._root)
         except OSError:
             return None
+
+
+def why_not() -> str:
+    """What seems to be in the way of huge pages here; "" if nothing. Nothing is mounted to find out."""
+    with suppress(OSError, ValueError, KeyError), open("/proc/self/status") as file:
+        status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        if int(status["CapEff"], 16) >> _CAP_SYS_ADMIN & 1:
+            return ""
+    for path, value in _FORBID.items():
+        with suppress(OSError), open(path) as file:
+            if file.read().strip() == value:
+                return f"users may not make namespaces ({path} is {value})"
+    return ""
 
 
 def _identity(root: int) -> tuple[int, int]:
