@@ -81,7 +81,10 @@ class Metric:
     title: str
     unit: str
     target: Target | None = None
-    note: str = ""
+
+    @property
+    def more_is_better(self) -> bool:
+        return isinstance(self.target, AtLeast)
 
 
 Values = dict[str, float]  # by the metric's key
