@@ -26,7 +26,7 @@ from mpkernel.wire import Json
 from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
-from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.interrupts import users_frames, without_the_wait
 from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             frames = users_frames(frames)
             exc_tuple = (type(error), error, frames)
         if (interrupt := self.kernel.interrupts.behind(error)) is not None:
-            exc_tuple = (type(interrupt), interrupt, frames)
+            exc_tuple = (type(interrupt), interrupt, without_the_wait(frames))
         try:
             super().showtraceback(exc_tuple, *args, **kwargs)
         except Exception as failure:  # of an exception's own methods
@@ -288,6 +288,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.kernel.cells.last_error = content
             self.kernel.cells.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
+
+    def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> Json:
+        """For the history: as it was shown. IPython would make the traceback a second time, which delays the reply."""
+        shown = self.kernel.cells.last_error
+        if shown and (shown["ename"], shown["evalue"]) == (type(exception).__name__, text_of(exception)):
+            return dict(shown)
+        stored: Json = super()._format_exception_for_storage(exception, *args, **kwargs)
+        return stored
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""
