@@ -32,6 +32,12 @@ from mpkernel.worker.parents import Parents, WithParent
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
+# Newer IPythons hand a cell's metadata to its hooks.
+TAKES_CELL_META = "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
+STORE_MAGIC = "IPython.extensions.storemagic"  # the one extension that IPython always loads
+# What each worker would import at its start or after its first cell: read from the disk once, in memory that all share.
+AT_START = ("IPython.core.logger", STORE_MAGIC, "mpkernel.prctl", "sqlite3")
+
 
 class _History(HistoryManager):
     """History in a database that many processes write to: those of all subshells, and of other kernels."""
@@ -130,12 +136,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
-        """Import what the first traceback would (60 ms), once.
+        """Import what each worker would at its start, and its first traceback (60 ms), once.
 
         Not what the first completion would: jedi parses builtins and typing into 30 MB of objects.
         """
         if not self.warm:
             self.warm = True
+            for module in AT_START:
+                importlib.import_module(module)
             try:
                 raise KeyboardInterrupt
             except KeyboardInterrupt as error:
@@ -230,11 +238,6 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         """In any thread: have what was entered written to the database."""
         if isinstance(self.history_manager, _History):
             self.history_manager.save()
-
-    @property
-    def takes_cell_meta(self) -> bool:
-        """Newer IPythons hand a cell's metadata to its hooks."""
-        return "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
 
     # --- running user code ------------------------------------------------------------------------------------------
 
