@@ -119,6 +119,26 @@ def _hop(front: FrontEnd, child: str, value: int) -> float:
 
 
 @sweeps(
+    "cells",
+    "Cells that ran before",
+    "cells",
+    (30, 100, 300, 1_000, 3_000),
+    Curve(
+        "pass", "`pass` in main", "ms", "Each leaves an `_i1` in the namespace, which each later cell's end passes by."
+    ),
+)
+def cells(spec: Spec, sizes: Sequence[int]) -> Steps:
+    with ExitStack() as stack:
+        front, count = _warm(spec, stack).front, 0
+        for size in sizes:
+            while count < size - TRIPS:
+                front.forget(front.run("pass"))
+                count += 1
+            yield size, {"pass": trips(front, TRIPS, warm=0)}
+            count += TRIPS
+
+
+@sweeps(
     "subshells",
     "Live subshells",
     "subshells that have run a cell",
