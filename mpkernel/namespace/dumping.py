@@ -23,6 +23,7 @@ import cloudpickle
 from mpkernel.errors import TookTooLong
 from mpkernel.namespace import words
 from mpkernel.namespace.definitions import Definition, Definitions
+from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note, Stub
 from mpkernel.namespace.texts import Text, Texts
@@ -262,6 +263,7 @@ class Context:
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
         self._mutable: dict[type, bool] = {}
+        self._local: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
     def handler(self, kind: type) -> Handler:
@@ -275,6 +277,15 @@ class Context:
         """Pickling an object of that type took too long; it isn't tried again."""
         reason = f"pickling it takes longer than {HOOK_LIMIT:g} s"
         self.handlers[kind] = lambda dumper, obj: dumper.stub(obj, reason)
+
+    def is_local(self, kind: type) -> bool:
+        """Whether instances of `kind`, which isn't the notebook's own, live in one process only."""
+        known = self._local.get(kind)
+        if known is None:
+            known = kind.__module__ != "__main__" and why_local(kind) is not None
+            if kind.__module__ != "__main__":  # the notebook's own classes may go away
+                self._local[kind] = known
+        return known
 
     def is_mutable(self, kind: type) -> bool:
         """Whether instances of `kind` may change: names that share one belong together."""

@@ -59,13 +59,19 @@ class Graft:
 
     # --- pairing ------------------------------------------------------------------------------------------------------
 
-    def pair(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Find for each object of `new` the one of `old` that gets its content."""
+    def pair(self, old: dict[str, Any], new: dict[str, Any], *, copies: bool = False) -> None:
+        """Find for each object of `new` the one of `old` that gets its content.
+
+        If they are `copies` of `old`, what is taken as a whole stays itself.
+        """
         todo = deque((old[name], value) for name, value in new.items() if name in old)
         while todo:
             was, now = todo.popleft()
             if was is not MISSING and type(was) is type(now) and type(now) not in ATOMS:
-                todo.extend(self._pair(was, now))
+                if copies and self.kinds.of(type(now)).same is not None:
+                    self.alias(now, was)
+                else:
+                    todo.extend(self._pair(was, now))
 
     def _pair(self, old: Any, new: Any) -> Iterable[tuple[Any, Any]]:
         kind = self.kinds.of(type(new))

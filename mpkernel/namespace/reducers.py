@@ -16,7 +16,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import texts, words
+from mpkernel.namespace import plots, texts, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -79,14 +79,9 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
             states = reduced[2] if type(reduced[2]) is tuple else (reduced[2],)
             parts += [part for state in states if type(state) is dict for part in state.values()]
         for part in parts:
-            if type(part) is Stub or _stays(part):
+            if type(part) is Stub or dumper.context.is_local(type(part)):
                 return dumper.stub(obj, f"it holds a {type(part).__name__}")
     return reduced
-
-
-def _stays(part: Any) -> bool:
-    kind = type(part)
-    return kind.__module__ != "__main__" and why_local(kind) is not None
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
@@ -201,14 +196,6 @@ def reduce_sentinel(dumper: Dumper, obj: Any) -> Reduced:
     return dumper.by_itself(obj)
 
 
-def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
-    """A figure; where it arrives pyplot doesn't hear of it."""
-    reduced = dumper.by_itself(figure)
-    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
-        reduced[2].pop("_restore_to_pylab", None)
-    return reduced
-
-
 def reduce_widget(dumper: Dumper, obj: Any) -> Reduced:
     """Widgets talk to the front end from the process that made them."""
     if has_open_comm(obj):
@@ -316,7 +303,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("torch.nn", "Parameter", reduce_tensor),
 )
 _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
-    ("matplotlib.figure", "Figure", reduce_figure),
+    *plots.REDUCERS,
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
     ("traitlets", "HasTraits", reduce_widget),
