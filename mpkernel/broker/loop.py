@@ -315,12 +315,16 @@ class Loop:
             self._event(FrontendMessage(channel, message))
 
     def _read_subscriptions(self) -> None:
+        """A subscription counts from here on (XPUB_MANUAL), so the welcome is the first that a front end sees."""
         socket = self._sockets["iopub"]
         with suppress(zmq.Again):
             while True:
                 frame = socket.recv(zmq.NOBLOCK)
                 if frame[:1] == b"\x01":
+                    socket.set(zmq.SUBSCRIBE, frame[1:])
                     self._event(Subscribed(frame[1:]))
+                else:
+                    socket.set(zmq.UNSUBSCRIBE, frame[1:])
 
     def _beat(self) -> None:
         socket = self._sockets["hb"]

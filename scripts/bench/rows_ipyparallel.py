@@ -88,4 +88,4 @@ def array_pushed_to_four(kernel: Kernel, options: Options) -> Values:
 
 def _all(kernel: Kernel) -> list[int]:
     """The cluster's processes leave the kernel's tree."""
-    return kernel.sandbox.processes()
+    return [process.pid for process in kernel.sandbox.processes()]

@@ -88,7 +88,7 @@ class Kernel:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.sandbox = Sandbox()
-        self.log = self.sandbox.root / "kernel.log"
+        self.log = self.sandbox.log
         folder = self.sandbox.data / "kernels" / _SPEC
         folder.mkdir(parents=True)
         content = {

@@ -1,30 +1,38 @@
-"""Directories and environment of the kernels under test, and the proof that nothing of them is left.
+"""The surroundings of a kernel: directories and environment of its own, and the proof that nothing of it is left.
 
-Everything that a kernel could write to is below one short temporary folder. Its processes are known by a variable in
-the environment they were started with, so that re-parenting doesn't hide them; only those are ever killed.
+Jupyter's directories, HOME, TMPDIR and XDG_RUNTIME_DIR all point into one short temporary folder, so that a kernel
+neither sees nor touches the user's own files, and whatever it leaves behind is found. Processes are recognised by a
+variable in the environment they were started with: re-parenting doesn't hide them; only those are ever killed.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import shutil
-import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
-MARKER = "MPB_SANDBOX"
-POLL = 0.005  # seconds between two looks at what sends no message
-# Would make a kernel under test behave unlike one that a front end starts: without byte code, for example.
-_NOT_INHERITED = ("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPLBACKEND", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+import psutil
+
+POLL = 0.01  # seconds between two looks at what sends no message: processes, files
+MARKER = "MPK_SANDBOX"
+# Shared by all sandboxes, as it takes seconds to make: matplotlib's fonts, jedi's parsed modules.
+_CACHE = Path(tempfile.gettempdir()) / f"mpkernel-tests-cache-{os.getuid()}"
+# What would make a kernel behave unlike one started by a front end (PYTEST_CURRENT_TEST, for example, turns
+# ipykernel's capture of file descriptors off).
+_NOT_INHERITED = (
+    *("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPKERNEL_TEST_", "MPLBACKEND"),
+    *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
+)
+_LOG_TAIL = 8000  # characters
 
 
 def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether `condition` came true within `timeout` seconds."""
+    """Whether `condition` came true within `timeout` seconds. For what sends no message: processes and files."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -33,32 +41,47 @@ def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-@functools.cache
-def _cache() -> str:
-    """A folder for caches that all kernels of this run share, as one user's do: Jedi is slow without."""
-    folder = tempfile.mkdtemp(prefix="mpb-cache-", dir="/tmp")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def is_gone(process: psutil.Process) -> bool:
+    """Whether `process` has ended; one that only waits to be reaped by its parent counts as gone."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def describe(process: psutil.Process) -> str:
+    """One line on `process` for a failure message."""
+    try:
+        with process.oneshot():
+            return f"pid {process.pid} (parent {process.ppid()}, {process.status()}): {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return f"pid {process.pid}: gone meanwhile"
 
 
 class Sandbox:
-    """A context manager: at its end all processes that were started in it are killed and the folder is removed."""
+    """Directories and environment for one kernel. A context manager: at its end all processes that were started in it
+    are killed, and the folder is removed."""
+
+    gone_within = 2.0  # seconds in which all processes and files of a stopped kernel must be gone
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="mpb-", dir="/tmp"))  # short: socket paths end at 108 bytes
-        self.runtime = self.folder("runtime")
+        self.root = Path(tempfile.mkdtemp(prefix="mpt-", dir="/tmp"))  # short: paths of unix sockets end at 108 bytes
+        self.runtime = self.folder("runtime")  # connection files
         self.data = self.folder("data")
         self.tmp = self.folder("tmp")
         self.xdg = self.folder("xdg")
         self.cwd = self.folder("cwd")
         self.home = self.folder("home")
+        self.log = self.root / "kernel.log"
+        self._recorded: set[psutil.Process] = set()
 
     def folder(self, name: str) -> Path:
+        """A folder of that name, made if it isn't there."""
         path = self.root / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,64 +99,56 @@ class Sandbox:
             "XDG_RUNTIME_DIR": str(self.xdg),
             "JUPYTER_RUNTIME_DIR": str(self.runtime),
             "JUPYTER_DATA_DIR": str(self.data),
-            "JUPYTER_CONFIG_DIR": str(self.folder("config")),
-            "IPYTHONDIR": str(self.folder("ipython")),
-            "XDG_CACHE_HOME": _cache(),
+            "JUPYTER_CONFIG_DIR": str(self.root / "config"),
+            "IPYTHONDIR": str(self.root / "ipython"),
+            "XDG_CACHE_HOME": str(_CACHE),
         }
 
-    def processes(self) -> list[int]:
-        """The pids of all live processes that were started in this sandbox."""
-        wanted = f"{MARKER}={self.root}".encode()
-        found = []
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            with suppress(OSError):
-                environ = Path(f"/proc/{entry.name}/environ").read_bytes().split(b"\0")
-                if wanted in environ and _state(int(entry.name)) not in ("Z", "X", ""):
-                    found.append(int(entry.name))
+    def log_tail(self) -> str:
+        """The end of what the kernel wrote to stdout and stderr of its own."""
+        return self.log.read_text(errors="replace")[-_LOG_TAIL:] if self.log.exists() else ""
+
+    def processes(self) -> set[psutil.Process]:
+        """All live processes that were started from this sandbox, whoever their parent is now."""
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get(MARKER) == str(self.root) and not is_gone(process):
+                    found.add(process)
         return found
 
-    def files(self) -> list[str]:
-        """What lies where sockets, temporary and connection files are made."""
-        return sorted(
-            str(path.relative_to(self.root))
-            for folder in (self.tmp, self.xdg, self.runtime)
-            for path in folder.rglob("*")
-        )
+    def record(self, processes: Iterable[psutil.Process]) -> None:
+        """Remember processes that must be gone at the end, also if they cleared their environment."""
+        self._recorded.update(processes)
 
-    def leftovers(self, timeout: float = 2.0) -> list[str]:
-        """Processes and files that are there after `timeout` seconds; returns at once when there are none."""
+    def still_running(self) -> list[str]:
+        """The processes left over, a line each."""
+        self.record(self.processes())
+        return sorted(describe(process) for process in self._recorded if not is_gone(process))
+
+    def files(self) -> list[str]:
+        """What lies where sockets, temporary and connection files are made, relative to the sandbox."""
+        folders = (self.tmp, self.xdg, self.runtime)
+        return sorted(str(path.relative_to(self.root)) for folder in folders for path in folder.rglob("*"))
+
+    def leftovers(self, timeout: float | None = None, ignore: Iterable[str] = ()) -> list[str]:
+        """Processes and files that are there after `timeout` seconds; returns at once when nothing is left."""
 
         def left() -> list[str]:
-            return [_describe(pid) for pid in self.processes()] + self.files()
+            return self.still_running() + sorted(set(self.files()) - set(ignore))
 
-        poll_until(lambda: not left(), timeout)
+        poll_until(lambda: not left(), self.gone_within if timeout is None else timeout)
         return left()
 
     def kill_everything(self) -> None:
         """SIGKILL to the sandbox's processes, also to such as start meanwhile."""
 
         def none_left() -> bool:
-            pids = self.processes()
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return not pids
+            self.record(self.processes())
+            left = [process for process in self._recorded if not is_gone(process)]
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            return not left
 
         poll_until(none_left, 5)
-
-
-def _state(pid: int) -> str:
-    """The state letter in /proc/PID/stat (proc(5)); empty if the process is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def _describe(pid: int) -> str:
-    with suppress(OSError):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return f"process {pid} ({_state(pid)}): {command.strip()}"
-    return f"process {pid}: gone meanwhile"

@@ -110,7 +110,7 @@ def _gone(kernel: Kernel, part: Part, where: str) -> float:
     """Wait until nothing is left; returns the seconds that it took."""
     start = time.perf_counter()
     while time.perf_counter() - start < WITHIN:
-        pids = kernel.sandbox.processes()
+        pids = [process.pid for process in kernel.sandbox.processes()]
         if not pids:
             break
         proc.wait_for_end(pids, 0.05)

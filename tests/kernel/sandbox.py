@@ -1,148 +1,26 @@
-"""The surroundings of one kernel: directories and environment of its own, and the proof that nothing of it is left.
-
-Jupyter's directories, HOME, TMPDIR and XDG_RUNTIME_DIR all point into one short temporary folder, so that a test
-neither sees nor touches the user's own files, and whatever a kernel leaves behind is found. Processes are recognised
-by a variable in the environment they were started with: re-parenting doesn't hide them.
-"""
+"""The surroundings of a kernel under test: as for any other, but with this repository's code, and tests' patience."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import psutil
+from scripts.harness import sandbox
+from scripts.harness.sandbox import POLL, poll_until
 
 PATIENCE = float(os.environ.get("MPKERNEL_TEST_PATIENCE", "1"))
-GONE_WITHIN = 2.0 * PATIENCE  # seconds in which all processes and files of a stopped kernel must be gone
-POLL = 0.02  # seconds between two looks at what sends no message: processes, files
-
-LOG_TAIL = 8000  # characters of the kernel's log shown with a failure
-
-MARKER = "MPT_SANDBOX"
-# Shared by all sandboxes, as it takes seconds to make: matplotlib's fonts, jedi's parsed modules.
-CACHE = Path(tempfile.gettempdir()) / f"mpkernel-tests-cache-{os.getuid()}"
+GONE_WITHIN = sandbox.Sandbox.gone_within * PATIENCE
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What would make a kernel under test behave unlike one started by a front end (PYTEST_CURRENT_TEST, for example, turns
-# ipykernel's capture of file descriptors off).
-_NOT_INHERITED = ("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPKERNEL_TEST_", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+
+__all__ = ["GONE_WITHIN", "PATIENCE", "POLL", "REPOSITORY", "Sandbox", "poll_until"]
 
 
-def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether `condition` came true within `timeout` seconds. For what sends no message: processes and files."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL)
-    return True
+class Sandbox(sandbox.Sandbox):
+    """Directories and environment for one kernel of this repository."""
 
-
-def is_gone(process: psutil.Process) -> bool:
-    """Whether `process` has ended; one that only waits to be reaped by its parent counts as gone."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def describe(process: psutil.Process) -> str:
-    """One line on `process` for a failure message."""
-    try:
-        with process.oneshot():
-            return f"pid {process.pid} (parent {process.ppid()}, {process.status()}): {' '.join(process.cmdline())}"
-    except psutil.Error:
-        return f"pid {process.pid}: gone meanwhile"
-
-
-class Sandbox:
-    """Directories and environment for one kernel. A context manager: the folder is removed at its end."""
-
-    def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="mpt-", dir="/tmp"))  # short: paths of unix sockets end at 108 bytes
-        self.runtime = self._folder("runtime")  # connection files
-        self.data = self._folder("data")
-        self.tmp = self._folder("tmp")
-        self.xdg = self._folder("xdg")
-        self.cwd = self._folder("cwd")
-        self.home = self._folder("home")
-        self.log = self.root / "kernel.log"
-        self._recorded: set[psutil.Process] = set()
-
-    def _folder(self, name: str) -> Path:
-        path = self.root / name
-        path.mkdir(mode=0o700)
-        return path
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.kill_everything()
-        shutil.rmtree(self.root, ignore_errors=True)
+    gone_within = GONE_WITHIN
 
     def environment(self) -> dict[str, str]:
         """What a kernel in this sandbox is started with."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-        return {
-            **kept,
-            MARKER: str(self.root),
-            "PYTHONPATH": path,
-            "HOME": str(self.home),
-            "TMPDIR": str(self.tmp),
-            "XDG_RUNTIME_DIR": str(self.xdg),
-            "JUPYTER_RUNTIME_DIR": str(self.runtime),
-            "JUPYTER_DATA_DIR": str(self.data),
-            "JUPYTER_CONFIG_DIR": str(self.root / "config"),
-            "IPYTHONDIR": str(self.root / "ipython"),
-            "XDG_CACHE_HOME": str(CACHE),
-        }
-
-    def log_tail(self) -> str:
-        """The end of what the kernel wrote to stdout and stderr of its own."""
-        return self.log.read_text(errors="replace")[-LOG_TAIL:] if self.log.exists() else ""
-
-    def processes(self) -> set[psutil.Process]:
-        """All live processes that were started from this sandbox, whoever their parent is now."""
-        found = set()
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(MARKER) == str(self.root) and not is_gone(process):
-                    found.add(process)
-        return found
-
-    def record(self, processes: Iterable[psutil.Process]) -> None:
-        """Remember processes that must be gone at the end, also if they cleared their environment."""
-        self._recorded.update(processes)
-
-    def still_running(self) -> list[str]:
-        """The processes left over, a line each."""
-        self.record(self.processes())
-        return sorted(describe(process) for process in self._recorded if not is_gone(process))
-
-    def files(self) -> list[str]:
-        """What lies where sockets, temporary and connection files are made, relative to the sandbox."""
-        folders = (self.tmp, self.xdg, self.runtime)
-        return sorted(str(path.relative_to(self.root)) for folder in folders for path in folder.rglob("*"))
-
-    def leftovers(self, timeout: float = GONE_WITHIN, ignore: Iterable[str] = ()) -> list[str]:
-        """Processes and files that are there after `timeout` seconds; returns at once when nothing is left."""
-
-        def left() -> list[str]:
-            return self.still_running() + sorted(set(self.files()) - set(ignore))
-
-        poll_until(lambda: not left(), timeout)
-        return left()
-
-    def kill_everything(self) -> None:
-        """SIGKILL to all processes of the sandbox, for the end of a test that failed to end them."""
-        self.record(self.processes())
-        for process in self._recorded:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(self._recorded, timeout=GONE_WITHIN)
+        return {**super().environment(), "PYTHONPATH": path}
