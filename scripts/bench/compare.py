@@ -25,7 +25,7 @@ from scripts.bench.registry import Measurement, Metric, Options, Over
 from scripts.bench.report import number
 from scripts.bench.runner import Results
 from scripts.harness.kernel import Spec
-from scripts.harness.sandbox import Sandbox
+from scripts.harness.sandbox import Sandbox, clean_up_when_terminated
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (rows_latency, rows_busy, rows_output, rows_control, rows_resources, rows_sharing)  # register the rows
@@ -145,6 +145,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    clean_up_when_terminated()
     measurements = runner.chosen(arguments.only)
     if not arguments.only:
         measurements = [measurement for measurement in measurements if measurement.name in QUICK]

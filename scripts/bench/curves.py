@@ -25,7 +25,7 @@ from scripts.bench.report import machine, number
 from scripts.bench.runner import wait_for_quiet
 from scripts.bench.sweeps import SWEEPS, Curve, Sweep
 from scripts.harness.kernel import Spec
-from scripts.harness.sandbox import Sandbox
+from scripts.harness.sandbox import Sandbox, clean_up_when_terminated
 
 IMAGES = page.BENCHMARKS.parent / "img"
 COLOURS = ("#1f77b4", "#d0702b", "#4c9a4c", "#8a5fb0", "#777777")
@@ -173,6 +173,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    clean_up_when_terminated()
     chosen = [sweep for sweep in SWEEPS if fnmatch.fnmatch(sweep.key, arguments.only)]
     if not chosen:
         print(f"no sweep is called {arguments.only!r}; there are {', '.join(s.key for s in SWEEPS)}", file=sys.stderr)

@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +22,11 @@ MARKER = "MPB_SANDBOX"
 POLL = 0.005  # seconds between two looks at what sends no message
 # Would make a kernel under test behave unlike one that a front end starts: without byte code, for example.
 _NOT_INHERITED = ("JUPYTER", "JPY_", "IPY", "PYTEST_", "MPLBACKEND", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+
+
+def clean_up_when_terminated() -> None:
+    """Have SIGTERM end this program as an exception does: through the sandboxes' ends."""
+    signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
 
 
 def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
