@@ -14,7 +14,7 @@ from scripts.bench import page
 from scripts.bench.compare import Change, check_out
 from scripts.bench.curves import slope
 from scripts.bench.registry import AtMost, Measurement, Metric, RatioAtMost
-from scripts.bench.report import markdown
+from scripts.bench.report import markdown, number
 from scripts.bench.runner import Results
 from scripts.harness import proc
 from scripts.harness.kernel import Spec
@@ -56,10 +56,12 @@ def test_a_part_of_a_page_is_replaced_and_the_rest_stays(tmp_path: Path) -> None
 
 
 def test_a_slope_that_is_too_steep_is_told() -> None:
+    assert number(1280.4, "MB") == "1,280 MB"
     assert slope([(10, 1.0), (100, 1.1)], "ms").endswith("it doesn't grow.")
     proportional = slope([(10, 1.0), (100, 10.0)], "ms")
     assert "exponent 1.00" in proportional
     assert "steeper" not in proportional
+    assert slope([(1, 1.0), (10, 3.0), (100, 2.5)], "ms").endswith("no more from 10 on.")
     assert "steeper than in proportion from 10 to 100 (2.00)" in slope([(10, 1.0), (100, 100.0)], "ms")
 
 

@@ -26,7 +26,7 @@ from scripts.bench.registry import Options
 from scripts.bench.runner import Results
 from scripts.harness import proc
 from scripts.harness.kernel import Spec
-from scripts.harness.sandbox import Sandbox
+from scripts.harness.sandbox import Sandbox, clean_up_when_terminated
 
 ROWS = (rows_latency, rows_busy, rows_output, rows_control, rows_resources, rows_sharing)  # the order of the report
 OTHER_WAYS = (rows_ipyparallel,)  # to do the same; their rows are those of the modules above
@@ -88,6 +88,7 @@ def _specs(arguments: argparse.Namespace, stack: ExitStack) -> tuple[list[Spec],
 
 def main() -> int:
     arguments = _arguments()
+    clean_up_when_terminated()
     order = [module.__name__ for module in ROWS]
     measurements = sorted(runner.chosen(arguments.only), key=lambda m: order.index(m.run.__module__))
     if arguments.list:

@@ -25,7 +25,7 @@ from scripts.bench.registry import Measurement, Metric, Options, Over
 from scripts.bench.report import number
 from scripts.bench.runner import Results
 from scripts.harness.kernel import Spec
-from scripts.harness.sandbox import Sandbox
+from scripts.harness.sandbox import Sandbox, clean_up_when_terminated
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (rows_latency, rows_busy, rows_output, rows_control, rows_resources, rows_sharing)  # register the rows
@@ -43,7 +43,7 @@ QUICK = (  # what a change most easily makes slower, and a sample of which takes
 NAMES = ("mpkernel-base", "mpkernel-head")
 LEAST = 4  # rounds: with fewer, two rows of samples that don't overlap at all may be chance (2 of 20 orders of 3 and 3)
 RESAMPLES = 2000
-CONFIDENCE = 0.95
+CONFIDENCE = 0.99  # of each of some ten rows; with 95 % every other run would mark one by chance
 WORTH_TELLING = 1.05  # a smaller ratio is no news, however sure
 METHOD = (
     f"A ratio is the median of HEAD/BASE over all pairs of samples (Hodges-Lehmann); {CONFIDENCE:.0%} of {RESAMPLES} "
@@ -53,7 +53,7 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Change:
-    """HEAD's value over BASE's, and the interval that holds it with 95 % confidence."""
+    """HEAD's value over BASE's, and the interval that holds it with that `CONFIDENCE`."""
 
     ratio: float
     low: float
@@ -145,6 +145,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    clean_up_when_terminated()
     measurements = runner.chosen(arguments.only)
     if not arguments.only:
         measurements = [measurement for measurement in measurements if measurement.name in QUICK]
@@ -161,7 +162,7 @@ def main() -> int:
         specs = [spec_of(name, tree) for name, tree in zip(NAMES, trees, strict=True)]
         results = measure(measurements, specs, arguments.minutes, arguments.patience)
     print(f"BASE is {arguments.base}, HEAD is {arguments.head}. {METHOD}\n")
-    head = ("what", "BASE", "HEAD", "samples", "ratio", "95 %", "")
+    head = ("what", "BASE", "HEAD", "samples", "ratio", f"{CONFIDENCE:.0%}", "")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     worst = 0.0
     for metric, line, change in changes(measurements, results):

@@ -25,7 +25,7 @@ from scripts.bench.report import machine, number
 from scripts.bench.runner import wait_for_quiet
 from scripts.bench.sweeps import SWEEPS, Curve, Sweep
 from scripts.harness.kernel import Spec
-from scripts.harness.sandbox import Sandbox
+from scripts.harness.sandbox import Sandbox, clean_up_when_terminated
 
 IMAGES = page.BENCHMARKS.parent / "img"
 COLOURS = ("#1f77b4", "#d0702b", "#4c9a4c", "#8a5fb0", "#777777")
@@ -82,7 +82,9 @@ def slope(points: Points, unit: str) -> str:
         return f"{text}: it doesn't grow."
     before = points[-2]
     each = (most - before[1]) / (end - before[0])
-    scale = 10 ** max(0, math.ceil(-math.log10(abs(each)))) if each else 1
+    if each <= 0:
+        return f"{text}, but no more from {before[0]:,} on."
+    scale = 10 ** max(0, math.ceil(-math.log10(each)))
     text += f"; from {before[0]:,} on {number(each * scale, unit)} for "
     text += f"{'each more' if scale == 1 else f'{scale:,} more'}, exponent {exponent(before, points[-1]):.2f}"
     steep = [pair for pair in pairwise(points) if pair[1][1] > FLAT * pair[0][1] and exponent(*pair) > STEEP]
@@ -98,6 +100,7 @@ def draw(sweep: Sweep, measured: Measured, names: Sequence[str], file: Path) -> 
 
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     style = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
     with plt.rc_context({**style, "axes.spines.right": False}):
@@ -110,6 +113,9 @@ def draw(sweep: Sweep, measured: Measured, names: Sequence[str], file: Path) -> 
                     axes.plot(*zip(*points, strict=True), "o-", ms=3, lw=1.4, color=colour, label=name)
             axes.set(xscale="log", yscale="log", xlabel=sweep.of, title=curve.title.replace("`", ""))
             axes.set_ylabel(curve.unit)
+            for axis in (axes.xaxis, axes.yaxis):  # 10 rather than 10 to the power of 1; 20 only where there's room
+                axis.set_major_formatter(LogFormatter())
+                axis.set_minor_formatter(LogFormatter())
             axes.title.set_fontsize(9)
             axes.grid(alpha=0.3, lw=0.5, which="major")
         grid[0][0].legend(frameon=False)
@@ -167,6 +173,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    clean_up_when_terminated()
     chosen = [sweep for sweep in SWEEPS if fnmatch.fnmatch(sweep.key, arguments.only)]
     if not chosen:
         print(f"no sweep is called {arguments.only!r}; there are {', '.join(s.key for s in SWEEPS)}", file=sys.stderr)

@@ -40,6 +40,8 @@ def number(value: float, unit: str) -> str:
     if unit == "ms" and abs(value) >= 1000:
         return f"{sign}{value / 1000:.3g} s"
     digits = f"{value:.2f}" if unit in ("x", "%") or abs(value) < 10 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        digits = f"{value:,.0f}"
     if unit in ("x", "%", "/s"):
         return f"{sign}{digits}{'' if unit == '/s' else ' ' if unit == '%' else ''}{unit}"
     return f"{sign}{digits} {unit}"
