@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.errors import Killed
 from mpkernel.wire import Json, Message, utc_now
-from mpkernel.worker.shell import text_of
+from mpkernel.worker.shell import TAKES_CELL_META, text_of
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -93,7 +93,7 @@ class Cells:
             "store_history": store_history,
             "silent": silent,
             "cell_id": metadata.get("cellId"),
-            **({"cell_meta": metadata} if shell.takes_cell_meta else {}),
+            **({"cell_meta": metadata} if TAKES_CELL_META else {}),
         }
         preprocessing_error = None
         try:
