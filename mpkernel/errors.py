@@ -48,6 +48,10 @@ class SubshellDeleted(MPKernelError):
     """The subshell was deleted while the request ran in it."""
 
 
+class TooManyRequests(MPKernelError):
+    """So much waits for a subshell that no more is taken."""
+
+
 class WorkerDied(MPKernelError):
     """The process of a subshell ended while it ran a request (signal, out of memory, `os._exit`)."""
 

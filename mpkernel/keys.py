@@ -21,6 +21,11 @@ def data_folder() -> Path:
     return Path(jupyter_data_dir()) / "mpkernel"
 
 
+def kept_folder() -> Path:
+    """Where namespaces are kept over restarts, each in a file ``<kernel id>-<which>``."""
+    return data_folder() / "kept"
+
+
 def signing_key(folder: Path) -> bytes:
     """The key in `folder`. Raises KeyFileError if it can't be read or made, or if others could have read it."""
     path = folder / "signing-key"

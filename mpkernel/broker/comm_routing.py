@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
-from mpkernel.broker.comms import COMM_TYPES, WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
+from mpkernel.broker.comms import WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
 from mpkernel.broker.events import ToWorker
 from mpkernel.broker.state import Request, Subshell, Worker
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
+
+
+# So many messages for comms are with a worker at a time; it has to handle half of them before it gets more. (One that
+# is stopped would have them all in the queue of its socket, where nobody counts them.)
+MOST_AT_A_TIME = 1000
 
 
 class CommRouting:
@@ -65,11 +70,13 @@ class CommRouting:
         By the ordered lane, so that cells come after them.
         """
         if subshell.running is None:
-            if subshell.queue and subshell.queue[0].message.msg_type in COMM_TYPES:
+            if subshell.queue and subshell.queue[0].is_comm:
                 self._machine.sharing.before_request(worker, subshell)
         elif self._wait:
             return
         for request in may_follow(subshell):
+            if len(worker.comms) >= MOST_AT_A_TIME:
+                return
             subshell.queue.remove(request)
             worker.served = True
             worker.comms.add(request.seq)
@@ -80,6 +87,12 @@ class CommRouting:
             self._machine.act(
                 ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs))
             )
+
+    def go_on(self, worker: Worker) -> None:
+        """A worker has handled one more."""
+        subshell = worker.subshell
+        if subshell is not None and subshell.queue.has_comms and len(worker.comms) <= MOST_AT_A_TIME // 2:
+            self._machine.dispatch(subshell)
 
     def close_all(self, worker: Worker) -> None:
         for comm_id in self.owners.drop(worker):

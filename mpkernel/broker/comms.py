@@ -11,8 +11,6 @@ from typing import Any
 
 from mpkernel.broker.state import Request, Subshell, Worker
 
-COMM_TYPES = frozenset(("comm_open", "comm_msg", "comm_close"))
-
 # ipywidgets' front ends ask for the states of all widgets by a comm of this target. If it is closed, they ask each
 # widget by itself.
 WIDGET, WIDGET_CONTROL = "jupyter.widget", "jupyter.widget.control"
@@ -102,11 +100,13 @@ def may_follow(subshell: Subshell) -> list[Request]:
     whoever sent it expects no comm to wait, and a comm's messages keep their order. All, if the cell that runs has come
     to an await: it may well be one of them that it awaits.
     """
-    comms = [request for request in subshell.queue if request.message.msg_type in COMM_TYPES]
+    if not subshell.queue.has_comms:
+        return []
+    comms = [request for request in subshell.queue if request.is_comm]
     if subshell.running is not None and subshell.running.awaits:
         return comms
     last = max((n for n, request in enumerate(comms) if is_urgent(request)), default=-1)
-    first_cell = next((n for n, r in enumerate(subshell.queue) if r.message.msg_type not in COMM_TYPES), len(comms))
+    first_cell = next((n for n, r in enumerate(subshell.queue) if not r.is_comm), len(comms))
     return comms[: max(last + 1, first_cell)]
 
 

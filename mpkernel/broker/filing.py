@@ -19,7 +19,7 @@ from typing import Any
 from mpkernel.broker.events import LoadNamespace, NamespaceLoaded, NamespaceSaved, SaveNamespace
 from mpkernel.broker.holding import Note, hold
 from mpkernel.errors import MPKernelError
-from mpkernel.keys import data_folder, signing_key
+from mpkernel.keys import data_folder, kept_folder, signing_key
 from mpkernel.namespace import archive
 from mpkernel.namespace.archive import Content
 from mpkernel.namespace.component import Component
@@ -131,11 +131,6 @@ class Filing:
         if not any(thread.is_alive() for thread in self._threads):
             os.close(self._read)
             os.close(self._write)
-
-
-def kept_folder() -> Path:
-    """Where namespaces are kept over restarts."""
-    return data_folder() / "kept"
 
 
 def _why(path: Path, error: Exception) -> str:

@@ -60,7 +60,7 @@ from mpkernel.broker.reads import Reads
 from mpkernel.broker.sharing import Sharing
 from mpkernel.broker.state import MAIN, MODES, Request, Subshell, Worker
 from mpkernel.broker.stdin import Stdin
-from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound
+from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound, TooManyRequests
 from mpkernel.wire import Codec, iopub_topic
 
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
@@ -303,8 +303,20 @@ class Machine:
         if request.is_execute and (subshell.aborting or self._sent_in_vain(subshell, request)):
             self.answer(request, answers.aborted())
             return
+        if not subshell.queue.has_room(request):
+            self._refuse(request, subshell)
+            return
         subshell.queue.append(request)
         self.dispatch(subshell)
+
+    def _refuse(self, request: Request, subshell: Subshell) -> None:
+        waiting = (
+            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.label}"
+        )
+        error = TooManyRequests(f"{waiting}: no more are taken. Send it again when some of them are done.")
+        if request.is_comm:  # which has no reply
+            self.act(Log("warning", f"a {request.message.msg_type} was dropped: {error}"))
+        self.answer(request, answers.error(error))
 
     def submit(self, subshell: Subshell, code: str, parent: dict[str, Any] | None, *, silent: bool = False) -> Request:
         """Run `code` in `subshell` on behalf of code in a cell; output goes to that cell."""
@@ -324,7 +336,7 @@ class Machine:
         if not worker.ready or worker.ending or self.keeping.loading:
             return  # again at its Hello, when it is gone, or when what was kept is there
         self.comms.send(subshell, worker)
-        if subshell.running is not None or not subshell.queue:
+        if subshell.running is not None or not subshell.queue or subshell.queue[0].is_comm:
             return
         request = subshell.queue.popleft()
         request.started = self.now
@@ -382,6 +394,7 @@ class Machine:
             worker.background = worker.background or message.background
             worker.comms.discard(message.seq)
             self._pass_reply(request, message)
+            self.comms.go_on(worker)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:
             if self.sharing.holds_back(worker):
                 worker.held_back = message

@@ -185,7 +185,7 @@ def _kept_file(connection_file: Path, info: connection.ConnectionInfo) -> str:
     """Where this kernel keeps its namespace. When it is started again, it has the same connection file and key."""
     import hashlib
 
-    from mpkernel.broker.filing import kept_folder
+    from mpkernel.keys import kept_folder
 
     same = hashlib.blake2b(os.fsencode(connection_file) + b"\0" + info.key, digest_size=8).hexdigest()
     return str(kept_folder() / f"{connection_file.stem.removeprefix('kernel-')}-{same}")

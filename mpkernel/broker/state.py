@@ -6,10 +6,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpkernel.broker.waiting import Waiting
 from mpkernel.errors import BadMessage
 from mpkernel.messages import Reply
 from mpkernel.wire import Message, dumps
 
+COMM_TYPES = frozenset(("comm_open", "comm_msg", "comm_close"))
 MAIN = "main"  # how people and the command line call the parent subshell, whose id on the wire is null
 
 
@@ -41,6 +43,10 @@ class Request:
     @property
     def is_execute(self) -> bool:
         return self.message.msg_type == "execute_request"
+
+    @property
+    def is_comm(self) -> bool:
+        return self.message.msg_type in COMM_TYPES
 
     def content(self) -> dict[str, Any]:
         """The content, or an empty dict if it can't be parsed (the worker reports that)."""
@@ -84,7 +90,7 @@ class Subshell:
     name: str | None
     created: float
     worker: Worker | None = None
-    queue: deque[Request] = field(default_factory=deque)
+    queue: Waiting = field(default_factory=Waiting)
     to_debugger: deque[Request] = field(default_factory=deque)  # until the process is ready
     running: Request | None = None
     execution_count: int = 0

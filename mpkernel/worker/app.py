@@ -59,7 +59,11 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
         given = Config(settings.config)
         self.profile = settings.profile
         self.update_config(given)
-        self.init_profile_dir()
+        try:
+            self.init_profile_dir()
+        except OSError as error:  # the disk is full: not even the README that IPython puts there finds room
+            logging.getLogger("mpkernel.worker").warning("IPython's profile isn't complete: %s", error.strerror)
+            self.init_profile_dir()  # it isn't put there twice
         self.init_config_files()
         self.load_config_file()
         self.update_config(given)  # the command line and Jupyter's files have the last word

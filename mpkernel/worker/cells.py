@@ -62,10 +62,7 @@ class Cells:
         payloads.clear_payload()
         self.last_error, self.display_failed = None, False
         shell.displayhook.showing = False  # type: ignore[attr-defined]
-        history: Any = shell.history_manager
-        history.outputs.pop(
-            shell.execution_count, None
-        )  # of cells that had the same number, as they weren't to be kept
+        shell.displayhook.logs = store_history  # type: ignore[attr-defined]
         if not silent:
             shown_input = {"code": code, "execution_count": shell.execution_count}
             self._kernel.publish("execute_input", shown_input, soon=True)

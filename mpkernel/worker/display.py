@@ -81,6 +81,7 @@ class ZMQShellDisplayHook(_Sender, DisplayHook):
 
     topic = None
     showing = False  # a result is being formatted
+    logs = True  # results are kept, for %notebook: the cell is in the history
     _content: dict[str, Any]
 
     def start_displayhook(self) -> None:
@@ -93,6 +94,10 @@ class ZMQShellDisplayHook(_Sender, DisplayHook):
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         self._content["data"] = format_dict
         self._content["metadata"] = md_dict or {}
+
+    def log_output(self, format_dict: dict[str, Any]) -> None:
+        if self.logs:
+            super().log_output(format_dict)
 
     def finish_displayhook(self) -> None:
         self.showing = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,11 @@ AT_START = ("IPython.core.logger", STORE_MAGIC, "mpkernel.prctl", "sqlite3")
 
 class _History(HistoryManager):
     """History in a database that many processes write to: those of all subshells, and of other kernels."""
+
+    @default("log")
+    def _default_log(self) -> logging.Logger:
+        """The kernel's: what is wrong with the database is not for the cell that happens to run."""
+        return logging.getLogger("mpkernel.worker")
 
     @default("connection_options")
     def _default_connection_options(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker.comm_routing import MOST_AT_A_TIME
 from mpkernel.broker.events import StartWorker
 
 from .bench import Asked, Kernel
@@ -328,3 +329,21 @@ def test_a_message_with_no_proper_comm_id_reaches_the_worker(kernel: Kernel, chi
         assert got(kernel, asked, None)
         kernel.worker().reply_comm()
     assert kernel.done(StartWorker) == []
+
+
+def test_a_worker_that_does_not_handle_its_messages_gets_no_more(kernel: Kernel) -> None:
+    worker = kernel.ready()
+    worker.open_comm("c")
+    asked = [message(kernel, "c") for _ in range(MOST_AT_A_TIME + 10)]
+    cell = kernel.execute("1")
+    assert len(worker.comms) == MOST_AT_A_TIME
+    assert worker.running is None, "the cell stays behind the messages"
+    for _ in range(MOST_AT_A_TIME // 2):
+        worker.reply_comm()
+    assert len(worker.comms) == MOST_AT_A_TIME // 2 + 10
+    assert worker.cell == "1"
+    while worker.comms:
+        worker.reply_comm()
+    worker.reply()
+    assert kernel.status(cell) == "ok"
+    assert {tuple(kernel.story(one)) for one in asked} == {("busy", "idle")}

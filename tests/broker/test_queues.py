@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker import waiting
 from mpkernel.broker.events import StartWorker
 
 from .bench import Kernel
@@ -394,3 +395,35 @@ def test_the_count_goes_on_in_the_next_process(kernel: Kernel) -> None:
     worker.die()
     kernel.execute()
     assert kernel.worker().hello().got(messages.Assign) == [messages.Assign(None, None, 3)]
+
+
+def test_what_there_is_no_memory_for_is_refused(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = kernel.create()
+    kernel.ready(child)
+    worker = kernel.ready()
+    kernel.running()
+    monkeypatch.setattr(waiting, "MAX_WAITING", 100_000)
+    large = kernel.execute("'" + "x" * 90_000 + "'")
+    refused = kernel.execute("'" + "y" * 90_000 + "'")
+    assert kernel.story(refused) == ["busy", "error", "execute_reply", "idle"]
+    assert kernel.reply(refused)["ename"] == "TooManyRequests"
+    assert "1 requests" in kernel.reply(refused)["evalue"]
+    beside = kernel.execute("1", child)
+    kernel.worker(child).reply()
+    worker.reply()
+    worker.reply()
+    again = kernel.execute("'" + "y" * 90_000 + "'")
+    worker.reply()
+    assert [kernel.status(cell) for cell in (large, beside, again)] == ["ok"] * 3
+
+
+def test_a_request_that_is_larger_than_all_that_may_wait_is_taken(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = kernel.ready()
+    kernel.running()
+    monkeypatch.setattr(waiting, "MAX_WAITING", 1)
+    cell = kernel.execute("1")
+    worker.reply()
+    worker.reply()
+    assert kernel.status(cell) == "ok"

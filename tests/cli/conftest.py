@@ -55,6 +55,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernels
     directory = tmp_path / "runtime"
     directory.mkdir()
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(directory))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     made = Kernels(directory)
     yield made
     made.stop()

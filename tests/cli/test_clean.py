@@ -130,3 +130,26 @@ def test_a_kernel_whose_ipc_socket_is_gone_is_stale(kernels: Kernels, mpkernel: 
     path = kernels.directory / "kernel-a.json"
     connection.write(path, info)
     assert mpkernel("clean", "--all").out == f"removed {path}\n"
+
+
+def kept(tmp_path: Path, name: str, modified: float = LONG_AGO) -> Path:
+    """A file with variables that a kernel with ``--keep`` has left."""
+    path = tmp_path / "data" / "mpkernel" / "kept" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    os.utime(path, (modified, modified))
+    return path
+
+
+def test_what_a_kernel_kept_that_is_no_more_is_removed(kernels: Kernels, mpkernel: Shell, tmp_path: Path) -> None:
+    kernels.start("alive")
+    alive, new = kept(tmp_path, "alive-0123456789abcdef"), kept(tmp_path, "new-0123456789abcdef", time.time())
+    gone, half = kept(tmp_path, "gone-0123456789abcdef"), kept(tmp_path, ".gone-0123456789abcdef.x1.part")
+    assert f"would remove {gone}" in mpkernel("clean", "--dry-run").lines
+    assert gone.exists()
+    outcome = mpkernel("clean")
+    assert outcome.code == 0
+    assert set(outcome.lines) == {"no stale connection files", f"removed {gone}", f"removed {half}"}
+    assert alive.exists()
+    assert new.exists()
+    assert not gone.exists()

@@ -341,6 +341,8 @@ def test_a_cell_without_history_is_not_remembered(kernel: Kernel, shell: str | N
     tail = {"raw": True, "output": False, "hist_access_type": "tail", "n": 5}
     history = kernel.request("history_request", tail, subshell=shell).content["history"]
     assert "'forgotten'" not in [entry[2] for entry in history]
+    kernel.run("outputs = str(get_ipython().history_manager.outputs)", shell)
+    assert "forgotten" not in kernel.value("outputs", shell)
 
 
 def test_an_empty_cell_is_ok(shared_kernel: Kernel) -> None:

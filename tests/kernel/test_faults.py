@@ -143,8 +143,10 @@ def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> 
     nowhere.write_text("no folder")
     (tmp_path / "ipython" / "profile_default" / "history.sqlite").mkdir(parents=True)  # no file can be there
     with start_kernel(env={"HOME": str(nowhere), "IPYTHONDIR": str(tmp_path / "ipython")}) as kernel:
-        assert kernel.value("6 * 7") == 42
-        assert kernel.value("6 * 7", kernel.create_subshell()) == 42
+        for shell in (None, kernel.create_subshell()):
+            first, second = (kernel.run("6 * 7", shell) for _ in range(2))
+            assert (first.text, second.text) == ("42", "42")
+            assert first.stderr + second.stderr == ""
         assert kernel.sandbox.log_tail().count("\n") < 10, kernel.sandbox.log_tail()
 
 
