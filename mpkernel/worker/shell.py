@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from IPython.core import page, payloadpage
+from IPython.core import history, page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -33,8 +32,11 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
-class _History(HistoryManager):
-    """History in a database that many processes write to: those of all subshells, and of other kernels."""
+class HistoryManager(history.HistoryManager):
+    """History in a database that many processes write to: those of all subshells, and of other kernels.
+
+    `%config` calls it by its name.
+    """
 
     @default("connection_options")
     def _default_connection_options(self) -> dict[str, Any]:
@@ -205,7 +207,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         if old.enabled:
             return
         try:
-            manager = _History(shell=self, parent=self)
+            manager = HistoryManager(shell=self, parent=self)
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
@@ -228,7 +230,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
 
     def save_history(self) -> None:
         """In any thread: have what was entered written to the database."""
-        if isinstance(self.history_manager, _History):
+        if isinstance(self.history_manager, HistoryManager):
             self.history_manager.save()
 
     @property
