@@ -26,6 +26,7 @@ from mpkernel.namespace.definitions import Definition, Definitions
 from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note, Stub
+from mpkernel.namespace.texts import Text, Texts
 
 PROTOCOL = 5
 # A dict or list may change its size while another thread walks it; so many tries before that is an error.
@@ -55,6 +56,7 @@ class Dumper(pickle.Pickler):
         super().__init__(self._file, protocol=PROTOCOL, buffer_callback=self._buffer)
         self.context = context
         self.views = Views()
+        self.texts: list[Text] = []
         self.used: dict[str, Definition] = {}
         self.notes: dict[tuple[int, int], Note] = {}
         self.memory: set[int] = set()  # ids and addresses that arrays share, beside their own
@@ -115,6 +117,7 @@ class Dumper(pickle.Pickler):
         self._file.truncate()
         self.clear_memo()
         self.views.clear()
+        self.texts.clear()
         self.used.clear()
         self.notes.clear()
         self.memory.clear()
@@ -163,6 +166,11 @@ class Dumper(pickle.Pickler):
         definition = self.context.definitions.of(obj)
         self.used[definition.id] = definition
         return definition
+
+    def apart(self, text: Text) -> int:
+        """Note that a text travels beside the pickle; returns its number."""
+        self.texts.append(text)
+        return len(self.texts) - 1
 
     def by_itself(self, obj: Any) -> Reduced:
         """As the object, its class or `copyreg` says; if that raises, a stub of it."""
@@ -251,6 +259,7 @@ class Context:
         self.definitions = definitions
         self.held = held
         self.reducers = _Reducers()
+        self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
         self._mutable: dict[type, bool] = {}

@@ -36,6 +36,8 @@ def graft(old: dict[str, Any], new: dict[str, Any], keep: Callable[[Any], bool] 
     Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
     which `keep` is true is neither patched nor looked into: the new one is taken.
     """
+    if not any(name in old and type(value) not in ATOMS for name, value in new.items()):
+        return dict(new)
     grafting = Graft(keep)
     grafting.pair(old, new)
     return grafting.apply(new)
@@ -125,6 +127,8 @@ class Graft:
 
     def apply(self, values: dict[str, Any]) -> dict[str, Any]:
         """Write the content of `values` into the old objects; what each name is to be bound to."""
+        if not (self._partners or self._beside or self._aliases):
+            return dict(values)  # nothing to replace
         for _ in range(MAX_FAILURES):
             writing = self._writing(values)
             failed = writing.run()

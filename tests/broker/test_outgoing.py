@@ -127,7 +127,7 @@ def test_who_reads_nothing_is_cut_off_and_the_others_go_on(bench: Bench) -> None
             received.append(int(reader.recv_multipart()[0]))
         return not bench.outgoing.waits and len(received) == sent
 
-    bench.until(read, patience=20)
+    bench.until(read, patience=200)  # looks; on a busy machine the reader may need a moment
     assert received == list(range(sent))
 
 
