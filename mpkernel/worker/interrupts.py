@@ -20,7 +20,6 @@ after the signal; Python's handler then finds no request active.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 import time
@@ -46,7 +45,6 @@ class Interrupts:
     def __init__(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
         self._loop = loop
         self._end = end  # called in the loop on SIGTERM between two requests
-        self._pid = os.getpid()
         self._main = threading.main_thread().ident
         self._active = False  # a request is running
         self._windows = 0  # user code is running, perhaps nested
@@ -70,6 +68,13 @@ class Interrupts:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if self.kicker is not None:
             self.kicker.install()
+
+    def uninstall(self) -> None:
+        """In a process that user code forked: what Python does by itself, unless user code wants something else."""
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -128,8 +133,6 @@ class Interrupts:
         raise error
 
     def _on_sigint(self, _signum: int, frame: types.FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a child that user code forked
-            raise KeyboardInterrupt
         if self._active:
             self._interrupt(KeyboardInterrupt, frame)
         elif self._in_callback:
@@ -138,10 +141,6 @@ class Interrupts:
             self.interrupt_callback()
 
     def _on_sigterm(self, _signum: int, frame: types.FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
         self.terminating = True
         if self._active:
             self._interrupt(Killed, frame)

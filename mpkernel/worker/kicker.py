@@ -41,7 +41,6 @@ class Kicker:
         self.due: float | None = None  # when the IO thread is to call `kick`
         self._wakeup_fd = wakeup_fd
         self._main = threading.main_thread().ident or 0
-        self._pid = os.getpid()
         self._sent = self._handled = 0
         self._delay = 0.0
         self._limit: _Limit | None = None

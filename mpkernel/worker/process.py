@@ -17,6 +17,7 @@ from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL, Describe, Logged
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPKernelApp, IPythonKernel
+from mpkernel.worker.forks import Forks
 from mpkernel.worker.ipykernel_names import IPykernelNames
 from mpkernel.worker.kernel import WorkerKernel
 
@@ -49,6 +50,7 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
     kernel.use_experimental_completions = IPythonKernel(parent=app).use_experimental_completions
     kernel.interrupts.install()
+    Forks(kernel.interrupts, kernel.lanes.wakeup_fd).install()
     IPykernelNames(kernel).install()
     app.run_startup()
     kernel.sync.startup_done()

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from IPython.core import page, payloadpage
+from IPython.core import history, page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -40,8 +39,11 @@ STORE_MAGIC = "IPython.extensions.storemagic"  # the one extension that IPython 
 AT_START = ("IPython.core.logger", STORE_MAGIC, "mpkernel.prctl", "sqlite3")
 
 
-class _History(HistoryManager):
-    """History in a database that many processes write to: those of all subshells, and of other kernels."""
+class HistoryManager(history.HistoryManager):
+    """History in a database that many processes write to: those of all subshells, and of other kernels.
+
+    `%config` calls it by its name.
+    """
 
     @default("log")
     def _default_log(self) -> logging.Logger:
@@ -219,7 +221,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         if old.enabled:
             return
         try:
-            manager = _History(shell=self, parent=self)
+            manager = HistoryManager(shell=self, parent=self)
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
@@ -242,7 +244,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
 
     def save_history(self) -> None:
         """In any thread: have what was entered written to the database."""
-        if isinstance(self.history_manager, _History):
+        if isinstance(self.history_manager, HistoryManager):
             self.history_manager.save()
 
     # --- running user code ------------------------------------------------------------------------------------------

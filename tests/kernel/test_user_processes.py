@@ -41,6 +41,24 @@ def test_a_process_pool_runs_functions_of_the_notebook(kernel: Kernel, shell: st
     assert kernel.run("pool.shutdown()", shell).status == "ok"
 
 
+def test_signals_do_to_a_child_what_they_do_to_one_of_a_plain_python(kernel: Kernel, shell: str | None) -> None:
+    """With a handler in Python, which runs at the next bytecode, a child that waits could miss its SIGTERM."""
+    code = (
+        "SIGNALS = [signal.SIGINT, signal.SIGTERM]\n"
+        "def handling():\n"
+        "    fd = signal.set_wakeup_fd(-1)\n"
+        "    return [*map(signal.getsignal, SIGNALS), fd, signal.pthread_sigmask(signal.SIG_BLOCK, [])]\n"
+        "here, there = os.pipe()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    os.write(there, repr(handling() == [signal.default_int_handler, signal.SIG_DFL, -1, set()]).encode())\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(os.read(here, 9).decode(), signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+        "os.close(here); os.close(there)"
+    )
+    assert kernel.run(SQUARE + code, shell).stdout == "True set()\n"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("joblib") is None, reason="joblib isn't installed")
 def test_joblib_runs_functions_of_the_notebook(kernel: Kernel, shell: str | None) -> None:
     code = f"{SQUARE}import joblib\nprint(joblib.Parallel(n_jobs=2)(joblib.delayed(square)(n) for n in range(3)))"

@@ -120,10 +120,17 @@ def test_a_request_takes_the_handlers_back_that_user_code_has_set(interrupts: In
         raise_signal(SIGINT)
 
 
-def test_a_process_that_user_code_forked_is_interrupted_as_usual(interrupts: Interrupts) -> None:
-    interrupts._pid = 0  # as in another process
-    with pytest.raises(KeyboardInterrupt):
-        raise_signal(SIGINT)
+def test_in_a_process_that_user_code_forked_signals_do_what_they_do_by_default(interrupts: Interrupts) -> None:
+    interrupts.uninstall()
+    assert signal.getsignal(SIGINT) is signal.default_int_handler
+    assert signal.getsignal(SIGTERM) is signal.SIG_DFL
+
+
+def test_handlers_of_the_users_stay_in_a_process_that_they_fork(interrupts: Interrupts) -> None:
+    signal.signal(SIGTERM, signal.SIG_IGN)
+    signal.signal(SIGINT, signal.SIG_IGN)
+    interrupts.uninstall()
+    assert signal.getsignal(SIGINT) is signal.getsignal(SIGTERM) is signal.SIG_IGN
 
 
 # --- SIGTERM ----------------------------------------------------------------------------------------------------------
