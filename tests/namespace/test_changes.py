@@ -180,14 +180,14 @@ def test_what_is_changed_after_it_was_released_is_changed_again() -> None:
 def test_what_came_from_elsewhere_is_not_changed_here(value: object) -> None:
     space = Watched("x = 'old'")
     space.names["x"] = value
-    space.tracker.received({"x": value}, [["x"]], {})
+    space.tracker.received({"x": value}, [(["x"], [])], {})
     assert space.changed("x") == []
 
 
 def test_what_came_from_elsewhere_and_is_changed_here_is_found() -> None:
     space = Watched()
     space.names["x"] = value = [1]
-    space.tracker.received({"x": value}, [["x"]], {})
+    space.tracker.received({"x": value}, [(["x"], [])], {})
     assert space.changed("x.append(2)") == ["x"]
 
 
