@@ -19,6 +19,7 @@ import re
 import sys
 import threading
 import types
+import typing
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -277,6 +278,13 @@ def reduce_future(dumper: Dumper, future: Any) -> Reduced:
     return dumper.twin(future, kind, (None if error is not None else future.result(), error))
 
 
+def reduce_new_type(dumper: Dumper, new_type: Any) -> Reduced:
+    """By its parts, as its name may mean nothing where it arrives."""
+    if new_type.__module__ != "__main__":
+        return dumper.by_itself(new_type)
+    return typing.NewType, (new_type.__name__, new_type.__supertype__), {"__module__": "__main__"}
+
+
 def reduce_singleton(module: str, *names: str) -> Handler:
     """A handler for objects of which each process's library has one, which is meant: it travels by name."""
 
@@ -387,6 +395,7 @@ _EXACT: dict[type, Handler] = {
     weakref.WeakValueDictionary: reduce_weak_mapping,
     weakref.WeakKeyDictionary: reduce_weak_mapping,
     re.Match: reduce_match,
+    typing.NewType: reduce_new_type,
     random.Random: reduce_singleton("random", "_inst"),
     type(os.environ): reduce_singleton("os", "environ", "environb"),
     _thread.LockType: _twin("lock"),
