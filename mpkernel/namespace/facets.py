@@ -155,14 +155,11 @@ class TorchRandomNumbers(Facet):
         return {"": torch.get_rng_state().numpy().tobytes()}
 
     def write(self, items: Items) -> None:
-        import torch
-
+        torch = importlib.import_module("torch")
         torch.set_rng_state(torch.frombuffer(bytearray(items[""]), dtype=torch.uint8))
 
     def fork(self) -> None:
-        import torch
-
-        torch.seed()
+        importlib.import_module("torch").seed()
 
 
 class PandasOptions(Facet):
@@ -179,8 +176,7 @@ class PandasOptions(Facet):
         return {key: option.defval for key, option in config._registered_options.items()}
 
     def write(self, items: Items) -> None:
-        import pandas as pd
-
+        pd = importlib.import_module("pandas")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an option that is deprecated
             for key, value in items.items():
@@ -230,11 +226,13 @@ class Builtins(Facet):
     """What was added to the builtins, or replaced there."""
 
     name = "builtins"
-    by_identity = True
+    _LEFT_OUT = ("_", "__", "___", "display", "get_ipython")  # IPython's own
 
     def read(self) -> Items:
-        names = vars(builtins)
-        return {key: value for key, value in names.items() if key[:1] != "_" and key not in ("display", "get_ipython")}
+        found = dict(vars(builtins))
+        for key in self._LEFT_OUT:
+            found.pop(key, None)
+        return found
 
     def write(self, items: Items) -> None:
         for key, value in items.items():
@@ -295,7 +293,8 @@ def _described(handler: logging.Handler) -> tuple[Any, ...] | None:
         return target, handler.level, None
     if type(formatter) is not logging.Formatter:
         return None
-    style = next((key for key, (kind, _) in logging._STYLES.items() if type(formatter._style) is kind), "%")
+    styles: dict[str, tuple[Any, str]] = logging._STYLES
+    style = next((key for key, (kind, _) in styles.items() if type(formatter._style) is kind), "%")
     return target, handler.level, (formatter._fmt, formatter.datefmt, style)
 
 

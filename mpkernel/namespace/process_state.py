@@ -12,6 +12,7 @@ import enum
 import logging
 import types
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.component import PROCESS
@@ -35,7 +36,6 @@ class Facet:
     """One kind of process state. Subclasses read and write it."""
 
     name: str
-    by_identity = False  # whether what compares equal may be another value
     draws = False  # whether using it changes it: streams of random numbers
 
     def read(self) -> Items | None:
@@ -63,7 +63,7 @@ class Facet:
         """Whether an item has changed."""
         if one is other:
             return False
-        if self.by_identity or type(one) is not type(other):
+        if type(one) is not type(other):
             return True
         try:
             return not bool(one == other)
@@ -72,6 +72,9 @@ class Facet:
 
     def changed(self, before: Items, after: Items) -> Items:
         """The items of `after` that are others than in `before`."""
+        with suppress(Exception):  # an array
+            if before == after:
+                return {}
         found = {key: value for key, value in after.items() if self.differs(before.get(key, GONE), value)}
         return found | dict.fromkeys(before.keys() - after.keys(), GONE)
 

@@ -22,6 +22,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -261,10 +262,9 @@ def _twin(kind: str, made_of: Callable[[Any], Any] = lambda _: None) -> Handler:
 
 def reduce_context_variable(dumper: Dumper, variable: contextvars.ContextVar[Any]) -> Reduced:
     """Its value belongs to a thread; the default is shared."""
-    try:
+    default: tuple[Any, ...] = ()
+    with suppress(LookupError):
         default = (contextvars.Context().run(variable.get),)
-    except LookupError:
-        default = ()
     return dumper.twin(variable, "context variable", (variable.name, default))
 
 

@@ -21,7 +21,9 @@ def _context_variable(made_of: tuple[str, tuple[Any, ...]]) -> contextvars.Conte
 
 
 def _done(made_of: tuple[Any, BaseException | None]) -> concurrent.futures.Future[Any]:
-    return _settle(concurrent.futures.Future(), *made_of)
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    _settle(future, *made_of)
+    return future
 
 
 def _task(made_of: tuple[Any, BaseException | None]) -> asyncio.Future[Any]:
@@ -29,17 +31,17 @@ def _task(made_of: tuple[Any, BaseException | None]) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         loop = asyncio.get_event_loop_policy().get_event_loop()
-    future = _settle(loop.create_future(), *made_of)
+    future: asyncio.Future[Any] = loop.create_future()
+    _settle(future, *made_of)
     future.exception()  # nobody is to be told that it wasn't looked at
     return future
 
 
-def _settle(future: Any, result: Any, error: BaseException | None) -> Any:
+def _settle(future: Any, result: Any, error: BaseException | None) -> None:
     if error is not None:
         future.set_exception(error)
     else:
         future.set_result(result)
-    return future
 
 
 _MAKERS: dict[str, Callable[[Any], Any]] = {
@@ -74,12 +76,8 @@ class _Gone:
 
 def match(pattern: Any, string: Any, pos: int, endpos: int, span: tuple[int, int]) -> Any:
     """What `pattern` has found in `string`: by a search, or a search that went on there, or a full match."""
-    for found in (
-        lambda: pattern.search(string, pos, endpos),
-        lambda: pattern.search(string, span[0], endpos),
-        lambda: pattern.match(string, span[0], endpos),
-        lambda: pattern.fullmatch(string, *span),
-    ):
-        if (result := found()) is not None and result.span() == span:
+    tries = (("search", pos, endpos), ("search", span[0], endpos), ("match", span[0], endpos), ("fullmatch", *span))
+    for how, *place in tries:
+        if (result := getattr(pattern, how)(string, *place)) is not None and result.span() == span:
             return result
     raise ValueError(f"{pattern.pattern!r:.100} does not find again what it found")

@@ -7,12 +7,9 @@ import io
 import sys
 import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
-
-if TYPE_CHECKING:
-    from mpkernel.worker.shell import ZMQInteractiveShell
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
@@ -22,9 +19,8 @@ class Magics(Facet):
     """Magics that the notebook has defined, aliases of magics, and extensions, which each process loads by itself."""
 
     name = "magics"
-    by_identity = True
 
-    def __init__(self, shell: ZMQInteractiveShell) -> None:
+    def __init__(self, shell: Any) -> None:
         self._shell = shell
 
     def read(self) -> Items:
@@ -38,8 +34,7 @@ class Magics(Facet):
                 if type(call) is types.FunctionType and call.__module__ == "__main__":
                     found["function", kind, name] = call
                 elif type(call) is MagicAlias:
-                    target = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
-                    found["alias", kind, name] = _once(target)
+                    found["alias", kind, name] = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
         for name, registered in manager.registry.items():
             if isinstance(registered, MagicsClass) and type(registered).__module__ == "__main__":
                 found["class", "", name] = type(registered)
@@ -71,21 +66,12 @@ class Magics(Facet):
                 manager.unload_extension(name)
 
 
-_TARGETS: dict[Any, Any] = {}
-
-
-def _once(target: Any) -> Any:
-    """The same object for equal ones: magics are compared by identity."""
-    return _TARGETS.setdefault(target, target)
-
-
 class Formatters(Facet):
     """Formatters that the notebook has registered for types."""
 
     name = "formatters"
-    by_identity = True
 
-    def __init__(self, shell: ZMQInteractiveShell) -> None:
+    def __init__(self, shell: Any) -> None:
         self._shell = shell
 
     def read(self) -> Items:
@@ -110,7 +96,7 @@ class ShellOptions(Facet):
 
     name = "shell options"
 
-    def __init__(self, shell: ZMQInteractiveShell) -> None:
+    def __init__(self, shell: Any) -> None:
         self._shell = shell
 
     def read(self) -> Items:
@@ -154,6 +140,6 @@ class ShellOptions(Facet):
             yield kind.instance(parent=self._shell)
 
 
-def shell_facets(shell: ZMQInteractiveShell) -> list[Facet]:
+def shell_facets(shell: Any) -> list[Facet]:
     """One of each. Extensions first, whose options come after them."""
     return [Magics(shell), Formatters(shell), ShellOptions(shell)]
