@@ -30,6 +30,7 @@ class Absent(enum.Enum):
 
 
 GONE = Absent.GONE
+_NEVER = object()  # neither there nor gone
 
 
 class Facet:
@@ -181,7 +182,7 @@ class ProcessState:
         mine = facet.changed(seen, _read(facet) or {})
         if not mine and known.aside is not None:
             known.aside = None
-        news = {key: value for key, value in theirs.items() if facet.differs(known.shared.get(key, GONE), value)}
+        news = {key: value for key, value in theirs.items() if facet.differs(known.shared.get(key, _NEVER), value)}
         known.foreign = bool(news) and not mine
         _write(facet, _merged(seen, mine, news))
         known.shared = theirs

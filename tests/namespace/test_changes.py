@@ -26,7 +26,7 @@ def test_names_that_ipython_makes_are_its_own(name: str, suffix: str) -> None:
     assert is_own(name + suffix) == (not suffix)
 
 
-@pytest.mark.parametrize("name", ["__name__", "__builtins__", "__session__", "_exit_code", "exit", "quit", "open"])
+@pytest.mark.parametrize("name", ["__name__", "__builtins__", "__spec__", "_exit_code", "exit", "quit", "open"])
 def test_names_that_python_makes_are_its_own(name: str) -> None:
     assert is_own(name)
 
@@ -71,7 +71,7 @@ def test_a_name_that_comes_and_goes_within_a_cell_never_was() -> None:
     assert Watched().changed("for i in [1]: pass\ndel i") == []
 
 
-@pytest.mark.parametrize("name", ["_", "_i3", "In", "__doc__"])
+@pytest.mark.parametrize("name", ["_", "_i3", "In", "__name__"])
 def test_names_that_are_not_the_users_are_not_looked_at(name: str) -> None:
     assert Watched().changed(f"{name} = [1]") == []
 
