@@ -1,13 +1,14 @@
 """The kernelspec's entry: fork the zygote, become the broker.
 
-The order is what makes the start fast: the zygote is forked as soon as there is what both need, and imports IPython on
-another core while the broker reads its options and binds its sockets; its settings follow. It must come before there
-are threads (libzmq has some).
+The order is what makes the start fast: listen, as a client that finds nobody comes again only after 100 to 200 ms. Then
+the zygote is forked as soon as there is what both need, and imports IPython on another core while the broker reads its
+options and makes its sockets; its settings follow. It must come before there are threads (libzmq has some).
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_BACKLOG = 100  # as libzmq's
+
+
 class Start(NamedTuple):
     """What is there before the options are read."""
 
     zygote: tuple[socket.socket, int] | None  # our end of its socket, its pid; None: `start_method` is "spawn"
     lifeline_fd: int  # workers see EOF on it when the broker is gone
+    listening: dict[str, socket.socket]  # by channel: who connects waits in line already
 
 
 def main(
@@ -44,11 +49,13 @@ def main(
     try:
         _check_platform()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
+        argv = sys.argv[1:] if argv is None else argv
+        listening = _listen(argv)
         _import_what_both_need()
-        start = _fork_zygote(user_ns)
+        start = _fork_zygote(user_ns, listening)
         from mpkernel.broker import process
 
-        process.run(sys.argv[1:] if argv is None else argv, start, kernel_class, user_ns, ready)
+        process.run(argv, start, kernel_class, user_ns, ready)
     except StartError as error:
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
@@ -63,6 +70,26 @@ def _check_platform() -> None:
         )
 
 
+def _listen(argv: list[str]) -> dict[str, socket.socket]:
+    """Listen where the connection file says, if all is plain; else the broker will, and say what is wrong."""
+    listening: dict[str, socket.socket] = {}
+    try:
+        with open(argv[argv.index("-f") + 1], encoding="utf-8") as file:
+            told = json.load(file)
+        ports = {channel: told[f"{channel}_port"] for channel in ("shell", "iopub", "stdin", "control", "hb")}
+        if told["transport"] != "tcp" or not all(ports.values()):
+            return {}
+        family = socket.AF_INET6 if ":" in told["ip"] else socket.AF_INET
+        for channel, port in ports.items():
+            listening[channel] = socket.create_server((told["ip"], port), family=family, backlog=_BACKLOG)
+            listening[channel].setblocking(False)
+    except (LookupError, OSError, OverflowError, TypeError, ValueError):
+        for taken in listening.values():
+            taken.close()
+        return {}
+    return listening
+
+
 def _import_what_both_need() -> None:
     """Broker and zygote have it from before the fork, so that it costs the time of one core only."""
     import traitlets.config  # noqa: F401
@@ -71,18 +98,20 @@ def _import_what_both_need() -> None:
     from mpkernel import logs, messages, settings, wire  # noqa: F401
 
 
-def _fork_zygote(user_ns: dict[str, Any] | None) -> Start:
+def _fork_zygote(user_ns: dict[str, Any] | None, listening: dict[str, socket.socket]) -> Start:
     """Fork the zygote from this process, which is still small and has no threads."""
     lifeline_read, lifeline_write = os.pipe()
     os.set_inheritable(lifeline_write, False)
     if os.environ.get("MPKERNEL_START") == "spawn":
-        return Start(None, lifeline_read)
+        return Start(None, lifeline_read, listening)
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             ours.close()
+            for channel in listening.values():
+                channel.close()
             os.close(lifeline_write)
             from mpkernel.worker import zygote
 
@@ -93,4 +122,4 @@ def _fork_zygote(user_ns: dict[str, Any] | None) -> Start:
         finally:
             os._exit(code)
     theirs.close()
-    return Start((ours, pid), lifeline_read)
+    return Start((ours, pid), lifeline_read, listening)

@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 
+from mpkernel.namespace import hugepages
 from mpkernel.namespace.segments import Segments
 from mpkernel.namespace.transport import Memfds, Transport
 
@@ -62,6 +63,7 @@ def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[
         "memfd",
         "" if memfds else linux or "switched off (MPKERNEL_SEGMENTS=files), or the system has none, or hides /proc",
     )
+    yield "huge pages", (linux or hugepages.why_not()) if memfds else "only where there are memfds"
     yield "userfault", linux or _why_not_userfault()
     yield "mremap", linux or ("" if _linux() >= (5, 13) else "needs Linux 5.13: changed arrays are copied")
     yield "subreaper", linux or ("" if _is_subreaper() else "prctl refused it: forked workers can't be reaped")

@@ -27,6 +27,7 @@ import zmq
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage
+from mpkernel.frames import send
 from mpkernel.namespace import component
 from mpkernel.settings import STREAMS, WorkerSettings
 
@@ -157,7 +158,7 @@ class Lanes:
             return
         socket = lane.service if service else lane.ordered
         try:
-            socket.send_multipart(messages.pack(message, self._signer), zmq.NOBLOCK)
+            send(socket, messages.pack(message, self._signer), wait=False)
         except zmq.Again:
             log.debug("%s for worker %d was not sent: it is gone", type(message).__name__, worker)
 

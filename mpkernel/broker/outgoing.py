@@ -30,6 +30,8 @@ from typing import Any
 
 import zmq
 
+from mpkernel.frames import send
+
 log = logging.getLogger("mpkernel.broker")
 
 # What a client may be behind, beside what the network holds (some MB): small messages, and bytes of large ones.
@@ -158,7 +160,7 @@ class Outgoing:
         if large:  # a frame that came in whole can't be tracked, but its memory can
             parts = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
         try:
-            tracker = self._socket.send_multipart(parts, zmq.NOBLOCK, copy=not large, track=large)
+            tracker = send(self._socket, parts, wait=False, copy=not large, track=large)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe

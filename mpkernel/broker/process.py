@@ -11,6 +11,7 @@ import platform
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -58,14 +59,14 @@ def run(
         app = options.load(argv)
         logs.silence(app.silenced)
         logs.to_fd(2, cast(int | str, app.log_level), app.log_style)
-        _run(app, stack, zygote, start.lifeline_fd, kernel_class, user_ns, ready)
+        _run(app, stack, zygote, start, kernel_class, user_ns, ready)
 
 
 def _run(
     app: options.MPKernelApp,
     stack: ExitStack,
     zygote: ZygoteConnection | None,
-    lifeline_fd: int,
+    start: Start,
     kernel_class: str,
     user_ns: dict[str, Any] | None,
     ready: Callable[[Path], None],
@@ -81,7 +82,7 @@ def _run(
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
-        lifeline_fd=lifeline_fd,
+        lifeline_fd=start.lifeline_fd,
         lane_key=secrets.token_hex(32).encode(),
         key=info.key,
         signature_scheme=info.signature_scheme,
@@ -125,7 +126,7 @@ def _run(
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     stack.callback(context.term)
-    sockets, ports = _bind(context, info, stack)
+    sockets, ports = _bind(context, info, stack, start.listening)
     if ours or ports != info.ports:
         info = replace(info, ports=ports)
         connection.write(path, info)
@@ -236,9 +237,15 @@ def _connection(app: options.MPKernelApp) -> tuple[Path, connection.ConnectionIn
 
 
 def _bind(
-    context: zmq.Context[Any], info: connection.ConnectionInfo, stack: ExitStack
+    context: zmq.Context[Any],
+    info: connection.ConnectionInfo,
+    stack: ExitStack,
+    listening: dict[str, socket.socket],
 ) -> tuple[dict[str, zmq.Socket[bytes]], dict[str, int]]:
-    """Bind the five channels; returns the sockets and the ports. Raises ConnectionFileError if one is taken."""
+    """Bind the five channels; returns the sockets and the ports. Raises ConnectionFileError if one is taken.
+
+    Those that are `listening` already are taken over if they are what `info` says, and closed if not.
+    """
     import zmq
 
     kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.ROUTER}
@@ -258,6 +265,11 @@ def _bind(
             socket_.curve_server = True
             socket_.curve_publickey = info.curve_publickey
             socket_.curve_secretkey = info.curve_secretkey
+        if (early := listening.pop(channel, None)) is not None:
+            if info.transport == "tcp" and early.getsockname()[:2] == (info.ip, info.ports[channel]):
+                socket_.set(zmq.USE_FD, early.detach())
+            else:
+                early.close()
         ports[channel] = _bind_one(socket_, info, channel)
         if info.transport == "ipc":
             stack.callback(Path(info.with_ports(**ports).url(channel).removeprefix("ipc://")).unlink, missing_ok=True)

@@ -31,10 +31,11 @@ LAUNCH_FAILED = -1
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # So many zygotes in a row may end without having forked anything; then there's no next one until it is needed.
 MAX_ZYGOTE_FAILURES = 3
-# A zygote forks in some ms, but first it has to be built, which may take long with files on a network. Looks are
-# counted, not seconds: they stop with us when the machine is suspended.
+# A zygote forks in some ms; but it may have to be built first, from files on a network, or to wait for its turn on a
+# busy machine. One that is stopped gets less patience. Looks are counted, not seconds: they stop with us when the
+# machine is suspended.
 LOOK_AFTER_LAUNCH = 0.5
-LOOKS_TO_FORK, LOOKS_TO_BUILD = 6, 240
+LOOKS_IF_STOPPED, LOOKS_AT_ALL = 6, 240
 
 
 class Launcher(Protocol):
@@ -171,9 +172,8 @@ class ZygoteLauncher:
         self._zygote = zygote
         self._settings = settings
         self._waiting: list[int] = []  # asked for, not yet launched
-        self._given_up: list[int] = []  # no zygote could fork them
-        self._looks = 0  # in vain
-        self._has_forked = False  # this zygote is built
+        self._found: list[tuple[int, int]] = []  # what `launched` will say
+        self._looks = self._looks_stopped = 0  # in vain
         self._failures = 0  # zygotes in a row that ended before they had forked anything
         self._pids: set[int] = set()
 
@@ -188,32 +188,37 @@ class ZygoteLauncher:
             self._zygote.fork(worker)  # if it is dying, its end will be noticed, and another one asked
 
     def launched(self) -> list[tuple[int, int]]:
-        said = [] if self._zygote.closed else self._zygote.receive()
-        found = [(message["worker"], message["pid"]) for message in said if message["worker"] in self._waiting]
-        for worker, pid in found:
+        self._hear()
+        found, self._found = self._found, []
+        return found
+
+    def _hear(self) -> None:
+        for message in [] if self._zygote.closed else self._zygote.receive():
+            worker, pid = message["worker"], message["pid"]
+            if worker not in self._waiting:
+                continue
             self._waiting.remove(worker)
-            self._looks = 0
+            self._found.append((worker, pid))
+            self._looks = self._looks_stopped = 0
             if pid != LAUNCH_FAILED:
-                self._failures, self._has_forked = 0, True
+                self._failures = 0
                 self._pids.add(pid)
-        given_up, self._given_up = self._given_up, []
-        return found + [(worker, LAUNCH_FAILED) for worker in given_up]
 
     def look_after(self, worker: int) -> float | None:
         if worker not in self._waiting:
             return None
         self._looks += 1
-        if not self._zygote.reaped and self._looks > (LOOKS_TO_FORK if self._has_forked else LOOKS_TO_BUILD):
-            log.warning(
-                "the zygote (pid %d) doesn't fork (is it stopped?): another one takes its place", self._zygote.pid
-            )
+        self._looks_stopped = self._looks_stopped + 1 if _is_stopped(self._zygote.pid) else 0
+        if not self._zygote.reaped and (self._looks_stopped > LOOKS_IF_STOPPED or self._looks > LOOKS_AT_ALL):
+            why = "is stopped" if self._looks_stopped else "doesn't fork"
+            log.warning("the zygote (pid %d) %s: another one takes its place", self._zygote.pid, why)
             with suppress(ProcessLookupError):
                 os.kill(self._zygote.pid, signal.SIGKILL)  # its end will be noticed
-            self._looks = 0
+            self._looks = self._looks_stopped = 0
         return LOOK_AFTER_LAUNCH
 
     def _restart(self) -> None:
-        self._looks, self._has_forked = 0, False
+        self._looks = self._looks_stopped = 0
         self._zygote.hang_up()
         self._zygote = start_zygote_process(self._settings, fork=True)
         for pid in self._pids:
@@ -226,13 +231,15 @@ class ZygoteLauncher:
         self._zygote.unguard(pid)
         if pid != self._zygote.pid:
             return False
+        self._hear()  # what it said last
         self._zygote.hang_up()
         self._zygote.reaped = True
         self._failures += 1
         if self._failures < MAX_ZYGOTE_FAILURES:
             self._restart()
         else:  # the next launch tries again
-            self._given_up, self._waiting = self._waiting, []
+            self._found += [(worker, LAUNCH_FAILED) for worker in self._waiting]
+            self._waiting = []
         return True
 
     def close(self) -> None:
@@ -300,6 +307,15 @@ def signal_group(pid: int, signum: int) -> None:
     except PermissionError:  # macOS: the group holds a zombie
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signum)
+
+
+def _is_stopped(pid: int) -> bool:
+    """By SIGSTOP, say, and not just waiting for its turn (proc(5)). Where that can't be known: it may be."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except OSError:
+        return sys.platform != "linux"
 
 
 def has_room_for_files(count: int) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from mpkernel.namespace import science
+from mpkernel.namespace import plots, science
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.parts import (
     Attributes,
@@ -66,6 +66,7 @@ class Kind:
     by_value: bool = False  # its hash comes from its content
     atom: Callable[[Any], bool] | None = None  # whether this one is only a reference to something imported
     memory: Callable[[Any], science.Extent | None] | None = None
+    same: Callable[[Any, Any], bool] | None = None  # of what is taken as a whole: how two of them are compared
 
     @property
     def all_parts(self) -> tuple[Part, ...]:
@@ -83,6 +84,8 @@ class Kinds:
     def __init__(self) -> None:
         self._known: dict[type, Kind] = dict.fromkeys(ATOMS, ATOM)
         self._bases = _bases() | _extra_bases()
+        self._plots = plots.base()
+        self._plot = Kind(Way.OPAQUE, same=plots.Pictures().same)
 
     def of(self, cls: type) -> Kind:
         """The kind of `cls`."""
@@ -99,6 +102,8 @@ class Kinds:
         mro = _mro(cls)
         if type in mro or Enum in mro or any(base in mro for base in science.atom_bases()):
             return ATOM
+        if self._plots in mro:
+            return self._plot
         base = next((base for base in _solid_bases(cls) if base in self._bases), object)
         kind = self._bases[base]
         if cls is base and cls is not object:

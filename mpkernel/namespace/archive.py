@@ -210,7 +210,7 @@ def read(path: Path, key: bytes, transport: Transport, *, cancelled: Callable[[]
         try:
             blobs = [_exactly(path, file, size, mac) for size in sizes]
             for size in header["segments"]:
-                made.append(Made(*transport.create(), size))
+                made.append(Made(*transport.create(size), size))
                 _copy(path, file, made[-1], mac, cancelled)
             if not hmac.compare_digest(mac.digest(), file.read(_MAC_BYTES)):
                 raise BadArchive(_altered(path))

@@ -45,7 +45,7 @@ class WatchedBuffers:
         """A fingerprint of `pickled`, the group's values now."""
         frame = xxhash.xxh3_128(pickled.data)
         versions = sorted((key, version) for key, (version, _) in (pickled.definitions or {}).items())
-        frame.update(repr(versions).encode())
+        frame.update(repr((versions, [text.stamp for text in pickled.texts])).encode())
         for index, buffer in enumerate(pickled.buffers):
             frame.update(b"%d" % buffer.nbytes)
             if buffer.nbytes < WATCHED:

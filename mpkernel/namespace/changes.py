@@ -296,16 +296,15 @@ class Tracker:
         before = self._base.get
         while True:
             try:
-                found = {key: value for key, value in namespace.items() if before(key, missing) is not value}
+                found = {k: value for k, value in namespace.items() if k not in own and before(k, missing) is not value}
+                n_own = len(own.intersection(namespace))  # of each cell there is an _i1, of many an _1
                 break
             except RuntimeError:  # a thread added a name meanwhile
                 continue
         changed: dict[str, Any] = {}
-        added = n_own = 0
+        added = 0
         for key, value in found.items():
-            if key in own:
-                n_own += 1
-            elif not isinstance(key, str) or is_own(key):
+            if not isinstance(key, str) or is_own(key):
                 own.add(key)
                 n_own += 1
             else:

@@ -79,6 +79,7 @@ _META: dict[str, type] = {
     "rebound": list,
     "onto": str,
     "left_out": list,
+    "texts": list,
     "segment": dict,
     "delta": dict,
     "deltas": tuple,  # deltas are put together by the store only

@@ -23,8 +23,10 @@ import cloudpickle
 from mpkernel.errors import TookTooLong
 from mpkernel.namespace import words
 from mpkernel.namespace.definitions import Definition, Definitions
+from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note, Stub
+from mpkernel.namespace.texts import Text, Texts
 
 PROTOCOL = 5
 # A dict or list may change its size while another thread walks it; so many tries before that is an error.
@@ -54,6 +56,7 @@ class Dumper(pickle.Pickler):
         super().__init__(self._file, protocol=PROTOCOL, buffer_callback=self._buffer)
         self.context = context
         self.views = Views()
+        self.texts: list[Text] = []
         self.used: dict[str, Definition] = {}
         self.notes: dict[tuple[int, int], Note] = {}
         self.memory: set[int] = set()  # ids and addresses that arrays share, beside their own
@@ -114,6 +117,7 @@ class Dumper(pickle.Pickler):
         self._file.truncate()
         self.clear_memo()
         self.views.clear()
+        self.texts.clear()
         self.used.clear()
         self.notes.clear()
         self.memory.clear()
@@ -166,6 +170,11 @@ class Dumper(pickle.Pickler):
         definition = self.context.definitions.of(obj)
         self.used[definition.id] = definition
         return definition
+
+    def apart(self, text: Text) -> int:
+        """Note that a text travels beside the pickle; returns its number."""
+        self.texts.append(text)
+        return len(self.texts) - 1
 
     def by_itself(self, obj: Any) -> Reduced:
         """As the object, its class or `copyreg` says; if that raises, a stub of it."""
@@ -257,9 +266,11 @@ class Context:
         self.definitions = definitions
         self.held = held
         self.reducers = _Reducers()
+        self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
         self._mutable: dict[type, bool] = {}
+        self._local: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
     def handler(self, kind: type) -> Handler:
@@ -273,6 +284,15 @@ class Context:
         """Pickling an object of that type took too long; it isn't tried again."""
         reason = f"pickling it takes longer than {HOOK_LIMIT:g} s"
         self.handlers[kind] = lambda dumper, obj: dumper.stub(obj, reason)
+
+    def is_local(self, kind: type) -> bool:
+        """Whether instances of `kind`, which isn't the notebook's own, live in one process only."""
+        known = self._local.get(kind)
+        if known is None:
+            known = kind.__module__ != "__main__" and why_local(kind) is not None
+            if kind.__module__ != "__main__":  # the notebook's own classes may go away
+                self._local[kind] = known
+        return known
 
     def is_mutable(self, kind: type) -> bool:
         """Whether instances of `kind` may change: names that share one belong together."""

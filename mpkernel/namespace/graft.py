@@ -36,6 +36,8 @@ def graft(old: dict[str, Any], new: dict[str, Any], keep: Callable[[Any], bool] 
     Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
     which `keep` is true is neither patched nor looked into: the new one is taken.
     """
+    if not any(name in old and type(value) not in ATOMS for name, value in new.items()):
+        return dict(new)
     grafting = Graft(keep)
     grafting.pair(old, new)
     return grafting.apply(new)
@@ -57,13 +59,19 @@ class Graft:
 
     # --- pairing ------------------------------------------------------------------------------------------------------
 
-    def pair(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Find for each object of `new` the one of `old` that gets its content."""
+    def pair(self, old: dict[str, Any], new: dict[str, Any], *, copies: bool = False) -> None:
+        """Find for each object of `new` the one of `old` that gets its content.
+
+        If they are `copies` of `old`, what is taken as a whole stays itself.
+        """
         todo = deque((old[name], value) for name, value in new.items() if name in old)
         while todo:
             was, now = todo.popleft()
             if was is not MISSING and type(was) is type(now) and type(now) not in ATOMS:
-                todo.extend(self._pair(was, now))
+                if copies and self.kinds.of(type(now)).same is not None:
+                    self.alias(now, was)
+                else:
+                    todo.extend(self._pair(was, now))
 
     def _pair(self, old: Any, new: Any) -> Iterable[tuple[Any, Any]]:
         kind = self.kinds.of(type(new))
@@ -119,6 +127,8 @@ class Graft:
 
     def apply(self, values: dict[str, Any]) -> dict[str, Any]:
         """Write the content of `values` into the old objects; what each name is to be bound to."""
+        if not (self._partners or self._beside or self._aliases):
+            return dict(values)  # nothing to replace
         for _ in range(MAX_FAILURES):
             writing = self._writing(values)
             failed = writing.run()

@@ -7,13 +7,16 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpkernel.namespace import bodies, twins
-from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version
-from mpkernel.namespace.memory import SEPARATOR, Regions
-from mpkernel.namespace.stubs import Held, Note, Stub
+from mpkernel.namespace.definitions import NEVER, Definition, Version
+from mpkernel.namespace.dumping import Context
+from mpkernel.namespace.memory import Regions
+from mpkernel.namespace.stubs import Note, Stub
+from mpkernel.namespace.texts import Text
 
 WORDS = "mpkernel.namespace.words"
 
@@ -22,35 +25,46 @@ class MissingDefinition(pickle.UnpicklingError):
     """A payload refers to a function or class that neither came with it nor is here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What comes beside a pickle."""
+
+    regions: Regions | None
+    texts: Sequence[Text]
+
+    def buffers(self) -> list[memoryview] | None:
+        """Those that pickle itself asks for."""
+        return self.regions.out_of_band() if self.regions is not None else None
+
+
 class Loading:
     """One payload being loaded, with the definitions that came along."""
 
     def __init__(
         self,
-        namespace: dict[Any, Any],
-        definitions: Definitions,
-        held: Held,
+        context: Context,
         bodies: Mapping[str, tuple[Version, bytes]],
         *,
         fill_cells: bool,
     ) -> None:
-        self.namespace = namespace
-        self.definitions = definitions
-        self.held = held
+        self.namespace = context.namespace
+        self.definitions = context.definitions
+        self.held = context.held
+        self.texts = context.texts
         self.fill_cells = fill_cells
         self.loaded: list[Definition] = []
         self._waiting = dict(bodies)
         self._heads = 0  # that are being loaded, one within the other
         self._unfilled: list[Callable[[], None]] = []
 
-    def value(self, data: bytes | memoryview, regions: Regions | None = None) -> Any:
+    def value(self, data: bytes | memoryview, beside: Beside) -> Any:
         """What a pickle is of."""
         try:
-            return _Loader(io.BytesIO(data), self, regions, _buffers(regions)).loaded()
+            return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
         except MissingDefinition:
             raise
         except Exception:
-            value = _PatientLoader(data, self, regions, _buffers(regions)).load()
+            value = _PatientLoader(data, self, beside, beside.buffers()).load()
             return value.value if type(value) is _Deep else value
 
     def all_definitions(self) -> None:
@@ -74,10 +88,10 @@ class Loading:
     def _load(self, def_id: str, version: Version, body: bytes, obj: Any, cells: Any) -> Any:
         from mpkernel.namespace.pickling import unpack_body
 
-        kind, needs, head_data, rest_data, regions = unpack_body(body)
+        parts = unpack_body(body)
         self._heads += 1
         try:
-            head = _Loader(io.BytesIO(head_data), self, regions, None).loaded()
+            head = _Loader(io.BytesIO(parts.head), self, parts.beside, None).loaded()
         finally:
             self._heads -= 1
         old = obj is not None
@@ -86,17 +100,17 @@ class Loading:
             again = self.definitions.get(def_id)
             obj = again.ref() if again is not None else None
         if obj is None:
-            obj = bodies.make(kind, head, cells, self.namespace, self.definitions)
+            obj = bodies.make(parts.kind, head, cells, self.namespace, self.definitions)
         known = self.definitions.get(def_id) or self.definitions.add(obj, def_id)
         known.version = version
-        known.body, known.needs = body, needs
+        known.body, known.needs = body, parts.needs
         self.definitions.saw(version)
         self.loaded.append(known)
 
         def fill() -> None:
             try:
-                rest = _Loader(io.BytesIO(rest_data), self, regions, None).loaded()
-                bodies.fill(obj, kind, head, rest, old=old)
+                rest = _Loader(io.BytesIO(parts.rest), self, parts.beside, None).loaded()
+                bodies.fill(obj, parts.kind, head, rest, old=old)
             except BaseException:
                 known.version = NEVER  # it may come again
                 raise
@@ -116,15 +130,11 @@ class Loading:
         return function
 
 
-def _buffers(regions: Regions | None) -> Any:
-    return regions.out_of_band() if regions is not None else None
-
-
 class _Words:
     """What the words of a payload mean here. A mixin for unpicklers."""
 
     _loading: Loading
-    _regions: Regions | None
+    _beside: Beside
     _cell_ids: dict[int, tuple[types.CellType, str | None]]
     _old_cells: set[int]
 
@@ -156,32 +166,26 @@ class _Words:
     ) -> Any:
         import numpy
 
-        assert self._regions is not None
-        region, start = self._regions.place(view)
+        regions = self._beside.regions
+        assert regions is not None
+        region, start = regions.place(view)
         array = numpy.ndarray(shape, dtype, region, start + offset, strides)
-        if self._regions.alone(view):
+        if regions.alone(view):
             array = array.copy("K")  # owns its memory, as it did
         array = array.view(kind) if kind is not numpy.ndarray else array
         if not writeable:
             array.flags.writeable = False
         return array
 
-    def _word_strings(self, text: str, shape: Any, others: Any) -> Any:
-        import numpy
-
-        array = numpy.empty(shape, dtype=object)
-        flat = array.reshape(-1)
-        flat[:] = text.split(SEPARATOR)
-        for index, other in others:
-            flat[index] = other
-        return array
+    def _word_strings(self, text: int, shape: Any) -> Any:
+        return self._loading.texts.received(self._beside.texts[text], shape)
 
     def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:
         torch = importlib.import_module("torch")
 
-        assert self._regions is not None
+        assert self._beside.regions is not None
         shape, strides, requires_grad, *state = rest
-        storage = self._regions.storage(view, size, torch)
+        storage = self._beside.regions.storage(view, size, torch)
         tensor = torch.empty(0, dtype=dtype).set_(storage, offset, shape, strides)
         if kind is not torch.Tensor:
             tensor = kind(tensor, requires_grad)
@@ -243,10 +247,10 @@ class _Words:
 
 
 class _Loader(_Words, pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, loading: Loading, regions: Regions | None, buffers: Any) -> None:
+    def __init__(self, file: io.BytesIO, loading: Loading, beside: Beside, buffers: Any) -> None:
         super().__init__(file, buffers=buffers)
         self._loading = loading
-        self._regions = regions
+        self._beside = beside
         self._cell_ids: dict[int, tuple[types.CellType, str | None]] = {}
         self._old_cells: set[int] = set()
 
@@ -279,10 +283,10 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
     stack: list[Any]
     memo: dict[int, Any]
 
-    def __init__(self, data: bytes | memoryview, loading: Loading, regions: Regions | None, buffers: Any) -> None:
+    def __init__(self, data: bytes | memoryview, loading: Loading, beside: Beside, buffers: Any) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
         self._loading = loading
-        self._regions = regions
+        self._beside = beside
         self._cell_ids = {}
         self._old_cells = set()
 

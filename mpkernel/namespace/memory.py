@@ -16,8 +16,6 @@ from typing import Any
 
 # Smaller buffers ride in the pickle (bytes).
 OUT_OF_BAND = 64 << 10
-# Between the strings of an array.
-SEPARATOR = "\0"
 
 Places = list[tuple[int, int]]  # for each view: which region, and the offset in it
 Sizes = list[int]

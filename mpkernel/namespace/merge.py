@@ -60,7 +60,7 @@ def merge(
     `mpkernel.namespace.graft.graft`.
     """
     grafting = Graft(keep)
-    grafting.pair(mine, frozen_mine)
+    grafting.pair(mine, frozen_mine, copies=True)
     walk = _Merge(grafting, dumps)
     values = walk.names(base, theirs, frozen_mine)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})

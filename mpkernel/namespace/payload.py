@@ -11,6 +11,7 @@ from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.pressure import room_for
 from mpkernel.namespace.runs import Run
 from mpkernel.namespace.segments import Segment, attach, write
+from mpkernel.namespace.texts import Text
 from mpkernel.namespace.transport import Place, Transport
 
 # A pickle from so many bytes on travels by segment: a message is signed and copied several times.
@@ -24,16 +25,19 @@ def to_component(
 
     Raises OSError if there is no memory for the segment.
     """
-    meta, blobs = _described(pickled)
-    long = [pickled.data] if len(pickled.data) >= LONG else []
-    if (pickled.buffers or long) and transport is not None:
+    meta, blobs = _described(pickled, transport)
+    texts = [text.packed() for text in pickled.texts if text.long] if transport is not None else []
+    data = [pickled.data] if len(pickled.data) >= LONG else []
+    if (pickled.buffers or texts or data) and transport is not None:
+        meta["nbytes"] += sum(map(len, texts))
         room_for(meta["nbytes"])
-        segment = write(transport, [*pickled.buffers, *long])
+        segment = write(transport, [*pickled.buffers, *texts, *data])
         ranges = list(segment.ranges)
-        if long:
+        if data:
             meta["pickle"] = ranges.pop()
             blobs = (b"", *blobs[1:])
-        meta["segment"] = {"key": key, "ranges": ranges, **_place(segment)}
+        n = len(pickled.buffers)
+        meta["segment"] = {"key": key, "ranges": ranges[:n], "texts": ranges[n:], **_place(segment)}
         return Component(tuple(names), meta=meta, blobs=blobs), segment
     buffers = map(bytes, pickled.buffers)
     return Component(tuple(names), meta=meta, blobs=(*blobs, *buffers)), None
@@ -43,19 +47,23 @@ def to_delta(
     names: Iterable[str], pickled: Pickled, runs: Sequence[Iterable[Run]], transport: Transport, key: str
 ) -> tuple[Component, Segment]:
     """Only these runs of the buffers, on top of what was sent as `key`. Raises OSError."""
-    meta, blobs = _described(pickled)
+    meta, blobs = _described(pickled, transport)
     segment, delta = write_delta(transport, pickled.buffers, runs)
     meta["onto"] = key
     meta["delta"] = {"ranges": delta.ranges, "runs": delta.runs, **_place(segment)}
     return Component(tuple(names), meta=meta, blobs=blobs), segment
 
 
-def _described(pickled: Pickled) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+def _described(pickled: Pickled, transport: Transport | None) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """The meta of a component, and its blobs: the pickle, definitions, and texts that aren't in a segment."""
     definitions = pickled.definitions or {}
-    bodies = [body for _, body in definitions.values()]
-    nbytes = len(pickled.data) + sum(map(len, bodies)) + sum(buffer.nbytes for buffer in pickled.buffers)
     told = [[key, version] for key, (version, _) in definitions.items()]
-    return {"defs": told, "nbytes": nbytes}, (bytes(pickled.data), *bodies)
+    apart = [text.long and transport is not None for text in pickled.texts]
+    texts = [bytes(text.packed()) for text, far in zip(pickled.texts, apart, strict=True) if not far]
+    blobs = (bytes(pickled.data), *(body for _, body in definitions.values()), *texts)
+    nbytes = sum(map(len, blobs)) + sum(buffer.nbytes for buffer in pickled.buffers)
+    meta = {"defs": told, "nbytes": nbytes}
+    return {**meta, "texts": apart} if apart else meta, blobs
 
 
 def _place(segment: Segment) -> dict[str, Any]:
@@ -84,15 +92,22 @@ def from_component(component: Component, transport: Transport | None) -> Pickled
     definitions = component.meta["defs"]
     data: bytes | memoryview
     data, *rest = component.blobs
-    bodies, inline = rest[: len(definitions)], rest[len(definitions) :]
-    buffers: list[Any] = [bytearray(buffer) for buffer in inline]
+    bodies, rest = rest[: len(definitions)], rest[len(definitions) :]
+    apart = component.meta.get("texts", [])
+    near, rest = rest[: apart.count(False)], rest[apart.count(False) :]
+    buffers: list[Any] = [bytearray(buffer) for buffer in rest]
+    far: list[memoryview] = []
     if (segment := component.meta.get("segment")) is not None and transport is not None:
         place = Place(segment["pid"], segment["name"], segment["size"])
         ranges = [(offset, nbytes) for offset, nbytes in segment["ranges"]]
+        if texts := segment.get("texts"):
+            far = attach(transport, place, [(offset, nbytes) for offset, nbytes in texts])
         buffers = list(
             attach_with(transport, place, ranges, [_delta(told) for told in component.meta.get("deltas", ())])
         )
         if (stretch := component.meta.get("pickle")) is not None and not data:
             data = attach(transport, place, [(stretch[0], stretch[1])])[0]
     needed = {key: (tuple(version), body) for (key, version), body in zip(definitions, bodies, strict=True)}
-    return Pickled(data, tuple(buffers), needed)
+    packed = [iter(near), iter(far)]
+    texts = tuple(Text(packed=next(packed[is_far])) for is_far in apart)
+    return Pickled(data, tuple(buffers), texts, needed)

@@ -16,10 +16,11 @@ import xxhash
 from mpkernel.namespace import bodies
 from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version, same, walk
 from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
-from mpkernel.namespace.loading import Loading
+from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
 from mpkernel.namespace.stubs import Held, Note
+from mpkernel.namespace.texts import Text
 
 # A value of more objects than this is a component of its own: who shares what isn't looked at.
 MAX_NODES = 50_000
@@ -35,6 +36,7 @@ class Pickled:
 
     data: bytes | memoryview
     buffers: tuple[Any, ...] = ()  # what is large, and travels by itself: bytes-like
+    texts: tuple[Text, ...] = ()  # large arrays of strings
     definitions: dict[str, tuple[Version, bytes]] | None = None  # functions and classes that the values need
     shared: frozenset[int] = frozenset()  # ids of the mutable objects that the values consist of
     big: bool = False  # there are too many of them: `shared` has only the outermost
@@ -54,6 +56,8 @@ class Pickled:
         result = xxhash.xxh3_128(self.data)
         for buffer in self.buffers:
             result.update(buffer)
+        for text in self.texts:
+            result.update(b"%d" % text.stamp)
         for version in self.versions:
             result.update(repr(version).encode())
         return result.digest()
@@ -101,13 +105,15 @@ class Pickling:
             notes = tuple(dumper.notes.values())
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
+            texts = tuple(dumper.texts)
             shared, big = _shared(dumper, values, data)
         if not outer:
             shared.discard(id(values))
         definitions = self._fresh(used) if used else []
         needed = {d.id: (d.version, d.body) for d in definitions if d.body is not None}
         versions = tuple((definition.id, definition.version) for definition in definitions) if whole else None
-        return Pickled(data, buffers, needed, frozenset(shared), big, notes, versions, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Pickled(data, buffers, texts, needed, frozenset(shared), big, notes, versions, seconds)
 
     def digest(self, values: Any) -> bytes | None:
         """A fingerprint: the same as long as nothing was changed in place. None if there is no way to know."""
@@ -117,21 +123,20 @@ class Pickling:
             data, whole = self._pickle(dumper, values)
             if not whole:
                 return None
-            if not dumper.used and not dumper.views:
+            if not (dumper.used or dumper.views or dumper.texts):
                 return xxhash.xxh3_128_digest(data)
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
+            texts = tuple(dumper.texts)
         versions = tuple((definition.id, definition.version) for definition in self._fresh(used)) if used else ()
-        return Pickled(data, buffers, versions=versions).digest()
+        return Pickled(data, buffers, texts, versions=versions).digest()
 
     def load(self, pickled: Pickled, *, fill_cells: bool = True) -> Any:
         """What `dump` was given. Functions and classes are brought up to date in place, never back; closures that this
         process has get the state that travelled, unless told not to (`fill_cells`)."""
-        loading = Loading(
-            self._namespace, self._definitions, self._held, pickled.definitions or {}, fill_cells=fill_cells
-        )
+        loading = Loading(self._context, pickled.definitions or {}, fill_cells=fill_cells)
         data, regions = _split(pickled.data, pickled.buffers)
-        value = loading.value(data, regions)
+        value = loading.value(data, Beside(regions, pickled.texts))
         loading.all_definitions()
         for definition in loading.loaded:
             bodies.finish(definition.ref())
@@ -217,21 +222,33 @@ class Pickling:
         kind, head, rest = bodies.describe(obj, self._namespace, self._definitions)
         with self._context.dumper() as dumper:
             head_data = self._pickle(dumper, head)[0]
-            assert not dumper.views, "arrays belong into the rest"
+            assert not [*dumper.texts, *range(len(dumper.views))], "arrays belong into the rest"
             needs = dict.fromkeys(dumper.used)
             dumper.clear()
             rest_data = self._pickle(dumper, rest)[0]
             needs.update(dict.fromkeys(dumper.used))
             rest_data, _ = _with_views(dumper, rest_data, inline=True)
-        body = pickle.dumps((kind, tuple(needs), head_data, rest_data), PROTOCOL)
+            texts = [text.packed() for text in dumper.texts]
+        body = pickle.dumps((kind, tuple(needs), head_data, rest_data, texts), PROTOCOL)
         return body, xxhash.xxh3_128_digest(body), tuple(needs)
 
 
-def unpack_body(body: bytes) -> tuple[str, tuple[str, ...], bytes, bytes | memoryview, Regions | None]:
+@dataclass(frozen=True, slots=True)
+class Body:
     """The parts of a definition's body."""
-    kind, needs, head, rest = pickle.loads(body)
+
+    kind: str
+    needs: tuple[str, ...]
+    head: bytes
+    rest: bytes | memoryview
+    beside: Beside
+
+
+def unpack_body(body: bytes) -> Body:
+    """The parts of a definition's body."""
+    kind, needs, head, rest, packed = pickle.loads(body)
     rest, regions = _split(rest, ())
-    return kind, needs, head, rest, regions
+    return Body(kind, needs, head, rest, Beside(regions, [Text(packed=text) for text in packed]))
 
 
 def _with_views(dumper: Dumper, data: bytes, *, inline: bool = False) -> tuple[bytes, tuple[Any, ...]]:

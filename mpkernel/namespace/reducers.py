@@ -27,16 +27,14 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import words
+from mpkernel.namespace import plots, texts, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
-from mpkernel.namespace.memory import SEPARATOR, extent
+from mpkernel.namespace.memory import extent
 from mpkernel.namespace.stubs import Stub, note_of
 
 _PLAIN_DTYPES = "biufcmMSUV"
-# From so many elements on, an array of objects is looked into.
-MANY = 1000
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
@@ -92,14 +90,9 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
             states = reduced[2] if type(reduced[2]) is tuple else (reduced[2],)
             parts += [part for state in states if type(state) is dict for part in state.values()]
         for part in parts:
-            if type(part) is Stub or _stays(part):
+            if type(part) is Stub or dumper.context.is_local(type(part)):
                 return dumper.stub(obj, f"it holds a {type(part).__name__}")
     return reduced
-
-
-def _stays(part: Any) -> bool:
-    kind = type(part)
-    return kind.__module__ != "__main__" and why_local(kind) is not None
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
@@ -214,14 +207,6 @@ def reduce_sentinel(dumper: Dumper, obj: Any) -> Reduced:
     return dumper.by_itself(obj)
 
 
-def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
-    """A figure; where it arrives pyplot doesn't hear of it."""
-    reduced = dumper.by_itself(figure)
-    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
-        reduced[2].pop("_restore_to_pylab", None)
-    return reduced
-
-
 def reduce_widget(dumper: Dumper, obj: Any) -> Reduced:
     """Widgets talk to the front end from the process that made them."""
     if has_open_comm(obj):
@@ -304,8 +289,9 @@ def reduce_singleton(module: str, *names: str) -> Handler:
 def reduce_array(dumper: Dumper, array: Any) -> Reduced:
     """A numpy array, as a view of memory."""
     dtype = array.dtype
-    if dtype.kind == "O" and array.size >= MANY and array.base is None and array.flags.c_contiguous:
-        return _reduce_strings(array) or dumper.by_itself(array)
+    if dtype.kind == "O" and array.size >= texts.FROM and array.flags.c_contiguous:
+        text = dumper.context.texts.of(array)
+        return dumper.by_itself(array) if text is None else (words.strings, (dumper.apart(text), array.shape))
     if dtype.kind not in _PLAIN_DTYPES or dtype.hasobject or array.size == 0:
         return dumper.by_itself(array)
     interface = array.__array_interface__
@@ -319,23 +305,6 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
         owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
     view = dumper.views.add(low, high, array)
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
-
-
-def _reduce_strings(array: Any) -> Reduced | None:
-    """As one string, ten times as fast as one by one; None if there are many other things in it."""
-    sample = array.flat[:: len(array.flat) // 20]
-    if sum(type(item) is str for item in sample) < len(sample) / 2:
-        return None
-    items = array.reshape(-1).tolist()
-    others = []
-    if set(map(type, items)) != {str}:
-        others = [(index, item) for index, item in enumerate(items) if type(item) is not str]
-        for index, _ in others:
-            items[index] = ""
-    text = SEPARATOR.join(items)
-    if text.count(SEPARATOR) != len(items) - 1:
-        return None
-    return words.strings, (text, array.shape, others)
 
 
 def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
@@ -360,6 +329,8 @@ def reduce_block(dumper: Dumper, block: Any) -> Reduced:
     """A block of a DataFrame. pandas 3 copies shared memory when it is written to; the loader must not undo that."""
     reduced = dumper.by_itself(block)
     refs = getattr(block, "refs", None)
+    if getattr(block.values, "_ndarray", block.values).dtype == object:
+        return reduced  # shares nothing
     if type(reduced) is tuple and refs is not None and refs.has_reference() and _copies_on_write():
         args = tuple(_copied(arg) if arg is block.values else arg for arg in reduced[1])
         return (reduced[0], args, *reduced[2:])
@@ -422,7 +393,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("torch.nn", "Parameter", reduce_tensor),
 )
 _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
-    ("matplotlib.figure", "Figure", reduce_figure),
+    *plots.REDUCERS,
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
     ("traitlets", "HasTraits", reduce_widget),

@@ -7,6 +7,7 @@ import itertools
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -110,6 +111,9 @@ class _Comparison:
             return repr(a) == repr(b)
         if self._dumps is None:
             return bool(a == b) if cls in ATOMS else True
+        if (compare := self._kinds.of(cls).same) is not None:
+            with suppress(Exception):
+                return compare(a, b)
         for dumps in (_dumps_atom, self._dumps) if cls in ATOMS else (self._dumps,):
             try:
                 return dumps(a) == dumps(b)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from mpkernel.namespace.atoms import plain
 from mpkernel.namespace.parts import Alike, Entries, Named, Pairs, Part, Results, State, replaced
 from mpkernel.namespace.segments import move_pages
 
@@ -14,6 +15,8 @@ from mpkernel.namespace.segments import move_pages
 CHUNK = 1 << 20
 # From so many bytes on pages are taken over, if they can be.
 PAGED = 1 << 20
+# Fewer objects are looked at one by one.
+MANY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,12 @@ def _extent(obj: Any) -> Extent | None:
         else:
             high += stride * (length - 1)
     return Extent(low, high + obj.itemsize, (obj.strides,))
+
+
+def has_atoms_only(obj: Any) -> bool:
+    """Whether it is an array of many objects that all have no parts."""
+    numpy = sys.modules.get("numpy")
+    return type(obj) is getattr(numpy, "ndarray", None) and obj.dtype == object and obj.size > MANY and plain(obj.flat)
 
 
 def bits(obj: Any) -> Any:

@@ -127,8 +127,9 @@ def write_stretches(transport: Transport, stretches: Sequence[Sequence[memoryvie
     size = max(end, PAGE)
     made: list[tuple[int, str]] = []
     try:
-        for _ in range(_parts(size) if transport.parallel else 1):
-            made.append(transport.create())
+        parts = _parts(size) if transport.parallel else 1
+        for _ in range(parts):
+            made.append(transport.create(size // parts))
         place = Place.of(os.getpid(), [name for _, name in made], size)
         fds = [fd for fd, _ in made]
         for (fd, _), part in zip(made, place.parts(), strict=True):

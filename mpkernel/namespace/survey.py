@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
+from mpkernel.namespace import science
 from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.parts import Attributes, Part, Slots
@@ -86,6 +87,8 @@ class Survey:
         elif kind.way is Way.OPAQUE or key in self._untouchable or (self._keep is not None and self._keep(obj)):
             self._other[key] = obj
             self._look_behind(obj, todo)
+        elif key not in self._taken and kind.memory is not None and science.has_atoms_only(obj):
+            self._other[key] = obj
         else:
             try:
                 contents = [(part, part.read(obj)) for part in kind.parts]

@@ -25,7 +25,7 @@ from typing import Any
 from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge, weight
 from mpkernel.namespace.buffers import Patch
-from mpkernel.namespace.changes import Changes, Tracker, is_own
+from mpkernel.namespace.changes import Changes, Group, Tracker, is_own
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
@@ -78,6 +78,8 @@ class NamespaceSync:
         self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
         self._tracker = Tracker(namespace, pickling)
         self._lock = threading.Lock()  # between the main thread and the service thread
+        self._backing_up: set[str] = set()  # names whose values are being copied
+        self._backed_up = threading.Condition(self._lock)
         self._number = 0  # of the last message about versions that was applied
         self._committed = 0.0  # when: monotonic seconds
         self._inbox: deque[News | Acquired | Merge] = deque()
@@ -122,6 +124,8 @@ class NamespaceSync:
         """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
         if names is None:
             names = list(self._namespace)
+        with self._backed_up:  # else what is large would be copied twice at the same time
+            self._backed_up.wait_for(lambda: self._backing_up.isdisjoint(names))
         self._commit(only=names)
 
     def publish(self, names: list[str] | None) -> None:
@@ -170,24 +174,33 @@ class NamespaceSync:
                 if not plentiful(sum(buffer.nbytes for buffer in pickled.buffers)):
                     continue
                 digest = self._tracker.look_at(group, pickled)
-            key = f"{self._pickling.worker}.{next(self._keys)}"
+                self._backing_up.update(values)
             try:
-                part, segment = to_component(values, pickled, self._transport, key=key)
-            except OSError as error:
-                log.info("no copy of %s is kept: %s", _listed(values), error)
-                continue
-            part.meta["rebound"] = []
-            with self._lock:
-                if not self._tracker.copied(group, digest):
-                    if segment is not None:
-                        segment.close()
-                    continue
+                self._copy_of(group, values, pickled, digest)
+            finally:
+                with self._backed_up:
+                    self._backing_up.clear()
+                    self._backed_up.notify_all()
+
+    def _copy_of(self, group: Group, values: dict[str, Any], pickled: Pickled, digest: bytes) -> None:
+        key = f"{self._pickling.worker}.{next(self._keys)}"
+        try:
+            part, segment = to_component(values, pickled, self._transport, key=key)
+        except OSError as error:
+            log.info("no copy of %s is kept: %s", _listed(values), error)
+            return
+        part.meta["rebound"] = []
+        with self._lock:
+            if not self._tracker.copied(group, digest):
                 if segment is not None:
-                    self._outgoing[segment.place.name] = (segment, list(values))
-                    self._tracker.sent(values, key)
-                    self._here.update(dict.fromkeys(values, (key, 0)))
-                heads, blobs = component.join([part])
-                self._send(Commit(self._number, heads, [], False, blobs))
+                    segment.close()
+                return
+            if segment is not None:
+                self._outgoing[segment.place.name] = (segment, list(values))
+                self._tracker.sent(values, key)
+                self._here.update(dict.fromkeys(values, (key, 0)))
+            heads, blobs = component.join([part])
+            self._send(Commit(self._number, heads, [], False, blobs))
 
     @property
     def settled(self) -> bool:

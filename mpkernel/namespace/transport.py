@@ -1,7 +1,9 @@
 """Two ways to have memory that another process finds and that doesn't change any more: sealed memfds, and files.
 
 Memfds are found through /proc/<pid>/fd, are nobody's to write or shorten once they are sealed, and vanish with their
-last user. Files in the kernel's private directory are for systems that have no memfds, or no /proc, or hide it.
+last user. What is large is in files of huge pages (`hugepages`) instead, where there are such: found and gone in the
+same way, but sealed by permission alone. Files in the kernel's private directory are for systems that have no memfds,
+or no /proc, or hide it.
 """
 
 from __future__ import annotations
@@ -18,10 +20,16 @@ from pathlib import Path
 from typing import Protocol
 
 from mpkernel.errors import BadSegment
+from mpkernel.namespace.hugepages import HugePages
 
 PAGE = mmap.PAGESIZE
 _PREFIX = "segment-"
+_READ_ONLY = 0o400
 _JOINT = "+"  # between the names of parts
+# From so many bytes on huge pages are wanted.
+_HUGE_FROM = 8 << 20
+_HUGE = "h"  # before the number of a handle
+_huge = HugePages()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,8 @@ class Transport(Protocol):
 
     parallel: bool  # whether several parts are written faster by as many threads
 
-    def create(self) -> tuple[int, str]:
-        """A new, empty part of this process: an fd to write to, and its name."""
+    def create(self, size: int) -> tuple[int, str]:
+        """A new, empty part of this process, for so many bytes: an fd to write to, and its name."""
 
     def seal(self, fd: int, name: str) -> None:
         """It is written."""
@@ -86,7 +94,7 @@ class Transport(Protocol):
 
 
 class Memfds:
-    """Sealed memfds, opened through /proc (Linux)."""
+    """Sealed memfds, or files of huge pages, opened through /proc (Linux)."""
 
     parallel = True  # one file is written by one thread at a time
 
@@ -94,28 +102,37 @@ class Memfds:
         """Raises AttributeError where Python knows no memfds."""
         self._seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
-    def create(self) -> tuple[int, str]:
+    def create(self, size: int) -> tuple[int, str]:
+        if size >= _HUGE_FROM and (fd := _huge.file()) is not None:
+            return fd, f"{_HUGE}{fd}"
         fd = os.memfd_create("mpkernel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         return fd, str(fd)
 
     def seal(self, fd: int, name: str) -> None:
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, self._seals)
+        if name.startswith(_HUGE):
+            os.fchmod(fd, _READ_ONLY)
+        else:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, self._seals)
 
     def drop(self, fd: int, name: str) -> None:
         os.close(fd)
 
     def hold(self, part: Part) -> Part:
         fd = self.open(part)
-        return Part(os.getpid(), str(fd), part.size)
+        return Part(os.getpid(), (_HUGE if part.name.startswith(_HUGE) else "") + str(fd), part.size)
 
     def release(self, part: Part) -> None:
-        os.close(int(part.name))
+        os.close(int(part.name.removeprefix(_HUGE)))
 
     def open(self, part: Part) -> int:
-        if not (part.name.isascii() and part.name.isdecimal()):
+        number = part.name.removeprefix(_HUGE)
+        if not (number.isascii() and number.isdecimal()):
             raise BadSegment(f"{part.name!r} is not the number of a file handle")
-        path = f"/proc/{part.pid}/fd/{part.name}"
+        path = f"/proc/{part.pid}/fd/{number}"
         with _checked(path, part) as fd:
+            if number != part.name:
+                _check_permission(fd, path)
+                return fd
             try:
                 seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             except OSError:
@@ -136,12 +153,12 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def create(self) -> tuple[int, str]:
+    def create(self, size: int) -> tuple[int, str]:
         fd, path = tempfile.mkstemp(prefix=_PREFIX, dir=self._directory)
         return fd, os.path.basename(path)
 
     def seal(self, fd: int, name: str) -> None:
-        os.fchmod(fd, 0o400)
+        os.fchmod(fd, _READ_ONLY)
 
     def drop(self, fd: int, name: str) -> None:
         os.close(fd)
@@ -160,10 +177,14 @@ class Files:
         if not part.name.startswith(_PREFIX) or os.path.basename(part.name) != part.name:
             raise BadSegment(f"{part.name!r} is not the name of a segment")
         with _checked(str(self._directory / part.name), part, os.O_NOFOLLOW) as fd:
-            status = os.fstat(fd)
-            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o400:
-                raise BadSegment(f"{part.name} is not sealed, or another user's")
+            _check_permission(fd, part.name)
         return fd
+
+
+def _check_permission(fd: int, name: str) -> None:
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _READ_ONLY:
+        raise BadSegment(f"{name} is not sealed, or another user's")
 
 
 @contextmanager

@@ -43,9 +43,9 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
-def strings(text: str, shape: Any, others: Any) -> Any:
-    """A numpy array of strings, of which ``others`` are none."""
-    _only_a_word(text, shape, others)
+def strings(text: int, shape: Any) -> Any:
+    """A numpy array of strings, which travel beside the pickle."""
+    _only_a_word(text, shape)
 
 
 def tensor(view: int, *rest: Any) -> Any:

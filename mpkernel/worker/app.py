@@ -15,11 +15,11 @@ from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from IPython.core.shellapp import InteractiveShellApp
-from traitlets import Bool, Unicode
+from traitlets import Bool, List, Unicode
 from traitlets.config import Config, Configurable
 
 from mpkernel.settings import WorkerSettings
-from mpkernel.worker.shell import ZMQInteractiveShell
+from mpkernel.worker.shell import STORE_MAGIC, ZMQInteractiveShell
 
 
 class IPythonKernel(Configurable):
@@ -50,6 +50,8 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
         config=True
     )
     quiet = Bool(True, help="Write nothing of what cells print to the kernel's own stdout and stderr.").tag(config=True)
+    # IPython's short name has each worker look through the whole path for a module "storemagic" first.
+    default_extensions = List(Unicode(), [STORE_MAGIC]).tag(config=False)
     shell: ZMQInteractiveShell
 
     def load_profile(self, settings: WorkerSettings) -> None:

@@ -8,8 +8,12 @@ not the process's: the name holds in all subshells, and for a new process. The l
 
 from __future__ import annotations
 
+import gc
+import linecache
 import os
 import struct
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 from IPython.core.compilerop import CachingCompiler
@@ -56,13 +60,53 @@ class CellFiles:
         return str(path)
 
 
+# The source of so many cells is kept in any case, that of others as long as there is a function of theirs. To look for
+# these takes a while (10 ms for 500,000 objects): it is done when there are so many sources, or twice as many as last
+# time.
+KEPT_SOURCES, MANY_SOURCES = 1000, 4000
+
+
 class CellCompiler(CachingCompiler):
-    """IPython's compiler, with our names."""
+    """IPython's compiler, with our names; and what no traceback can need any more of what it keeps is forgotten."""
 
     files: CellFiles | None = None  # none in the template, before it is known which worker this is
+    _most = MANY_SOURCES
 
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         """As IPython asks for it when it is about to compile a cell."""
         if self.files is None:
             return str(super().get_code_name(raw_code, transformed_code, number))
-        return self.files.name(raw_code)
+        name = self.files.name(raw_code)
+        self._filename_map.pop(name, None)  # it is the newest now
+        return name
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        """As IPython does, which never forgets."""
+        name = super().cache(transformed_code, number, raw_code)
+        if len(self._filename_map) > self._most:
+            self._forget_sources()
+            self._most = max(MANY_SOURCES, 2 * len(self._filename_map))
+        return name
+
+    def _forget_sources(self) -> None:
+        needed = {code.co_filename for code in _live_code()} | set(list(self._filename_map)[-KEPT_SOURCES:])
+        prefix = self.files.prefix if self.files is not None else "\0"
+        for name in [name for name in linecache.cache if name.startswith(prefix) and name not in needed]:
+            del linecache.cache[name]  # what came from other subshells, too
+            self._filename_map.pop(name, None)
+
+
+def _live_code() -> Iterator[types.CodeType]:
+    """The code of whatever can still run, or be shown in a traceback."""
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind is types.FunctionType:
+            yield thing.__code__
+        elif kind is types.FrameType:
+            yield thing.f_code
+        elif kind is types.GeneratorType:
+            yield thing.gi_code
+        elif kind is types.CoroutineType:
+            yield thing.cr_code
+        elif kind is types.AsyncGeneratorType:
+            yield thing.ag_code

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.errors import Killed
 from mpkernel.wire import Json, Message, utc_now
-from mpkernel.worker.shell import text_of
+from mpkernel.worker.shell import TAKES_CELL_META, text_of
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -62,6 +62,10 @@ class Cells:
         payloads.clear_payload()
         self.last_error, self.display_failed = None, False
         shell.displayhook.showing = False  # type: ignore[attr-defined]
+        history: Any = shell.history_manager
+        history.outputs.pop(
+            shell.execution_count, None
+        )  # of cells that had the same number, as they weren't to be kept
         if not silent:
             shown_input = {"code": code, "execution_count": shell.execution_count}
             self._kernel.publish("execute_input", shown_input, soon=True)
@@ -92,7 +96,7 @@ class Cells:
             "store_history": store_history,
             "silent": silent,
             "cell_id": metadata.get("cellId"),
-            **({"cell_meta": metadata} if shell.takes_cell_meta else {}),
+            **({"cell_meta": metadata} if TAKES_CELL_META else {}),
         }
         preprocessing_error = None
         try:

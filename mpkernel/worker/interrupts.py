@@ -242,6 +242,22 @@ class _Callback(_Window):
         super().__exit__(*error)
 
 
+def without_the_wait(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """Cut asyncio's own frames off the end of a cancelled await's traceback: they only say that it waited.
+
+    Showing them takes longer than all else that an interrupt does, as IPython parses their whole file.
+    """
+    last = None
+    step = traceback
+    while step is not None:
+        if not str(step.tb_frame.f_globals.get("__name__", "")).startswith("asyncio."):
+            last = step
+        step = step.tb_next
+    if last is not None:
+        last.tb_next = None
+    return traceback
+
+
 def users_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:
     """Cut a traceback where the user's code called ours (a signal handler, a stream): it ends with the user's frame.
 

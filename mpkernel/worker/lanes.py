@@ -24,6 +24,7 @@ import zmq
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage
+from mpkernel.frames import send
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json
 from mpkernel.worker.kicker import Kicker
@@ -283,7 +284,7 @@ class WorkerLanes(KernelThread):
                     item[0]()
                 else:
                     frames, to_service = item
-                    (service if to_service else ordered).send_multipart(frames, copy=False)
+                    send(service if to_service else ordered, frames, copy=False)
         if hold_rest and parent is not None and not pieces[-1].endswith("\n"):
             self._outbox.appendleft((name, parent, "".join(pieces)))
             return True, True
@@ -298,4 +299,4 @@ class WorkerLanes(KernelThread):
         for start in range(0, len(text), MAX_STREAM_CHARS):
             content = {"name": name, "text": text[start : start + MAX_STREAM_CHARS]}
             frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
-            socket.send_multipart(messages.pack(messages.IOPub(None, tuple(frames)), self._signer), copy=False)
+            send(socket, messages.pack(messages.IOPub(None, tuple(frames)), self._signer), copy=False)

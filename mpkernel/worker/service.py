@@ -181,7 +181,9 @@ class Service:
 
     def theirs(self, name: str) -> Any:
         """The value of `name` that lost the last conflict. Raises MPKernelError if there is none."""
-        return self._value(lambda token: messages.AskTheirs(token, name))
+        return self._values(lambda token: messages.AskTheirs(token, name))[
+            name
+        ]  # what it shares objects with came, too
 
     def call(self, worker: int, held: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object in another process. Raises MPKernelError with what it raised."""
@@ -216,11 +218,14 @@ class Service:
         return reply
 
     def _value(self, make: Any) -> Any:
+        (value,) = self._values(make).values()
+        return value
+
+    def _values(self, make: Any) -> dict[str, Any]:
         answer = self._ask(make, service=True)
         if answer.error is not None:
             raise MPKernelError(answer.error)
-        (value,) = self._kernel.sync.unpack_values(answer.components, answer.blobs).values()
-        return value
+        return self._kernel.sync.unpack_values(answer.components, answer.blobs)
 
     def _ask(self, make: Any, *, service: bool = False) -> Any:
         token = next(self._tokens)

@@ -26,11 +26,17 @@ from mpkernel.wire import Json
 from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
-from mpkernel.worker.interrupts import users_frames
+from mpkernel.worker.interrupts import users_frames, without_the_wait
 from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
+
+# Newer IPythons hand a cell's metadata to its hooks.
+TAKES_CELL_META = "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
+STORE_MAGIC = "IPython.extensions.storemagic"  # the one extension that IPython always loads
+# What each worker would import at its start or after its first cell: read from the disk once, in memory that all share.
+AT_START = ("IPython.core.logger", STORE_MAGIC, "mpkernel.prctl", "sqlite3")
 
 
 class _History(HistoryManager):
@@ -130,12 +136,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
-        """Import what the first traceback would (60 ms), once.
+        """Import what each worker would at its start, and its first traceback (60 ms), once.
 
         Not what the first completion would: jedi parses builtins and typing into 30 MB of objects.
         """
         if not self.warm:
             self.warm = True
+            for module in AT_START:
+                importlib.import_module(module)
             try:
                 raise KeyboardInterrupt
             except KeyboardInterrupt as error:
@@ -231,11 +239,6 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         if isinstance(self.history_manager, _History):
             self.history_manager.save()
 
-    @property
-    def takes_cell_meta(self) -> bool:
-        """Newer IPythons hand a cell's metadata to its hooks."""
-        return "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
-
     # --- running user code ------------------------------------------------------------------------------------------
 
     async def run_code(self, code_obj: Any, result: Any = None, *, async_: bool = False) -> bool:
@@ -271,7 +274,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             frames = users_frames(frames)
             exc_tuple = (type(error), error, frames)
         if (interrupt := self.kernel.interrupts.behind(error)) is not None:
-            exc_tuple = (type(interrupt), interrupt, frames)
+            exc_tuple = (type(interrupt), interrupt, without_the_wait(frames))
         try:
             super().showtraceback(exc_tuple, *args, **kwargs)
         except Exception as failure:  # of an exception's own methods
@@ -288,6 +291,14 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.kernel.cells.last_error = content
             self.kernel.cells.display_failed |= self.displayhook.showing  # type: ignore[attr-defined]
         self.kernel.publish("error", content)
+
+    def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> Json:
+        """For the history: as it was shown. IPython would make the traceback a second time, which delays the reply."""
+        shown = self.kernel.cells.last_error
+        if shown and (shown["ename"], shown["evalue"]) == (type(exception).__name__, text_of(exception)):
+            return dict(shown)
+        stored: Json = super()._format_exception_for_storage(exception, *args, **kwargs)
+        return stored
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: the kernel ends after this cell (and the front end may start it again)."""

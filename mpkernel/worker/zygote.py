@@ -6,7 +6,7 @@ process group, as front ends kill a kernel by group.)
 
 A worker must not be the zygote's child but the broker's, which reaps it. So it is forked from a process in between,
 which ends at once; the kernel then hands the worker to the broker, the nearest "subreaper" (prctl(2)). The worker waits
-until that has happened, which it sees by the end of a pipe.
+until that has happened, and the broker has been told its pid: then there is a byte in a pipe.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Zygote:
             self._guarded.add(pid)
         with suppress(OSError):
             self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
-        os.close(go_write)  # go
+            os.write(go_write, b"g")
+        os.close(go_write)
         if self._app is not None and not self._app.shell.warm:
             self._app.shell.warm_up()  # the first worker had to be there soon; the others find it done
             gc.freeze()
@@ -107,7 +108,8 @@ class Zygote:
         try:
             os.setpgid(0, 0)
             self._sock.close()
-            os.read(go_read, 1)
+            if not os.read(go_read, 1):
+                os._exit(1)  # the zygote was killed before it could say who we are
             os.close(go_read)
             from mpkernel.worker.process import run
 

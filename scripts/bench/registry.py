@@ -13,13 +13,18 @@ class Over(float):
     """A value of which is known only that it is larger than this: the deadline came first."""
 
 
+class Unable(Exception):
+    """This kernel has nothing of the kind; that's no failure."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Sizes that a short run makes smaller."""
 
     trips: int = 100  # round trips whose median is one sample
     deadline: float = 8.0  # seconds after which "it doesn't end" is the result
-    idle_seconds: float = 10.0
+    idle_seconds: float = 60.0
+    cold_seconds: float = 30.0  # after which memory that nobody uses should be given back
     loop_seconds: float = 1.5  # of one CPU loop
     interpreter: Mapping[str, str] = field(default_factory=dict)  # kernel's name: its Python
 
@@ -76,7 +81,10 @@ class Metric:
     title: str
     unit: str
     target: Target | None = None
-    note: str = ""
+
+    @property
+    def more_is_better(self) -> bool:
+        return isinstance(self.target, AtLeast)
 
 
 Values = dict[str, float]  # by the metric's key
@@ -93,8 +101,15 @@ class Measurement:
     only: str | None  # a kernel's name: the others have no such thing
     rarely: bool  # slow and steady: a third of the repeats is enough
 
+    def function(self, kernel: str) -> Function | None:
+        """How this is measured with the kernel of that name; None if it isn't."""
+        if kernel in OTHER_WAYS:
+            return OTHER_WAYS[kernel].get(self.name)
+        return self.run if self.only is None or kernel.startswith(self.only) else None
+
 
 REGISTRY: list[Measurement] = []
+OTHER_WAYS: dict[str, dict[str, Function]] = {}  # by kernel and name of the measurement
 
 
 def measures(
@@ -104,6 +119,16 @@ def measures(
 
     def register(function: Function) -> Function:
         REGISTRY.append(Measurement(function.__name__, section, metrics, function, fresh, only, rarely))
+        return function
+
+    return register
+
+
+def measures_with(kernel: str, name: str) -> Callable[[Function], Function]:
+    """Register how the measurement `name` goes with `kernel`, which then has no others than those registered so."""
+
+    def register(function: Function) -> Function:
+        OTHER_WAYS.setdefault(kernel, {})[name] = function
         return function
 
     return register

@@ -70,13 +70,23 @@ def _verdict(mine: Summary | None, theirs: Summary | None, metric: Metric) -> st
     return "holds" if share <= 1 else f"**behind: {share:.2g} of the allowed 1**"
 
 
-def facts(specs: Sequence[Spec], results: Results, options: Options, started: float, load: str) -> dict[str, Any]:
+def machine() -> dict[str, str]:
+    """Without which a figure says nothing."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "machine": f"{model[0].partition(':')[2].strip() if model else platform.machine()}, {len(model)} cores",
         "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def facts(
+    specs: Sequence[Spec], missing: Sequence[str], results: Results, options: Options, started: float, load: str
+) -> dict[str, Any]:
+    return {
+        **machine(),
         "kernels": {spec.name: spec.versions() for spec in specs},
+        "missing": list(missing),
         "minutes": (time.time() - started) / 60,
         "load at start": load,
         "load at end": proc.load(),
@@ -91,13 +101,21 @@ def facts(specs: Sequence[Spec], results: Results, options: Options, started: fl
 def markdown(
     measurements: Sequence[Measurement], specs: Sequence[Spec], results: Results, facts_: dict[str, Any], repeat: int
 ) -> str:
-    """The whole report. The first kernel is the one under test, the second the one it is compared with."""
+    """The whole report. The first kernel is the one under test, the second the one it is compared with.
+
+    `facts_["missing"]` says which kernels couldn't be had.
+    """
     names = [spec.name for spec in specs]
-    lines = [f"- {key}: {value}" for key, value in facts_.items() if key not in ("kernels", "options", "minutes")]
+    elsewhere = ("kernels", "options", "minutes", "missing")
+    lines = [f"- {key}: {value}" for key, value in facts_.items() if key not in elsewhere]
     lines += [f"- {name}: {version}" for name, version in facts_["kernels"].items()]
-    lines.append(f"- {repeat} samples of each row, kernels in turn, {facts_['minutes']:.0f} minutes in all; ")
-    lines[-1] += "median (quartiles)"
-    head = ["what", *names, *(["ratio"] if len(names) > 1 else []), "target", ""]
+    lines += [f"- not measured: {reason}" for reason in facts_["missing"]]
+    lines.append(f"- {repeat} samples of each row (a third of that where a sample takes long")
+    lines[-1] += ", and of the kernels behind the second)" if len(names) > 2 else ")"
+    lines[-1] += f", kernels in turn, {facts_['minutes']:.0f} minutes in all; median (quartiles)"
+    if results.unable:
+        lines.append('- "none": that kernel has nothing of the kind; "failed": see the end')
+    head = ["what", *names[:2], *(["ratio"] if len(names) > 1 else []), "target", "", *names[2:]]
     section = None
     for measurement in measurements:
         if measurement.section != section:
@@ -113,16 +131,20 @@ def markdown(
 
 def _row(metric: Metric, names: Sequence[str], results: Results) -> str:
     found: list[Summary | None] = []
+    shown: list[str] = []
     for name in names:
         samples = results.samples.get((metric.key, name))
         found.append(Summary.of(samples) if samples else None)
-    cells = [metric.title, *(_cell(summary, metric.unit) for summary in found)]
+        unable = "none" if (metric.key, name) in results.unable else ""
+        failed = "failed" if (metric.key, name) in results.failures else ""
+        shown.append(_cell(found[-1], metric.unit) if samples else unable or failed or "-")
+    cells = [metric.title, *shown[:2]]
     mine, theirs = found[0], found[1] if len(found) > 1 else None
     if len(names) > 1:
         ratio = _ratio(mine, theirs, metric)
         below = "< " if theirs is not None and isinstance(theirs.median, Over) else ""
         cells.append(f"{below}{ratio:.2g}x" if ratio is not None else "")
-    cells += [str(metric.target) if metric.target else "", _verdict(mine, theirs, metric)]
+    cells += [str(metric.target) if metric.target else "", _verdict(mine, theirs, metric), *shown[2:]]
     return f"| {' | '.join(cells)} |"
 
 

@@ -23,22 +23,22 @@ def _interrupted(kernel: Kernel, code: str, deadline: float, subshell: str | Non
     return (time.perf_counter() - start) * MS
 
 
-@measures(STOP, Metric("stop-sleep", "`time.sleep(20)` in main", "ms"))
+@measures(STOP, Metric("stop-sleep", "`time.sleep(20)` in main", "ms", AtMost(20, "ms")))
 def stop_sleep(kernel: Kernel, options: Options) -> Values:
     return {"stop-sleep": _interrupted(kernel, "import time; time.sleep(20)", options.deadline)}
 
 
-@measures(STOP, Metric("stop-loop", "`while True: pass` in main", "ms"))
+@measures(STOP, Metric("stop-loop", "`while True: pass` in main", "ms", AtMost(20, "ms")))
 def stop_loop(kernel: Kernel, options: Options) -> Values:
     return {"stop-loop": _interrupted(kernel, SPIN, options.deadline)}
 
 
-@measures(STOP, Metric("stop-await", "a lone `await asyncio.sleep(20)` in main", "ms"), rarely=True)
+@measures(STOP, Metric("stop-await", "a lone `await asyncio.sleep(20)` in main", "ms", AtMost(20, "ms")), rarely=True)
 def stop_await(kernel: Kernel, options: Options) -> Values:
     return {"stop-await": _interrupted(kernel, "import asyncio; await asyncio.sleep(20)", options.deadline)}
 
 
-@measures(STOP, Metric("stop-child", "`while True: pass` in a subshell", "ms"), rarely=True)
+@measures(STOP, Metric("stop-child", "`while True: pass` in a subshell", "ms", AtMost(20, "ms")), rarely=True)
 def stop_child(kernel: Kernel, options: Options) -> Values:
     (child,) = subshells(kernel, 1)
     return {"stop-child": _interrupted(kernel, SPIN, options.deadline, child)}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 from scripts.bench.registry import AtMost, Metric, Options, RatioAtMost, Values, measures
-from scripts.bench.tools import HOLD_GIL, MS, SPIN, asked, seconds_to, start_cell, subshells, trip, trips
+from scripts.bench.tools import MS, SPIN, need_modules, need_subshells, seconds_to, start_cell, subshells, trip, trips
 from scripts.harness.kernel import Kernel
 
 START = "Start"
 TRIP = "Round trip of `pass`, to reply and idle"
-BUSY = "While other code runs"
 SHELLS = "Subshells"
-HOLD = 3  # seconds in C with the GIL held
+LOOK = "big.shape; df.shape;"
 
 
 @measures(START, Metric("start-info", "start_kernel → kernel_info reply", "ms", RatioAtMost(0.5)), fresh=True)
@@ -62,63 +62,28 @@ def pass_many_names(kernel: Kernel, options: Options) -> Values:
     return values
 
 
-@measures(
-    BUSY,
-    Metric("cpu-pass", "`pass` in main, a subshell burns CPU", "ms", RatioAtMost(0.4)),
-    Metric("cpu-info", "kernel_info on control, a subshell burns CPU", "ms"),
+_LARGE = (
+    "big = np.ones(125_000_000)\n"
+    "df = pd.DataFrame({'n': np.arange(1e6), 's': [f'row {i % 1000}' for i in range(1_000_000)]})"
 )
-def while_cpu_burns(kernel: Kernel, options: Options) -> Values:
-    front = kernel.front
-    (child,) = subshells(kernel, 1)
-    start_cell(kernel, SPIN, child)
-    return {
-        "cpu-pass": asked(front, lambda: front.execute("pass"), options.trips, options.deadline),
-        "cpu-info": asked(
-            front, lambda: front.send("kernel_info_request", channel="control"), options.trips, options.deadline
-        ),
-    }
-
-
-@measures(BUSY, Metric("gil-pass", f"`pass` in main, a subshell holds the GIL in C for {HOLD} s", "ms"))
-def pass_while_gil_held(kernel: Kernel, options: Options) -> Values:
-    front = kernel.front
-    (child,) = subshells(kernel, 1)
-    front.run("import ctypes", child)
-    held = start_cell(kernel, HOLD_GIL.format(HOLD), child)
-    value = asked(front, lambda: front.execute("pass"), options.trips // 2, HOLD + 1, held)
-    front.wait(held)
-    return {"gil-pass": value}
-
-
-@measures(BUSY, Metric("gil-info", f"kernel_info on control, main holds the GIL in C for {HOLD} s", "ms"))
-def info_while_gil_held(kernel: Kernel, options: Options) -> Values:
-    front = kernel.front
-    front.run("import ctypes")
-    held = start_cell(kernel, HOLD_GIL.format(HOLD))
-    make = lambda: front.send("kernel_info_request", channel="control")  # noqa: E731
-    value = asked(front, make, options.trips // 2, HOLD + 1, held)
-    front.wait(held)
-    return {"gil-info": value}
+_MUCH_MORE = AtMost(3, "ms")
 
 
 @measures(
-    BUSY,
-    Metric("busy-complete", "complete in main, main runs a pure-Python loop", "ms"),
-    Metric("busy-inspect", "inspect in main, main runs a pure-Python loop", "ms"),
+    TRIP,
+    Metric("large-there", "main, a 1 GB array and a DataFrame of 1e6 rows there: more than without", "ms", _MUCH_MORE),
+    Metric("large-looked", "the same, and the cell is `big.shape; df.shape;`", "ms", _MUCH_MORE),
+    rarely=True,
 )
-def look_while_busy(kernel: Kernel, options: Options) -> Values:
-    front, count = kernel.front, options.trips // 5
-    for _ in range(3):  # what is imported for the first one isn't meant
-        front.ask("complete_request", {"code": "impo", "cursor_pos": 4})
-        front.ask("inspect_request", {"code": "len", "cursor_pos": 3, "detail_level": 0})
-    start_cell(kernel, SPIN)
-    complete = {"code": "impo", "cursor_pos": 4}
-    inspect = {"code": "len", "cursor_pos": 3, "detail_level": 0}
-    deadline = options.deadline / 2
-    return {
-        "busy-complete": asked(front, lambda: front.send("complete_request", complete), count, deadline),
-        "busy-inspect": asked(front, lambda: front.send("inspect_request", inspect), count, deadline),
-    }
+def pass_beside_large_values(kernel: Kernel, options: Options) -> Values:
+    front = kernel.front
+    need_modules(kernel, "numpy as np, pandas as pd")
+    if kernel.has_subshells:
+        subshells(kernel, 1)  # somebody who could see them
+    without = trips(front, options.trips // 2, warm=20)
+    front.run(_LARGE)
+    there = trips(front, options.trips // 2)
+    return {"large-there": there - without, "large-looked": trips(front, options.trips // 2, LOOK) - without}
 
 
 @measures(
@@ -127,6 +92,7 @@ def look_while_busy(kernel: Kernel, options: Options) -> Values:
     Metric("create-first", "create_subshell → reply of its first cell", "ms", AtMost(20, "ms")),
 )
 def create(kernel: Kernel, options: Options) -> Values:
+    need_subshells(kernel)
     front = kernel.front
     time.sleep(1)  # a user doesn't open a subshell within the first second
     start = time.perf_counter()
@@ -138,9 +104,27 @@ def create(kernel: Kernel, options: Options) -> Values:
 
 @measures(
     SHELLS,
-    Metric("create-burst", "five new subshells at once → reply of the last one's first cell", "ms"),
+    Metric("create-50", "the same with 50 live ones that ran a cell", "ms", AtMost(20, "ms")),
+    rarely=True,
+)
+def create_beside_50(kernel: Kernel, options: Options) -> Values:
+    front = kernel.front
+    subshells(kernel, 50)
+    times = []
+    for _ in range(5):
+        time.sleep(1)
+        start = time.perf_counter()
+        front.run("pass", front.create_subshell())
+        times.append((time.perf_counter() - start) * MS)
+    return {"create-50": statistics.median(times)}
+
+
+@measures(
+    SHELLS,
+    Metric("create-burst", "five new subshells at once → reply of the last one's first cell", "ms", AtMost(100, "ms")),
 )
 def create_five(kernel: Kernel, options: Options) -> Values:
+    need_subshells(kernel)
     front = kernel.front
     time.sleep(1)
     start = time.perf_counter()
@@ -149,7 +133,9 @@ def create_five(kernel: Kernel, options: Options) -> Values:
     return {"create-burst": (time.perf_counter() - start) * MS}
 
 
-@measures(SHELLS, Metric("delete-busy", "delete of a subshell in `while True`: reply", "ms"), rarely=True)
+@measures(
+    SHELLS, Metric("delete-busy", "delete of a subshell in `while True`: reply", "ms", AtMost(20, "ms")), rarely=True
+)
 def delete_busy(kernel: Kernel, options: Options) -> Values:
     front = kernel.front
     (child,) = subshells(kernel, 1)
@@ -160,7 +146,9 @@ def delete_busy(kernel: Kernel, options: Options) -> Values:
 
 @measures(
     SHELLS,
-    Metric("delete-elsewhere", "`pass` in main right after the delete of a busy subshell was sent", "ms"),
+    Metric(
+        "delete-elsewhere", "`pass` in main right after the delete of a busy subshell was sent", "ms", AtMost(20, "ms")
+    ),
     rarely=True,
 )
 def pass_during_delete(kernel: Kernel, options: Options) -> Values:

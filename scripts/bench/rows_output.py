@@ -19,21 +19,21 @@ def printed_lines(kernel: Kernel, options: Options) -> Values:
     return {"lines": pending.seconds * MS}
 
 
-@measures(OUTPUT, Metric("displays", "1,000 display_data", "ms"))
+@measures(OUTPUT, Metric("displays", "1,000 display_data", "ms", RatioAtMost(0.8)))
 def displays(kernel: Kernel, options: Options) -> Values:
     pending = kernel.front.run("for i in range(1000): display({'text/plain': str(i)}, raw=True)")
     assert len(pending.shown("display_data")) == 1000
     return {"displays": pending.seconds * MS}
 
 
-@measures(OUTPUT, Metric("one-line", f"one line of {MEGABYTES} MB", "ms"))
+@measures(OUTPUT, Metric("one-line", f"one line of {MEGABYTES} MB", "ms", RatioAtMost(0.8)))
 def one_line(kernel: Kernel, options: Options) -> Values:
     pending = kernel.front.run(f"print('x' * {MEGABYTES}_000_000)")
     assert len(pending.text()) == MEGABYTES * 1_000_000 + 1
     return {"one-line": pending.seconds * MS}
 
 
-@measures(OUTPUT, Metric("first-output", "first output of a cell that prints and goes on", "ms"))
+@measures(OUTPUT, Metric("first-output", "first output of a cell that prints and goes on", "ms", RatioAtMost(0.8)))
 def first_output(kernel: Kernel, options: Options) -> Values:
     front = kernel.front
     front.run("import time")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scripts.bench.registry import REGISTRY, Measurement, Options, Over
+from scripts.bench.registry import REGISTRY, Function, Measurement, Options, Over, Unable
 from scripts.harness import proc
 from scripts.harness.kernel import Kernel, Spec
 
@@ -21,6 +21,7 @@ class Results:
 
     samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     failures: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    unable: set[tuple[str, str]] = field(default_factory=set)  # metrics of which a kernel has nothing
     busy: list[float] = field(default_factory=list)  # share of the cores in use just before each sample
 
     def add(self, metric: str, kernel: str, value: float) -> None:
@@ -53,28 +54,42 @@ def wait_for_quiet(patience: float) -> float:
 
 
 def run(
-    measurements: Sequence[Measurement], specs: Sequence[Spec], options: Options, repeat: int, patience: float
+    measurements: Sequence[Measurement],
+    specs: Sequence[Spec],
+    options: Options,
+    repeat: int,
+    patience: float,
+    after_each: Callable[[Results], None] | None = None,
 ) -> Results:
-    """A B A B …: `repeat` samples of each measurement for each kernel that has such a thing."""
+    """A B C A B A B: `repeat` samples of each measurement for the first two kernels, for the others a third of that."""
     results = Results()
     for number, measurement in enumerate(measurements, 1):
         times = max(1, repeat // 3) if measurement.rarely else repeat
         print(f"[{number}/{len(measurements)}] {measurement.name}", file=sys.stderr, flush=True)
-        for _ in range(times):
-            for spec in specs:
-                if measurement.only is None or spec.name.startswith(measurement.only):
-                    _sample(measurement, spec, options, patience, results)
+        for turn in range(times):
+            for spec in specs if turn % 3 == 0 else specs[:2]:
+                function = measurement.function(spec.name)
+                if function is not None:
+                    sample(measurement, function, spec, options, patience, results)
+        if after_each is not None:
+            after_each(results)
     return results
 
 
-def _sample(measurement: Measurement, spec: Spec, options: Options, patience: float, results: Results) -> None:
+def sample(
+    measurement: Measurement, function: Function, spec: Spec, options: Options, patience: float, results: Results
+) -> None:
+    """One sample on a kernel of its own; what is wrong with it is told and kept in `results`."""
     with Kernel(spec) as kernel:
         try:
             if not measurement.fresh:
                 kernel.start()
                 kernel.warm_up()
             results.busy.append(wait_for_quiet(patience))
-            values = measurement.run(kernel, options)
+            values = function(kernel, options)
+        except Unable:
+            results.unable |= {(metric.key, spec.name) for metric in measurement.metrics}
+            return
         except Exception as error:  # noqa: BLE001 - a row that fails is reported, the others go on
             print(f"\n{spec.name}: {measurement.name}: {error!r}\n{kernel.log_tail()}", file=sys.stderr)
             for metric in measurement.metrics:

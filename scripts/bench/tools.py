@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from scripts.bench.registry import Over
+from scripts.bench.registry import Over, Unable
 from scripts.harness.client import FrontEnd, Pending
 from scripts.harness.kernel import Kernel
 
@@ -57,8 +57,23 @@ def start_cell(kernel: Kernel, code: str, subshell: str | None = None) -> Pendin
     return pending
 
 
+def need_subshells(kernel: Kernel) -> None:
+    """Raises Unable if the kernel has none."""
+    if not kernel.has_subshells:
+        raise Unable("no subshells")
+
+
+def need_modules(kernel: Kernel, modules: str, subshell: str | None = None) -> None:
+    """Import them in the kernel. Raises Unable if they aren't installed there."""
+    try:
+        kernel.front.run(f"import {modules}", subshell)
+    except RuntimeError as error:
+        raise Unable(str(error)) from error
+
+
 def subshells(kernel: Kernel, count: int) -> list[str]:
-    """New subshells, each of which has run a cell."""
+    """New subshells, each of which has run a cell. Raises Unable."""
+    need_subshells(kernel)
     ids = [kernel.front.create_subshell() for _ in range(count)]
     for subshell in ids:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""``python -m scripts.faults [--ipykernel-python PYTHON] [--only TEXT]``: a markdown table on stdout."""
+"""``python -m scripts.faults [--ipykernel-python PYTHON] [--only TEXT] [--load]``: a markdown table on stdout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 
 from scripts.faults.cells import CELLS
-from scripts.faults.load import messages, subshells
+from scripts.faults.kernels import kernels
+from scripts.faults.load import subshells
+from scripts.faults.many import many
 from scripts.faults.play import NAMES, Outcome, play
 from scripts.harness.kernel import Spec
 
@@ -25,20 +27,33 @@ def cell_of(outcome: Outcome | None) -> str:
     return f"| yes, {' '.join(parts)} | {outcome.kept}/{NAMES} "
 
 
+def load(spec: Spec, kernels_: int, messages: int) -> int:
+    """Print what much of everything takes."""
+    parts = [
+        lambda: subshells(spec),
+        lambda: kernels(spec, kernels_) if kernels_ else [],
+        lambda: many(spec, messages) if messages else [],
+    ]
+    for part in parts:
+        for what, how_much in part():
+            print(f"| {what} | {how_much} |", flush=True)
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.faults", description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="interpreter with mpkernel")
     parser.add_argument("--ipykernel-python", help="interpreter with ipykernel, to compare with")
-    parser.add_argument("--load", action="store_true", help="many subshells and messages instead")
+    parser.add_argument("--load", action="store_true", help="many subshells, kernels and messages instead")
+    parser.add_argument("--kernels", type=int, default=100, help="of these so many (100; 0: none)")
+    parser.add_argument("--messages", type=int, default=1_000_000, help="and so many (1,000,000: an hour; 0: none)")
     parser.add_argument("--only", default="", help="faults with this text in their name")
     arguments = parser.parse_args()
     specs = [Spec.of_interpreter("mpkernel", arguments.python)]
     if arguments.ipykernel_python:
         specs.append(Spec.of_interpreter("ipykernel", arguments.ipykernel_python))
     if arguments.load:
-        for what, how_much in [*subshells(specs[0]), *messages(specs[0])]:
-            print(f"| {what} | {how_much} |", flush=True)
-        return 0
+        return load(specs[0], arguments.kernels, arguments.messages)
     head = "".join(f"| {spec.name}: next good reply | names kept " for spec in specs)
     print(f"| what the cell does {head}|\n|---{'|---|---' * len(specs)}|")
     lost = 0

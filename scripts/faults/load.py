@@ -1,4 +1,4 @@
-"""Many subshells and many messages: what they cost, and that nothing grows."""
+"""Many subshells of one kernel, and many of them busy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from scripts.harness import proc
 from scripts.harness.kernel import Kernel, Spec
 
 SUBSHELLS, BUSY = 50, 20
-MESSAGES = 100_000
-AT_A_TIME = 50
 SETTLE = 1.0
 IDLE_FOR = 10.0
 MB = 1 << 20
@@ -47,25 +45,4 @@ def subshells(spec: Spec) -> list[tuple[str, str]]:
             (f"{BUSY} busy ones interrupted", f"{stopped:.1f} s"),
             (f"memory of all, {SUBSHELLS} subshells", f"{proc.pss(kernel.tree()) / MB:.0f} MB"),
             ("CPU when idle", f"{idle:.1%}"),
-        ]
-
-
-def messages(spec: Spec) -> list[tuple[str, str]]:
-    """A hundred thousand requests through one kernel: memory after a tenth of them, and at the end."""
-    with Kernel(spec) as kernel:
-        kernel.start()
-        kernel.warm_up()
-        front, sizes, begin = kernel.front, [], time.perf_counter()
-        for n in range(MESSAGES // AT_A_TIME):
-            pendings = [front.execute("x = 1", store_history=False, silent=True) for _ in range(AT_A_TIME)]
-            front.wait(*pendings)
-            for pending in pendings:
-                front.forget(pending)
-            if n in (MESSAGES // AT_A_TIME // 10, MESSAGES // AT_A_TIME - 1):
-                sizes.append([proc.rss(pid) / MB for pid in kernel.tree()])
-        took = time.perf_counter() - begin
-        grown = [after - before for before, after in zip(*sizes, strict=True)]
-        return [
-            (f"{MESSAGES:,} cells, {AT_A_TIME} under way at a time", f"{took:.0f} s"),
-            ("memory that they added, from the 10,000th on", f"{max(grown):.1f} MB in any process"),
         ]

@@ -203,6 +203,7 @@ class FrontEnd:
         if not hmac.compare_digest(signature, self._sign(parts)):
             raise NoAnswer(f"a message on {channel} has a wrong signature: {parts[0]!r}")
         header, parent, _, content = (json.loads(part) for part in parts)
+        parent = parent or {}  # xeus has null where there is none
         message = Message(channel, at, header, parent, content, frames)
         pending = self.pending.get(parent.get("msg_id", ""))
         if self._on_message is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +23,7 @@ from scripts.harness.sandbox import Sandbox
 
 MODULES = {"mpkernel": "mpkernel", "ipykernel": "ipykernel_launcher", "xpython": "xpython_launcher"}
 _SPEC = "under-test"
+_TOLD = ("mpkernel", "ipykernel", "xeus-python", "async-kernel", "ipyparallel", "ipython", "pyzmq", "tornado")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ class Spec:
         return cls(name, argv, argv[0])
 
     @classmethod
+    def installed(cls, name: str, folder: Path, python: str) -> Spec:
+        """From the folder of a kernelspec; `python` replaces the interpreter in it, which may be any on the PATH."""
+        spec = json.loads((folder / "kernel.json").read_text())
+        argv = (python, *spec["argv"][1:])
+        return cls(name, argv, python, spec.get("interrupt_mode", "signal"), spec.get("env", {}))
+
+    @classmethod
     def of_interpreter(cls, name: str, python: str) -> Spec:
         """The kernel whose name (up to a dash) is in `MODULES`, in this interpreter; ipykernel for other names."""
         module = MODULES.get(name.partition("-")[0], MODULES["ipykernel"])
@@ -65,23 +73,13 @@ class Spec:
         code = (
             "import importlib.metadata as m, platform\n"
             "out = ['Python ' + platform.python_version()]\n"
-            "for n in ('mpkernel', 'ipykernel', 'xeus-python', 'ipython', 'pyzmq', 'tornado'):\n"
+            f"for n in {_TOLD!r}:\n"
             "    try: out.append(n + ' ' + m.version(n))\n"
             "    except m.PackageNotFoundError: pass\n"
             "print(', '.join(out))"
         )
         done = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=False)
         return done.stdout.strip() or "unknown"
-
-
-def install_ipykernel(folder: Path) -> str:
-    """Make a virtual environment with the ipykernel of the day; returns its interpreter."""
-    print(f"installing ipykernel into {folder} ...", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = str(folder / "bin" / "python")
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile", "ipykernel"]
-    subprocess.run(command, check=True)
-    return python
 
 
 class Kernel:
@@ -133,6 +131,11 @@ class Kernel:
     @property
     def connection_file(self) -> Path:
         return Path(self._manager.connection_file)
+
+    @functools.cached_property
+    def has_subshells(self) -> bool:
+        """Whether it says that it has them."""
+        return "kernel subshells" in self.front.ask("kernel_info_request").reply.get("supported_features", ())
 
     @property
     def is_mpkernel(self) -> bool:

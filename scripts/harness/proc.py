@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+_IN_MEMORY = ("/memfd:", "/dev/shm/")
 
 
 def _rollup(pid: int) -> dict[str, int]:
@@ -25,6 +26,46 @@ def _rollup(pid: int) -> dict[str, int]:
 def pss(pids: Iterable[int]) -> int:
     """Proportional set size of all together, in bytes: shared pages are counted once."""
     return sum(_rollup(pid).get("Pss", 0) for pid in pids)
+
+
+def footprint(pids: Iterable[int]) -> int:
+    """Bytes of memory that all together hold: their PSS, and what is in memfds and /dev/shm, mapped or not.
+
+    Such a file counts once and whole as soon as one of them has it open; what a process has written to in a
+    private mapping of it (and so has for itself) counts besides.
+    """
+    total = 0
+    held: dict[tuple[int, int], int] = {}  # (device, inode): bytes
+    mapped: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with suppress(OSError):
+            total += _pss_beside_files(pid, mapped)
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(entry.path).startswith(_IN_MEMORY):
+                        found = os.stat(entry.path)
+                        held[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return total + sum((mapped | held).values())
+
+
+def _pss_beside_files(pid: int, mapped: dict[tuple[int, int], int]) -> int:
+    """PSS without that of memfds and files in /dev/shm, which is added to `mapped`."""
+    total, pss, file = 0, 0, None
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *values = line.split(maxsplit=5)
+        if not name.endswith(":"):  # address, and then: permissions, offset, device, inode, path
+            _, _, device, inode, *path = values
+            major, minor = (int(part, 16) for part in device.split(":"))
+            file = (os.makedev(major, minor), int(inode)) if path and path[0].startswith(_IN_MEMORY) else None
+        elif name == "Pss:" and file is None:
+            total += int(values[0]) * 1024
+        elif name == "Pss:":
+            pss = int(values[0]) * 1024
+        elif name == "Anonymous:" and file is not None:
+            own = int(values[0]) * 1024
+            total += own
+            mapped[file] = mapped.get(file, 0) + max(0, pss - own)
+    return total
 
 
 def private(pid: int) -> int:

@@ -199,6 +199,16 @@ def test_a_cell_may_catch_its_interrupt(kernel: Kernel) -> None:
     assert "caught" in result.stdout
 
 
+@pytest.mark.mpkernel_only(NOT_ALONE)
+def test_the_traceback_of_an_interrupted_await_ends_with_who_awaited(kernel: Kernel) -> None:
+    code = f"import asyncio\nasync def nap():\n    {READY}    await asyncio.sleep(100)\nawait nap()"
+    pending = kernel.start(code, None)
+    kernel.interrupt()
+    result = check_interrupted(pending)
+    assert "nap" in result.traceback
+    assert "sleep(delay" not in result.traceback, "asyncio's own frames say nothing"
+
+
 def test_a_cell_may_install_its_own_handler_and_give_it_back(kernel: Kernel) -> None:
     code = (
         "import signal\nhits = []\nold = signal.signal(signal.SIGINT, lambda *a: hits.append(1))\n"

@@ -66,6 +66,22 @@ def test_every_request_gets_busy_reply_and_idle_with_its_own_parent(
         assert result.status == "ok"
 
 
+@pytest.mark.mpkernel_only("IPython 9 makes the traceback again, to store it, before the reply goes out")
+def test_a_traceback_is_made_once(shared_kernel: Kernel) -> None:
+    shared_kernel.run(
+        "shell = get_ipython(); made = []; make = shell.InteractiveTB.structured_traceback\n"
+        "shell.InteractiveTB.structured_traceback = lambda *a, **kw: made.append(1) or make(*a, **kw)"
+    )
+    try:
+        failed = shared_kernel.run("1 / 0")
+        kept = "getattr(shell.history_manager, 'exceptions', {})"  # a younger thing than the oldest IPython supported
+        result = shared_kernel.run(f"print(len(made), *(e['traceback'] for e in list({kept}.values())[-1:]))")
+    finally:
+        shared_kernel.run("shell.InteractiveTB.structured_traceback = make; del shell, made, make")
+    assert failed.error is not None
+    assert result.stdout.strip() in ("1", f"1 {failed.error['traceback']}")
+
+
 @pytest.mark.parametrize("channel", ["shell", "control"])
 def test_kernel_info_tells_protocol_language_and_features(shared_kernel: Kernel, channel: Channel) -> None:
     info = shared_kernel.request("kernel_info_request", channel=channel).content

@@ -212,6 +212,13 @@ def test_the_later_cell_counts_and_says_so(
 
 
 @pytest.mark.mpkernel_only(THREADS)
+def test_theirs_of_a_variable_that_shares_objects_with_others(story: Stories) -> None:
+    story("A: import mpkernel; x = [0]; y = {'x': x}\nB: pass")
+    story.at_once(A="x[0] = 1", B="x[0] = 2")
+    story("B? mpkernel.theirs('x') == [1] and x == [2] and y['x'] is x")
+
+
+@pytest.mark.mpkernel_only(THREADS)
 def test_theirs_of_a_variable_without_a_conflict_is_an_error(story: Stories) -> None:
     story("""
         A: import mpkernel; calm = 1

@@ -34,11 +34,6 @@ MB = 1 << 20
 linux = pytest.mark.skipif(not memfds_work(), reason="no memfds")
 
 
-@pytest.fixture(params=[pytest.param("memfds", marks=linux), "files"])
-def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
-    return choose(tmp_path, memfds=request.param == "memfds")
-
-
 @pytest.fixture
 def broker(transport: Transport) -> Iterator[Segments]:
     segments = Segments(transport)
@@ -199,7 +194,7 @@ def test_a_sealed_memfd_cannot_be_written() -> None:
 def test_an_unfinished_file_is_refused_and_a_link_too(tmp_path: Path) -> None:
     files = Files(tmp_path)
     broker = Segments(files)
-    fd, name = files.create()
+    fd, name = files.create(MB)
     os.ftruncate(fd, PAGE)
     with pytest.raises(BadSegment, match="sealed"):
         broker.take(os.getpid(), name, PAGE)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -338,6 +341,34 @@ def test_a_large_value_is_copied_in_a_pause_and_only_once(two: Two) -> None:
     assert here.run("n = 1") == ["n"]
     assert here.run("x.append(1)") == ["x"]
     assert here.store.holder("x") == 1
+
+
+@pytest.mark.usefixtures("light")
+def test_who_wants_what_is_being_copied_waits_for_that_copy(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.run("x = list(range(1000)); n = 1")
+    begun, go_on, copied = threading.Event(), threading.Event(), []
+    to_component = sync.to_component
+
+    def slow(names: Iterable[str], *rest: Any, **options: Any) -> Any:
+        copied.append(sorted(names))
+        begun.set()
+        assert go_on.wait(20)
+        return to_component(names, *rest, **options)
+
+    monkeypatch.setattr(sync, "to_component", slow)
+    back_up = threading.Thread(target=here.sync.back_up)
+    wanted = threading.Thread(target=here.sync.release_names, args=(["x"],))
+    back_up.start()
+    assert begun.wait(20)
+    wanted.start()
+    here.sync.release_names(["n"])  # is nobody's affair
+    go_on.set()
+    for thread in (back_up, wanted):
+        thread.join(20)
+    assert copied == [["x"]]
+    there.hear()
+    assert there.value("len(x)") == 1000
 
 
 @pytest.mark.usefixtures("light")

@@ -1,0 +1,64 @@
+"""A plot is one whole: cells that only look at it change nothing, and of two that draw in it the later one counts."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from .stories import Stories
+
+pytestmark = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
+
+IMPORTS = "import matplotlib.pyplot as plt\nfrom IPython.display import display"
+PLOT = "fig, ax = plt.subplots(); plt.close(fig); line, = ax.plot([1, 2, 3]); box = {'plot': ax}"
+LOOK = "display(fig)"
+DRAW = "ax.plot([3, 2, 1]); ax.set_title('drawn'); display(fig)"
+ANEW = "ax.clear(); line, = ax.plot([3, 2, 1]); ax.set_title('drawn'); display(fig)"
+THREADS = "one object, no conflict"
+
+
+@pytest.fixture
+def plot(story: Stories) -> Stories:
+    """A figure that A has made."""
+    story.run("B", IMPORTS)
+    story.run("A", f"{IMPORTS}\n{PLOT}")
+    story.run("B", "pass")
+    return story
+
+
+def check(story: Stories, lines: int, title: str) -> None:
+    """What is drawn is everywhere, and in one piece."""
+    for letter in "ABMAB":
+        story.check(letter, f"(len(ax.lines), ax.get_title()) == ({lines}, {title!r})")
+        story.check(letter, "box['plot'] is ax and fig.axes == [ax] and line in ax.lines and line.figure is fig")
+
+
+@pytest.mark.parametrize(
+    ("in_a", "in_b", "lines", "title"),
+    [(LOOK, LOOK, 1, ""), (DRAW, LOOK, 2, "drawn"), (LOOK, DRAW, 2, "drawn"), (ANEW, f"{LOOK}; {LOOK}", 1, "drawn")],
+    ids=["both look", "the first draws", "the second draws", "the first draws anew"],
+)
+def test_who_only_looks_overrules_nobody(plot: Stories, in_a: str, in_b: str, lines: int, title: str) -> None:
+    results = plot.at_once(A=in_a, B=in_b)
+    assert [result.stderr for result in results] == ["", ""]
+    check(plot, lines, title)
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_of_two_who_draw_the_later_counts(plot: Stories) -> None:
+    plot.run("B", "import mpkernel")
+    first, second = plot.at_once(A=DRAW, B="ax.set_title('mine'); display(fig)")
+    assert first.stderr == ""
+    assert second.stderr.count("\n") == 1, f"one line of warning expected: {second.stderr!r}"
+    assert "fig" in second.stderr
+    check(plot, 1, "mine")
+    plot.check("B", "mpkernel.theirs('ax').get_title() == 'drawn'")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_a_plot_that_is_merged_with_its_neighbours_stays_itself_where_it_is_on_show(plot: Stories) -> None:
+    plot.run("B", "_held = fig, ax")
+    plot.at_once(A="box['a'] = 1", B="box['b'] = 2")
+    plot.check("B", "_held[0] is fig and _held[1] is ax and box == {'plot': ax, 'a': 1, 'b': 2}")
+    check(plot, 1, "")

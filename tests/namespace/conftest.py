@@ -1,0 +1,26 @@
+"""What tests of values share: each way for large ones to travel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mpkernel.namespace import transport as ways
+from mpkernel.namespace.segments import choose, memfds_work
+from mpkernel.namespace.transport import Transport
+
+HUGE = (first := ways._huge.file()) is not None
+if first is not None:
+    os.close(first)
+
+
+@pytest.fixture(params=["memfds", "huge pages", "files"])
+def transport(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Transport:
+    if request.param != "files" and not memfds_work():
+        pytest.skip("no memfds")
+    if request.param == "huge pages" and not HUGE:
+        pytest.skip("this system lets nobody mount a file system")
+    monkeypatch.setattr(ways, "_HUGE_FROM", 0 if request.param == "huge pages" else 1 << 60)
+    return choose(tmp_path, memfds=request.param != "files")
