@@ -180,6 +180,10 @@ class _Words:
     def _word_strings(self, text: int, shape: Any) -> Any:
         return self._loading.texts.received(self._beside.texts[text], shape)
 
+    def _word_array_state(self, array: Any, state: tuple[Any, dict[str, Any]]) -> None:
+        array.__setstate__(state[0])
+        vars(array).update(state[1])
+
     def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:
         torch = importlib.import_module("torch")
 

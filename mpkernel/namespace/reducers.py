@@ -307,6 +307,15 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
 
 
+def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
+    """An array of a class of the notebook, with its attributes."""
+    reduced = dumper.by_itself(array)
+    plain = type(array).__reduce__ is sys.modules["numpy"].ndarray.__reduce__ and not hasattr(array, "_mmap")
+    if not plain or not vars(array) or type(reduced) is not tuple or len(reduced) != 3:
+        return reduced
+    return (*reduced[:2], (reduced[2], dict(vars(array))), None, None, words.array_state)
+
+
 def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
     """A torch tensor in main memory, as a view of its storage."""
     torch = sys.modules["torch"]
@@ -393,6 +402,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("torch.nn", "Parameter", reduce_tensor),
 )
 _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
+    ("numpy", "ndarray", reduce_own_array),
     *plots.REDUCERS,
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),

@@ -43,6 +43,11 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
+def array_state(array: Any, state: Any) -> None:
+    """What numpy says of an array of a class of the notebook, and its attributes, of which numpy says nothing."""
+    _only_a_word(array, state)
+
+
 def strings(text: int, shape: Any) -> Any:
     """A numpy array of strings, which travel beside the pickle."""
     _only_a_word(text, shape)

@@ -105,6 +105,11 @@ ARRAY_CHANGES = {
         "a.rand() == b.rand()",
     ),
     "array in a list": ("a = [np.zeros(3), np.ones(3)]", "a[0][1] = 5", "a[0].tolist() == [0, 5, 0]"),
+    "attribute of a class of arrays": (
+        "K = type('K', (np.ndarray,), {}); a = np.arange(3).view(K); a.tag = ['x']",
+        "a.tag.append('y'); a[0] = 5",
+        "a.tag == ['x', 'y'] and type(a) is K and a.tolist() == [5, 1, 2]",
+    ),
     "read-only flag": ("a = np.zeros(3)", "a.flags.writeable = False", "not a.flags.writeable"),
 }
 FRAME_CHANGES = {
