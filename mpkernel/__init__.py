@@ -114,7 +114,7 @@ def theirs(name: str) -> Any:
 def everywhere(code: str) -> None:
     """Run `code` here, in the process of every other subshell (after the cell that runs there), and first in new ones.
 
-    For what belongs to a process and isn't shared: options of libraries, `os.chdir`, seeds, magics.
+    For what belongs to a process and isn't shared: variables of modules, signal handlers, options of some libraries.
     """
     import IPython
 

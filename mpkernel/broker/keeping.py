@@ -24,7 +24,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.state import Request
 from mpkernel.errors import BadMessage, RequestFailed
-from mpkernel.namespace.component import HELD, Component
+from mpkernel.namespace.component import HELD, PROCESS, Component
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
@@ -216,6 +216,8 @@ def choose(heads: list[Component]) -> tuple[list[Component], list[list[Any]]]:
     kept: list[Component] = []
     left_out: list[list[Any]] = []
     for component in heads:
+        if component.names[0].startswith(PROCESS):  # of these processes, not of the notebook
+            continue
         if component.kind == HELD:
             left_out.append([list(component.names), "it is large, and its subshell gave no copy of it"])
             continue

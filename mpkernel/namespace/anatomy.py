@@ -13,6 +13,7 @@ import functools
 import io
 import random
 import types
+import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -217,6 +218,10 @@ def _bases() -> dict[type, Kind]:
         types.BuiltinMethodType: Kind(
             Way.REBUILD, frozen=_SelfItem(), make=_rebound, atom=lambda obj: type(obj.__self__) in ATOMS
         ),
+        weakref.ref: Kind(Way.REBUILD, frozen=_Referent(), make=lambda _, items: weakref.ref(items[0])),
+        weakref.WeakSet: patch(_WeakElements()),
+        weakref.WeakValueDictionary: patch(_WeakEntries()),
+        weakref.WeakKeyDictionary: patch(_WeakEntries()),
         types.MethodType: Kind(Way.REBUILD, frozen=_MethodItems(), make=lambda _, items: types.MethodType(*items)),
     }
     return kinds | dict.fromkeys(_exceptions(), _exception_kind())
@@ -290,6 +295,35 @@ def _rebound(like: Any, items: list[Any]) -> Any:
         if type(found) is types.MethodDescriptorType:
             return found.__get__(items[0])
     raise TypeError(f"no built-in method {like.__name__}")
+
+
+class _Referent(TupleItems):
+    """What a weak reference is to."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return [obj()]
+
+
+class _WeakEntries(Entries):
+    """What is in a dictionary of weak references."""
+
+    def read(self, obj: Any) -> dict[Any, Any]:
+        return dict(obj.items())
+
+    def write(self, obj: Any, content: dict[Any, Any]) -> None:
+        obj.clear()
+        obj.update(content)
+
+
+class _WeakElements(Elements):
+    """What is in a set of weak references."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return list(obj)
+
+    def write(self, obj: Any, content: list[Any]) -> None:
+        obj.clear()
+        obj.update(content)
 
 
 class _SelfItem(TupleItems):

@@ -25,7 +25,7 @@ ATOMS: frozenset[type] = frozenset((
     types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, memoryview,
     datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     decimal.Decimal, fractions.Fraction, re.Pattern, uuid.UUID, PosixPath, PurePosixPath, PureWindowsPath,
-    weakref.ReferenceType, weakref.ProxyType, weakref.CallableProxyType,
+    weakref.ProxyType, weakref.CallableProxyType, re.Match,
     _thread.LockType, _thread.RLock, type(functools.lru_cache(lambda: None)),
 ))
 # fmt: on

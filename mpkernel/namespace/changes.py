@@ -28,7 +28,10 @@ CHECK_ALL_BUDGET = 0.0002
 
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
-_OWN_UNDERSCORED = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code|__\w+__")
+_OWN_UNDERSCORED = re.compile(
+    r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code"
+    r"|__(name|builtins?|loader|spec|package|file|path|cached|annotate|conditional_annotations|warningregistry)__"
+)
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
 
 
@@ -53,6 +56,7 @@ class Group:
     known: bool = True
     held: bool = False
     kept: bool = False  # it isn't to be copied unless somebody asks
+    uses: frozenset[str] = frozenset()  # ids of functions and classes
 
 
 @dataclass(slots=True)
@@ -114,15 +118,22 @@ class Tracker:
             self._keys.pop(name, None)
             self._drop(name)
 
-    def received(self, values: dict[str, Any], grouped: Iterable[Iterable[str]], keys: dict[str, str]) -> None:
-        """Values that came from elsewhere are no changes of ours; `keys` tells as what their buffers are known."""
+    def received(
+        self, values: dict[str, Any], grouped: Iterable[tuple[Iterable[str], Iterable[str]]], keys: dict[str, str]
+    ) -> None:
+        """Values that came from elsewhere are no changes of ours.
+
+        `grouped`: names that share objects, and the ids of the definitions that they use. `keys` tells as what their
+        buffers are known.
+        """
         self.forget(values)
         self._keys.update(keys)
         self._base.update(values)
-        for names in grouped:
+        for names, uses in grouped:
             changeable = {name for name in names if type(values[name]) not in _ATOMS}
             if changeable:
-                self._add(Group(changeable, {id(values[name]) for name in changeable}, known=False))
+                shared = {id(values[name]) for name in changeable}
+                self._add(Group(changeable, shared, known=False, uses=frozenset(uses)))
 
     def sent(self, names: Iterable[str], key: str) -> None:
         """The buffers of `names` are known elsewhere as `key`, as they are now."""
@@ -192,7 +203,7 @@ class Tracker:
         """Before a cell runs: know how what it can reach looks now."""
         if not self._unknown:
             return
-        names = reached([code], self._namespace) if code is not None else None
+        names = self.reached([code]) if code is not None else None
         if names is None:
             unknown = {name for group in self._unknown for name in group.names}
         else:
@@ -201,6 +212,14 @@ class Tracker:
         for name in self._keys.keys() & unknown:
             if (group := self._groups.get(name)) and group.known:
                 self.sent(group.names, self._keys.pop(name))
+
+    def reached(self, codes: Iterable[types.CodeType]) -> set[str] | None:
+        """The names that `codes` can reach; None for all."""
+        return reached(codes, self._namespace, self._used_by)
+
+    def _used_by(self, name: str) -> Iterable[Any]:
+        group = self._groups.get(name)
+        return self._pickling.defined(group.uses) if group is not None and group.uses else ()
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """What those of `names` that there are are bound to."""
@@ -301,7 +320,7 @@ class Tracker:
             return {group for name in only if (group := self._groups.get(name))}
         if self._seconds <= CHECK_ALL_BUDGET:
             return {group for group in self._groups.values() if group.known}
-        names = reached(self._ran, self._namespace)
+        names = self.reached(self._ran)
         self._unchecked.update(group for group in self._groups.values() if group.known)
         if names is None:
             return list(self._unchecked)
@@ -410,6 +429,7 @@ class Tracker:
                 group.digest = group.buffers.look(pickled)
             else:
                 group.digest, group.seconds = pickled.digest(), pickled.seconds
+            group.uses = pickled.uses
             changes.changed.append((names, pickled))
         self._add(group)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 VALUE = "value"
 DELETED = "deleted"
+PROCESS = "%"  # begins names that are no variables, but state of the process
 HELD = "held"  # too dear to copy now: its owner has it, and gives it to whoever asks
 
 

@@ -161,6 +161,10 @@ class Dumper(pickle.Pickler):
         self.notes[note.owner, note.token] = note
         return words.stub, note.words
 
+    def twin(self, obj: Any, kind: str, made_of: Any) -> Reduced:
+        """Others get one of their own, and this comes home as itself."""
+        return words.twin, (kind, made_of, *self.context.held.note(obj, "").words)
+
     def use(self, obj: Any) -> Definition:
         """Note that the pickle refers to a function or class."""
         definition = self.context.definitions.of(obj)
@@ -181,7 +185,10 @@ class Dumper(pickle.Pickler):
             self._alarm.enter_context(self.context.limit(HOOK_LIMIT))
         try:
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
-            wrong = None if type(reduced) is tuple and reduced[0] is _NEWOBJ else _wrong(obj, reduced)
+            if type(reduced) is tuple and reduced[0] is _NEWOBJ:
+                wrong, reduced = None, _gently(kind, reduced)
+            else:
+                wrong = _wrong(obj, reduced)
         except RecursionError:
             if self._deferred is None:
                 raise
@@ -332,6 +339,28 @@ class _Reducers:
 
 
 _NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
+
+
+def _gently(kind: type, reduced: Any) -> Any:
+    """So that loading asks the class for nothing that it may not answer.
+
+    A ``__new__`` may want arguments that nobody knows any more; a ``__getattr__``, asked for ``__setstate__`` before
+    there is any state, recurses.
+    """
+    by_new, by_getattr = _asks(kind)
+    if by_new:
+        reduced = (words.instance, *reduced[1:])
+    if by_getattr and len(reduced) > 2 and reduced[2] is not None:
+        rest = (*reduced[3:], None, None)[:2]
+        reduced = (*reduced[:3], *rest, words.state)
+    return reduced
+
+
+def _asks(kind: type) -> tuple[bool, bool]:
+    """Whether instances of `kind` are made, and filled, by code of theirs."""
+    new = getattr(kind, "__new__", None)
+    hooked = getattr(kind, "__getattr__", None) is not None or type(kind.__getattribute__) is types.FunctionType
+    return type(new) is types.FunctionType, hooked and not hasattr(kind, "__setstate__")
 
 
 _HOOKS = frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpkernel.namespace import bodies
+from mpkernel.namespace import bodies, twins
 from mpkernel.namespace.definitions import NEVER, Definition, Version
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.memory import Regions
@@ -180,6 +180,10 @@ class _Words:
     def _word_strings(self, text: int, shape: Any) -> Any:
         return self._loading.texts.received(self._beside.texts[text], shape)
 
+    def _word_array_state(self, array: Any, state: tuple[Any, dict[str, Any]]) -> None:
+        array.__setstate__(state[0])
+        vars(array).update(state[1])
+
     def _word_tensor(self, view: int, size: int, kind: Any, dtype: Any, offset: int, *rest: Any) -> Any:
         torch = importlib.import_module("torch")
 
@@ -208,6 +212,22 @@ class _Words:
                 break
         return error
 
+    def _word_twin(self, kind: str, made_of: Any, *note: Any) -> Any:
+        return self._loading.held.twin(Note(*note), lambda: twins.make(kind, made_of))
+
+    def _word_weak(self, kind: Any, content: Any) -> Any:
+        return twins.weak(kind, content)
+
+    def _word_match(self, pattern: Any, string: Any, pos: int, endpos: int, span: tuple[int, int]) -> Any:
+        return twins.match(pattern, string, pos, endpos, span)
+
+    def _word_instance(self, kind: Any, *args: Any) -> Any:
+        try:
+            return kind.__new__(kind, *args)
+        except TypeError:  # it wants more
+            base = next(base for base in kind.__mro__ if not isinstance(vars(base).get("__new__"), staticmethod | None))
+            return base.__new__(kind, *args)
+
     def _word_main(self) -> Any:
         return sys.modules["__main__"]
 
@@ -220,15 +240,14 @@ class _Words:
         return _Deep(value)
 
     def _word_state(self, obj: Any, state: Any) -> None:
-        setter = getattr(obj, "__setstate__", None)
-        if setter is not None:
-            setter(state)
+        if (setter := getattr(type(obj), "__setstate__", None)) is not None:
+            setter(obj, state)
             return
         named, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
         if named:
-            vars(obj).update(named)
+            object.__getattribute__(obj, "__dict__").update(named)
         for name, value in (slots or {}).items():
-            setattr(obj, name, value)
+            object.__setattr__(obj, name, value)
 
 
 class _Loader(_Words, pickle.Unpickler):

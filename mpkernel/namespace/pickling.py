@@ -44,6 +44,11 @@ class Pickled:
     versions: tuple[tuple[str, Version], ...] | None = ()  # of all definitions; None if something failed as a whole
     seconds: float = 0.0  # that it took
 
+    @property
+    def uses(self) -> frozenset[str]:
+        """The ids of all functions and classes that the values need."""
+        return frozenset(self.definitions or ()).union(key for key, _ in self.versions or ())
+
     def digest(self) -> bytes | None:
         """A fingerprint, the same that `Pickling.digest` makes of the values."""
         if self.versions is None:
@@ -138,6 +143,13 @@ class Pickling:
         for definition in loading.loaded:
             self._take_for_known(definition)
         return value
+
+    def defined(self, ids: Iterable[str]) -> Iterator[Any]:
+        """The functions and classes of these ids that this process has."""
+        for def_id in ids:
+            known = self._definitions.get(def_id)
+            if known is not None and (obj := known.ref()) is not None:
+                yield obj
 
     def held(self, token: int) -> Any:
         """The object for which other processes have a stub. Raises LookupError if it is gone."""

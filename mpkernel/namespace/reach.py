@@ -1,13 +1,15 @@
-"""Which names a piece of code can reach: those in it and, transitively, in the functions and classes they name.
+"""Which names a piece of code can reach: those in it and, transitively, in the functions and classes they name or use.
 
+What a value uses, in whatever way - a dict of functions, a descriptor, a callback deep within - its pickle has told.
 Code that reaches names by other ways (`eval`, `globals`, magics) reaches all.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +18,23 @@ _REACHES_ALL = frozenset(
 )
 
 
-def reached(codes: Iterable[types.CodeType], namespace: Mapping[Any, Any]) -> set[str] | None:
-    """The names that `codes` can reach in `namespace`, and those that aren't there (yet); None for all."""
+def reached(
+    codes: Iterable[types.CodeType],
+    namespace: Mapping[Any, Any],
+    used_by: Callable[[str], Iterable[Any]] = lambda _: (),
+) -> set[str] | None:
+    """The names that `codes` can reach in `namespace`, and those that aren't there (yet); None for all.
+
+    `used_by` gives the functions and classes that the value of a name is known to use.
+    """
     names: set[str] = set()
+    seen: set[int] = set()
     todo = list(codes)
     while todo:
         code = todo.pop()
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
         todo.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
         for name in code.co_names:
             if name in names:
@@ -31,6 +44,12 @@ def reached(codes: Iterable[types.CodeType], namespace: Mapping[Any, Any]) -> se
             names.add(name)
             if name in namespace:
                 todo.extend(_code_of(namespace[name]))
+                for used in used_by(name):
+                    if id(used) not in seen:
+                        seen.add(id(used))
+                        todo.extend(_code_of(used))
+            elif (builtin := vars(builtins).get(name)) is not None:
+                todo.extend(_code_of(builtin))  # of the user's, if it has any
     return names
 
 
@@ -54,7 +73,7 @@ def _code_of(value: Any) -> Iterable[types.CodeType]:
             todo.append(value.__func__)
         elif kind is property:
             todo += (value.fget, value.fset, value.fdel)
-        elif kind is functools.partial:
+        elif kind in (functools.partial, functools.cached_property):
             todo.append(value.func)
         elif kind is functools._lru_cache_wrapper:
             todo.append(value.__wrapped__)

@@ -5,13 +5,24 @@ A handler gets the pickler and the object, and answers as ``__reduce__`` does.
 
 from __future__ import annotations
 
+import _thread
+import asyncio
+import concurrent.futures
+import contextvars
 import dataclasses
 import enum
 import functools
 import io
+import os
+import random
+import re
 import sys
+import threading
 import types
+import typing
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -208,9 +219,68 @@ def reduce_shell(_: Dumper, __: Any) -> Reduced:
     return words.shell, ()
 
 
-def reduce_weak_set(dumper: Dumper, obj: Any) -> Reduced:
-    """A set of weak references would be empty on arrival."""
-    return dumper.stub(obj, "a weak reference can't leave its process")
+def reduce_reference(dumper: Dumper, ref: Any) -> Reduced:
+    """A weak reference, with what it refers to."""
+    if ref.__callback__ is not None:
+        return dumper.stub(ref, "a weak reference with a callback can't leave its process")
+    return words.weak, (weakref.ref, ref())
+
+
+def reduce_weak_mapping(_: Dumper, mapping: Any) -> Reduced:
+    """With what is in it, as pairs."""
+    return words.weak, (type(mapping), list(mapping.items()))
+
+
+def reduce_weak_set(_: Dumper, weak_set: Any) -> Reduced:
+    """With what is in it."""
+    return words.weak, (weakref.WeakSet, list(weak_set))
+
+
+def reduce_match(_: Dumper, match: re.Match[Any]) -> Reduced:
+    """What was looked for where, and found."""
+    return words.match, (match.re, match.string, match.pos, match.endpos, match.span())
+
+
+def _twin(kind: str, made_of: Callable[[Any], Any] = lambda _: None) -> Handler:
+    return lambda dumper, obj: dumper.twin(obj, kind, made_of(obj))
+
+
+def reduce_context_variable(dumper: Dumper, variable: contextvars.ContextVar[Any]) -> Reduced:
+    """Its value belongs to a thread; the default is shared."""
+    default: tuple[Any, ...] = ()
+    with suppress(LookupError):
+        default = (contextvars.Context().run(variable.get),)
+    return dumper.twin(variable, "context variable", (variable.name, default))
+
+
+def reduce_future(dumper: Dumper, future: Any) -> Reduced:
+    """Of one that is over there is but the result."""
+    if not future.done() or future.cancelled():
+        why = "something in that process will set it" if not future.done() else "it was cancelled"
+        return dumper.stub(future, why)
+    kind = "task" if asyncio.isfuture(future) else "future"
+    error = future.exception()
+    return dumper.twin(future, kind, (None if error is not None else future.result(), error))
+
+
+def reduce_new_type(dumper: Dumper, new_type: Any) -> Reduced:
+    """By its parts, as its name may mean nothing where it arrives."""
+    if new_type.__module__ != "__main__":
+        return dumper.by_itself(new_type)
+    return typing.NewType, (new_type.__name__, new_type.__supertype__), {"__module__": "__main__"}
+
+
+def reduce_singleton(module: str, *names: str) -> Handler:
+    """A handler for objects of which each process's library has one, which is meant: it travels by name."""
+
+    def handler(dumper: Dumper, obj: Any) -> Reduced:
+        loaded = sys.modules.get(module)
+        for name in names:
+            if loaded is not None and obj is getattr(loaded, name, None):
+                return getattr, (loaded, name)
+        return dumper.by_itself(obj)
+
+    return handler
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -235,6 +305,15 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
         owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
     view = dumper.views.add(low, high, array)
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
+
+
+def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
+    """An array of a class of the notebook, with its attributes."""
+    reduced = dumper.by_itself(array)
+    plain = type(array).__reduce__ is sys.modules["numpy"].ndarray.__reduce__ and not hasattr(array, "_mmap")
+    if not plain or not vars(array) or type(reduced) is not tuple or len(reduced) != 3:
+        return reduced
+    return (*reduced[:2], (reduced[2], dict(vars(array))), None, None, words.array_state)
 
 
 def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
@@ -291,7 +370,25 @@ _EXACT: dict[type, Handler] = {
     type(dataclasses.MISSING): reduce_sentinel,
     type(dataclasses.KW_ONLY): reduce_sentinel,
     type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", dataclasses.MISSING)): reduce_sentinel,
+    weakref.ref: reduce_reference,
     weakref.WeakSet: reduce_weak_set,
+    weakref.WeakValueDictionary: reduce_weak_mapping,
+    weakref.WeakKeyDictionary: reduce_weak_mapping,
+    re.Match: reduce_match,
+    typing.NewType: reduce_new_type,
+    random.Random: reduce_singleton("random", "_inst"),
+    type(os.environ): reduce_singleton("os", "environ", "environb"),
+    _thread.LockType: _twin("lock"),
+    _thread.RLock: _twin("rlock"),
+    threading.Condition: _twin("condition"),
+    threading.Semaphore: _twin("semaphore", lambda semaphore: semaphore._value),
+    threading.BoundedSemaphore: _twin("bounded semaphore", lambda semaphore: semaphore._initial_value),
+    threading.local: _twin("local"),
+    asyncio.Lock: _twin("asyncio lock"),
+    contextvars.ContextVar: reduce_context_variable,
+    concurrent.futures.Future: reduce_future,
+    asyncio.Future: reduce_future,
+    asyncio.Task: reduce_future,
 }
 _BASES: tuple[tuple[type, Handler], ...] = ((enum.Enum, reduce_member), (BaseException, reduce_exception))
 # Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
@@ -299,10 +396,13 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "ndarray", reduce_array),
     ("numpy", "matrix", reduce_array),
     ("numpy", "recarray", reduce_array),
+    ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
+    ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
     ("torch", "Tensor", reduce_tensor),
     ("torch.nn", "Parameter", reduce_tensor),
 )
 _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
+    ("numpy", "ndarray", reduce_own_array),
     *plots.REDUCERS,
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from mpkernel.namespace.component import DELETED, HELD, VALUE, Component
+from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Component
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
@@ -313,7 +313,9 @@ class NamespaceStore:
         return sorted(
             name
             for name, entry in self._heads.items()
-            if entry.component.kind == VALUE and name not in entry.component.meta.get("stubs", ())
+            if entry.component.kind == VALUE
+            and name not in entry.component.meta.get("stubs", ())
+            and not name.startswith(PROCESS)
         )
 
     def loser(self, name: str) -> Component | None:

@@ -93,6 +93,7 @@ class Held:
         self._tokens = itertools.count(secrets.randbits(48))
         self._notes: dict[int, Note] = {}  # by id of the value
         self._values: dict[int, Callable[[], Any]] = {}  # by token
+        self._twins: dict[tuple[int, int], Any] = {}  # by owner and token
 
     def note(self, value: Any, reason: str) -> Note:
         """The note for `value`, always the same."""
@@ -123,6 +124,20 @@ class Held:
         if value is None:
             raise LookupError("the object does not exist any more")
         return value
+
+    def twin(self, note: Note, make: Callable[[], Any]) -> Any:
+        """What this process has for a value of another one that it can't get: always the same, and a value of its own.
+
+        At home it is the value itself.
+        """
+        if note.owner == self._worker and note.token in self._values:
+            found = self._values[note.token]()
+        else:
+            found = self._twins.get((note.owner, note.token))
+        if found is None:
+            found = self._twins[note.owner, note.token] = make()
+            self._notes[id(found)] = note
+        return found
 
     def value(self, note: Note) -> Any:
         """What a stub that came home stands for; the stub itself, if that is another process's, or gone."""

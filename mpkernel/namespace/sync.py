@@ -26,13 +26,13 @@ from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Changes, Group, Tracker, is_own
-from mpkernel.namespace.component import DELETED, HELD, Component
+from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
-from mpkernel.namespace.reach import reached
+from mpkernel.namespace.process_state import ProcessState
 from mpkernel.namespace.segments import Segment
 from mpkernel.namespace.stubs import Note, Stub, note_of
 from mpkernel.namespace.transport import Transport
@@ -64,8 +64,10 @@ class NamespaceSync:
         send: Callable[[LaneMessage], None],
         warn: Callable[[str], None],
         transport: Transport | None = None,
+        state: ProcessState | None = None,
     ) -> None:
         self.mode = "shared"
+        self._state = state or ProcessState(())
         self._namespace = namespace
         self._pickling = pickling
         self._send = send
@@ -91,6 +93,7 @@ class NamespaceSync:
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
         self._tracker.rebase()
+        self._state.rebase()
 
     def close(self) -> None:
         """The process ends: from now on nothing is committed. IPython is about to clear the namespace."""
@@ -101,6 +104,7 @@ class NamespaceSync:
         """A top-level statement of a cell is run."""
         self._committed_all = False
         self._tracker.ran(code)
+        self._state.ran(code)
 
     # --- committing ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class NamespaceSync:
         """Everything may have changed since the last cell: commit what was bound, and have `sweep` look at the rest."""
         with self._lock:
             if self.mode == "shared":
-                self._publish(self._tracker.collect(mutations=False))
+                self._publish(self._tracker.collect(mutations=False), state=True)
                 self._tracker.uncheck()
 
     def sweep(self, seconds: float) -> bool:
@@ -208,21 +212,43 @@ class NamespaceSync:
             return
         with self._lock:
             self._committed = time.monotonic()
-            self._publish(self._tracker.collect(mutations=mutations, only=only))
+            changes = self._tracker.collect(mutations=mutations, only=only)
+            self._publish(changes, state=only is None)
 
-    def _publish(self, changes: Changes, *, overruled: list[str] | None = None, force: bool = False) -> None:
-        """With the lock held, so that commits go out in the order in which changes were found."""
+    def _publish(
+        self,
+        changes: Changes,
+        *,
+        overruled: list[str] | None = None,
+        force: bool = False,
+        state: bool = False,
+        merged: Collection[Component] = (),
+    ) -> None:
+        """With the lock held, so that commits go out in the order in which changes were found.
+
+        With `state`, what has changed in the process's own state goes first: others need it to load the rest.
+        """
         if self._closed:
             return
-        components = [self._component(names, pickled) for names, pickled in changes.changed]
+        components = [*merged, *(self._of_state(self._state.changes()) if state else ())]
+        components += [self._component(names, pickled) for names, pickled in changes.changed]
         components += [self._delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
         for part in components:
-            part.meta["rebound"] = [name for name in part.names if name in changes.rebound]
+            part.meta.setdefault("rebound", [name for name in part.names if name in changes.rebound])
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
             self._send(Commit(self._number, heads, overruled or [], force, blobs))
+
+    def _of_state(self, changes: dict[str, dict[Any, Any]]) -> list[Component]:
+        """The process's state as components, each of which is always sent as a whole."""
+        components = [
+            to_component([name], self._pickling.dump({name: items}), None)[0] for name, items in changes.items()
+        ]
+        for part in components:
+            part.meta["rebound"] = list(part.names)
+        return components
 
     def _component(self, names: list[str], pickled: Pickled) -> Component:
         try:
@@ -301,15 +327,19 @@ class NamespaceSync:
 
     def _apply(self, news: News | Acquired) -> None:
         parts = list(component.split(news.components, news.blobs))
+        state = [part for part in parts if part.names[0].startswith(PROCESS)]
+        parts = [part for part in parts if not part.names[0].startswith(PROCESS)]
+        self._receive_state(state)
         changed, bound = self._changed_meanwhile(parts)
         fresh: dict[str, Any] = {}
-        grouped: list[list[str]] = []
+        grouped: list[tuple[list[str], list[str]]] = []
         for part in parts:
             if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
-                grouped.append(self._take_over(part, fresh))
+                grouped.append((self._take_over(part, fresh), [key for key, _ in part.meta.get("defs", ())]))
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
         old = self._tracker.values(fresh.keys() - set(torn))
+        self._state.arrived()
         copies = [*self._tracker.values(fresh).values(), *fresh.values()]
         fresh = graft(old, fresh)
         old.clear()
@@ -321,6 +351,14 @@ class NamespaceSync:
         retire(copies)
         if self.background:
             self._tracker.prepare(None)
+
+    def _receive_state(self, parts: list[Component]) -> None:
+        for part in parts:
+            try:
+                for name, items in self._load(part).items():
+                    self._state.receive(name, items)
+            except Exception:
+                log.warning("%s can't be had from another subshell", part.names[0], exc_info=True)
 
     def _changed_meanwhile(self, parts: list[Component]) -> tuple[set[str], set[str]]:
         """Of the names in `parts`, those that have changed here since the last commit, and those that were rebound.
@@ -380,6 +418,10 @@ class NamespaceSync:
         values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
         return values
 
+    def starts(self, *, crowded: bool) -> None:
+        """A cell is about to run; `crowded`: others are running."""
+        self._state.before_cell(crowded=crowded)
+
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""
         with self._lock:
@@ -394,7 +436,7 @@ class NamespaceSync:
         """The names of which the cell `code` should ask for newer values before it starts; None for all."""
         if not crowded and not self._offers:
             return set()
-        names = reached([code], self._namespace)
+        names = self._tracker.reached([code])
         if names is None:
             return None
         return names - _BUILTINS if crowded else names & self._offers.keys()
@@ -402,7 +444,7 @@ class NamespaceSync:
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""
         stored = {i.argval for i in dis.get_instructions(theirs) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
-        reach_theirs, reach_ours = reached([theirs], self._namespace), reached([ours], self._namespace)
+        reach_theirs, reach_ours = self._tracker.reached([theirs]), self._tracker.reached([ours])
         mutable = {name for name, value in self._namespace.items() if not isinstance(value, _UNCHANGING)}
         both = stored | mutable if reach_theirs is None else stored | (mutable & reach_theirs)
         both = both & set(self._namespace) if reach_ours is None else both & reach_ours
@@ -460,11 +502,12 @@ class NamespaceSync:
         parts = list(component.split(message.components, message.blobs))
         theirs = self._values_of(parts[: message.n_theirs])
         base = self._values_of(parts[message.n_theirs :])
+        state = self._merge_state(message.names, theirs, base)
         if self.mode == "shared":
             self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
         here = self._namespace
         # Of what else they have committed together with these: not what was deleted here.
-        names = {*message.names, *(name for name in theirs if name in here or name not in base)}
+        names = {*message.names, *(name for name in theirs if name in here or name not in base)} - set(state)
         theirs = {name: value for name, value in theirs.items() if name in names}
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._held_elsewhere(parts[: message.n_theirs])
@@ -487,7 +530,16 @@ class NamespaceSync:
             )
         changes = self._tracker.collect(only=values)
         changes.deleted += gone
-        self._publish(changes, overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
+        self._publish(changes, merged=self._of_state(state), overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
+
+    def _merge_state(
+        self, names: Collection[str], theirs: dict[str, Any], base: dict[str, Any]
+    ) -> dict[str, dict[Any, Any]]:
+        """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""
+        state = {}
+        for name in [name for name in {*names, *theirs} if name.startswith(PROCESS)]:
+            state[name] = self._state.merge(name, theirs.pop(name, {}), base.pop(name, {}))
+        return state
 
     def _held_elsewhere(self, parts: list[Component]) -> set[str]:
         """Names whose newest values are too large to be sent unasked: they count, and come when they are needed."""

@@ -43,6 +43,11 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
+def array_state(array: Any, state: Any) -> None:
+    """What numpy says of an array of a class of the notebook, and its attributes, of which numpy says nothing."""
+    _only_a_word(array, state)
+
+
 def strings(text: int, shape: Any) -> Any:
     """A numpy array of strings, which travel beside the pickle."""
     _only_a_word(text, shape)
@@ -63,9 +68,24 @@ def exception(kind: Any, args: Any) -> Any:
     _only_a_word(kind, args)
 
 
-def registered(kind: Any, registry: Any) -> Any:
-    """A weak set or the like, from what was in it."""
-    _only_a_word(kind, registry)
+def twin(kind: str, made_of: Any, *note: Any) -> Any:
+    """What each process has one of its own for: a lock, a context variable, a task that is over."""
+    _only_a_word(kind, made_of, note)
+
+
+def weak(kind: Any, content: Any) -> Any:
+    """A weak reference, or a container of such, from what it refers to."""
+    _only_a_word(kind, content)
+
+
+def match(pattern: Any, *asked: Any) -> Any:
+    """What a regular expression found."""
+    _only_a_word(pattern, asked)
+
+
+def instance(kind: Any, *args: Any) -> Any:
+    """An instance whose class has a ``__new__`` that may want other arguments than these."""
+    _only_a_word(kind, args)
 
 
 def main() -> Any:
@@ -84,5 +104,5 @@ def deferred(value: Any) -> Any:
 
 
 def state(obj: Any, content: Any) -> Any:
-    """The state of a part of a `deferred` value."""
+    """The state of an object, set without asking it how: of what is nested deep, or has a ``__getattr__``."""
     _only_a_word(obj, content)

@@ -138,6 +138,7 @@ class Cells:
 
     def _acquire(self, transformed: str, crowded: bool) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
+        self._kernel.sync.starts(crowded=crowded)
         if self._kernel.sync.awaits_merge:
             self._kernel.service.acquire([])  # the answer comes after what is to be merged
         if not self._kernel.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:

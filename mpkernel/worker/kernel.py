@@ -22,7 +22,9 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
+from mpkernel.namespace.facets import all_facets
 from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.process_state import ProcessState
 from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
@@ -42,6 +44,7 @@ from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
 from mpkernel.worker.shell import ZMQInteractiveShell
+from mpkernel.worker.shell_facets import shell_facets
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.wrapped import Wrapped
 
@@ -105,7 +108,12 @@ class WorkerKernel(LibraryAPI):
         self.interrupts.interrupt_callback = self.callbacks.interrupt
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
-            shell.user_ns, pickling, self.lanes.send, self.warn, choose(settings.directory, memfds=settings.memfds)
+            shell.user_ns,
+            pickling,
+            self.lanes.send,
+            self.warn,
+            choose(settings.directory, memfds=settings.memfds),
+            ProcessState([*all_facets(), *shell_facets(shell)]),
         )
         self.told_to_end = False
         self.running = False

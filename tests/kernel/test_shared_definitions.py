@@ -589,6 +589,47 @@ class One:
 one = One()
 ? One() is one and One._it is one
 
+# __getattr__ that needs what is not there yet
+class Proxy:
+    def __init__(self, target): object.__setattr__(self, '_target', target)
+    def __getattr__(self, name): return getattr(self._target, name)
+    def __setattr__(self, name, value): setattr(self._target, name, value)
+class Target: pass
+target = Target(); target.a = 1; proxy = Proxy(target); proxy.b = 2
+? proxy.a == 1 and proxy._target is target and target.b == 2
+
+# __new__ that wants arguments
+class Money(float):
+    def __new__(cls, amount, currency):
+        money = super().__new__(cls, amount); money.currency = currency
+        return money
+class Pair:
+    def __new__(cls, a, b):
+        pair = super().__new__(cls); pair.ab = a, b
+        return pair
+money, pair = Money(3.5, 'EUR'), Pair(1, 2)
+? (money, money.currency, type(money)) == (3.5, 'EUR', Money) and (pair.ab, type(pair)) == ((1, 2), Pair)
+
+# mock
+from unittest.mock import Mock, MagicMock
+m = Mock(return_value=3); m(1, a=2); mm = MagicMock(); mm.a.b.return_value = 7
+? m.call_args.kwargs == {'a': 2} and m.return_value == 3 and mm.a.b() == 7
+
+# lock
+import threading
+class Account:
+    def __init__(self): self.lock, self.money = threading.Lock(), 0
+    def pay(self, n):
+        with self.lock: self.money += n
+        return self.money
+account = Account()
+? account.pay(1) >= 1 and not account.lock.locked()
+
+# new type
+from typing import NewType
+UserId = NewType('UserId', int)
+? UserId(5) == 5 and UserId.__name__ == 'UserId'
+
 # operators
 class V:
     def __init__(self, x): self.x = x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .driver import LOOP
-from .stories import Stories, needs_numpy, needs_pandas, needs_pydantic
+from .stories import Stories, blocks, needs_numpy, needs_pandas, needs_pydantic
 
 # What is made in A, what A does to it, and what is true of it in B.
 CHANGES = {
@@ -105,6 +105,11 @@ ARRAY_CHANGES = {
         "a.rand() == b.rand()",
     ),
     "array in a list": ("a = [np.zeros(3), np.ones(3)]", "a[0][1] = 5", "a[0].tolist() == [0, 5, 0]"),
+    "attribute of a class of arrays": (
+        "K = type('K', (np.ndarray,), {}); a = np.arange(3).view(K); a.tag = ['x']",
+        "a.tag.append('y'); a[0] = 5",
+        "a.tag == ['x', 'y'] and type(a) is K and a.tolist() == [5, 1, 2]",
+    ),
     "read-only flag": ("a = np.zeros(3)", "a.flags.writeable = False", "not a.flags.writeable"),
 }
 FRAME_CHANGES = {
@@ -246,6 +251,112 @@ def test_a_list_is_changed_by(story: Stories, before: str, change: str) -> None:
     story.check("B", "x == [1]")
     story.run("A", change)
     story.check("B", "x == [1, 2]")
+
+
+# How B gets at `x = [1]` of A by something that it has from A as well: it changes what its cell doesn't name.
+INDIRECT = blocks("""
+# function in a dict
+def f(): x.append(2)
+actions = {'f': f}; del f
+? actions['f']()
+
+# functions in a list
+actions = [lambda: x.append(2)]
+? [action() for action in actions]
+
+# deep within
+config = {'a': {'b': [None, {'c': lambda: x.append(2)}]}}
+? config['a']['b'][1]['c']()
+
+# partial that an instance holds
+import functools
+class K: pass
+k = K(); k.call = functools.partial(lambda v: x.append(v), 2)
+? k.call()
+
+# attribute of a namespace
+import types; space = types.SimpleNamespace(go=lambda: x.append(2))
+? space.go()
+
+# cached property
+import functools
+class K:
+    @functools.cached_property
+    def v(self): x.append(2)
+k = K()
+? k.v
+
+# descriptor
+class Computed:
+    def __init__(self, f): self.f = f
+    def __get__(self, o, t=None): return self.f(o)
+def compute(o): x.append(2)
+class K: v = Computed(compute)
+k = K()
+? k.v
+
+# singledispatch
+import functools
+@functools.singledispatch
+def go(v): pass
+@go.register
+def _(v: int): x.append(2)
+? go(5)
+
+# metaclass
+class Meta(type):
+    def __call__(cls): x.append(2); return super().__call__()
+class K(metaclass=Meta): pass
+? K()
+
+# dict of a class
+class K: hooks = {}
+K.hooks['a'] = lambda: x.append(2)
+? K.hooks['a']()
+
+# factory of a defaultdict
+from collections import defaultdict
+def make(): x.append(2)
+table = defaultdict(make); del make
+? table['k']
+
+# bound method in a tuple
+class K:
+    def m(self): x.append(2)
+pair = (K().m,)
+? pair[0]()
+
+# decorator that is a class
+class Called:
+    def __init__(self, f): self.f = f
+    def __call__(self): return self.f()
+@Called
+def go(): x.append(2)
+? go()
+
+# hook of a context manager
+class K:
+    def __enter__(self): return self
+    def __exit__(self, *a): self.done()
+k = K(); k.done = lambda: x.append(2)
+? k.__exit__()
+
+# weak reference
+import weakref
+class K:
+    def m(self): x.append(2)
+k = K(); ref = weakref.ref(k)
+? ref().m()
+""")
+
+
+@pytest.mark.parametrize("text", INDIRECT.values(), ids=INDIRECT)
+def test_a_received_list_is_changed_by_a_received(story: Stories, text: str) -> None:
+    before, _, change = text.partition("\n? ")
+    story.run("B", "pass")
+    story.run("A", f"x = [1]\n{before}")
+    story.run("B", f"{change};")
+    story.eventually("A", "x == [1, 2]")
 
 
 def test_what_was_received_is_changed_by_the_receiver(story: Stories) -> None:

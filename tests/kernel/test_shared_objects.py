@@ -304,6 +304,28 @@ def test_a_callback_registered_elsewhere_sees_the_news(story: Stories) -> None:
     """)
 
 
+def test_weak_references_are_to_what_is_there(story: Stories) -> None:
+    story("""
+        A: import weakref
+           class Node:
+               def __init__(self, parent=None):
+                   self._parent = weakref.ref(parent) if parent else None; self.children = []
+                   if parent: parent.children.append(self)
+               @property
+               def parent(self): return self._parent and self._parent()
+           root = Node(); child = Node(root); ref = weakref.ref(root); box = {"ref": ref}
+           by_name, known = weakref.WeakValueDictionary(r=root), weakref.WeakSet([root])
+           tags = weakref.WeakKeyDictionary({root: 1})
+        B? child.parent is root and ref() is root and by_name["r"] is root and tags[root] == 1 and root in known
+        B: grandchild = Node(child); by_name["g"] = grandchild; tags[child] = 2; known.add(child); box["n"] = root.n = 1
+        A? grandchild.parent is child and child.parent is root and ref() is root and box["ref"] is ref and root.n == 1
+        A? by_name["g"] is grandchild and by_name["r"] is root
+        A? dict(tags) == {root: 1, child: 2} and set(known) == {root, child}
+        A: root.n = 2
+        B? ref().n == 2 and ref() is root
+    """)
+
+
 def test_weak_references_die_with_the_object(story: Stories) -> None:
     """A weak dictionary in a subshell doesn't make the name's object another one."""
     story("""

@@ -26,7 +26,7 @@ def test_names_that_ipython_makes_are_its_own(name: str, suffix: str) -> None:
     assert is_own(name + suffix) == (not suffix)
 
 
-@pytest.mark.parametrize("name", ["__name__", "__builtins__", "__session__", "_exit_code", "exit", "quit", "open"])
+@pytest.mark.parametrize("name", ["__name__", "__builtins__", "__spec__", "_exit_code", "exit", "quit", "open"])
 def test_names_that_python_makes_are_its_own(name: str) -> None:
     assert is_own(name)
 
@@ -71,7 +71,7 @@ def test_a_name_that_comes_and_goes_within_a_cell_never_was() -> None:
     assert Watched().changed("for i in [1]: pass\ndel i") == []
 
 
-@pytest.mark.parametrize("name", ["_", "_i3", "In", "__doc__"])
+@pytest.mark.parametrize("name", ["_", "_i3", "In", "__name__"])
 def test_names_that_are_not_the_users_are_not_looked_at(name: str) -> None:
     assert Watched().changed(f"{name} = [1]") == []
 
@@ -180,14 +180,14 @@ def test_what_is_changed_after_it_was_released_is_changed_again() -> None:
 def test_what_came_from_elsewhere_is_not_changed_here(value: object) -> None:
     space = Watched("x = 'old'")
     space.names["x"] = value
-    space.tracker.received({"x": value}, [["x"]], {})
+    space.tracker.received({"x": value}, [(["x"], [])], {})
     assert space.changed("x") == []
 
 
 def test_what_came_from_elsewhere_and_is_changed_here_is_found() -> None:
     space = Watched()
     space.names["x"] = value = [1]
-    space.tracker.received({"x": value}, [["x"]], {})
+    space.tracker.received({"x": value}, [(["x"], [])], {})
     assert space.changed("x.append(2)") == ["x"]
 
 

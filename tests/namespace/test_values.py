@@ -263,7 +263,6 @@ def test_an_array_that_can_not_be_written_to_stays_so(pair: Pair) -> None:
 LOCAL = {
     "generator": "x = (i for i in [1])",
     "coroutine": "async def f(): pass\nx = f()",
-    "lock": "import threading; x = threading.Lock()",
     "event": "import threading; x = threading.Event()",
     "thread": "import threading; x = threading.Thread()",
     "socket": "import socket; x = socket.socket()",
@@ -273,10 +272,9 @@ LOCAL = {
     "database": "import sqlite3; x = sqlite3.connect(':memory:')",
     "queue": "import queue; x = queue.Queue()",
     "executor": "import concurrent.futures as c; x = c.ThreadPoolExecutor()",
-    "context variable": "import contextvars; x = contextvars.ContextVar('x')",
     "memoryview": "x = memoryview(bytearray(9))",
-    "weak reference": "import weakref\nclass K: pass\nk = K(); x = weakref.ref(k)",
-    "weak dictionary": "import weakref\nx = weakref.WeakValueDictionary()",
+    "weak reference with a callback": "import weakref\nclass K: pass\nk = K(); x = weakref.ref(k, print)",
+    "running future": "import concurrent.futures as c; x = c.Future()",
     "iterator on a generator": "x = enumerate(i for i in [1])",
     "reduce raises": "class K:\n    def __reduce__(self): raise ValueError('no')\nx = K()",
     "reduce recurses": "class K:\n    def __reduce__(self): return self.__reduce__()\nx = K()",
@@ -303,6 +301,47 @@ def test_what_can_not_be_pickled_is_a_stub_there_and_itself_at_home(cell: str, p
     third.load(there.dump("x"))
     here.load(third.dump("x"))
     assert here.names["x"] is real
+
+
+TWINS = {
+    "lock": "import threading; x = threading.Lock()",
+    "reentrant lock": "import threading; x = threading.RLock()",
+    "semaphore": "import threading; x = threading.BoundedSemaphore(2)",
+    "condition": "import threading; x = threading.Condition()",
+    "thread-local": "import threading; x = threading.local()",
+    "context variable": "import contextvars; x = contextvars.ContextVar('x', default=[1])",
+    "context variable without a default": "import contextvars; x = contextvars.ContextVar('x')",
+    "future that is over": "import concurrent.futures as c; x = c.Future(); x.set_result(5)",
+    "future that failed": "import concurrent.futures as c; x = c.Future(); x.set_exception(KeyError(5))",
+}
+
+
+@pytest.mark.parametrize("cell", TWINS.values(), ids=TWINS)
+def test_what_each_process_has_one_of_its_own_for_is_always_the_same_and_itself_at_home(cell: str, pair: Pair) -> None:
+    here, there = pair(cell + "\nbox = {'x': x}")
+    real = here.names["x"]
+    there.load(here.dump("x", "box"))
+    twin = there.names["x"]
+    assert type(twin) is type(real)
+    assert there.value("box['x'] is x")
+    there.load(here.dump("x"))
+    assert there.names["x"] is twin
+    third = Process(3, "third")
+    third.load(there.dump("x"))
+    here.load(third.dump("x"))
+    assert here.names["x"] is real
+
+
+MATCHES = ["re.match('a(.)', 'abc')", "re.search('(?<=a)b', 'abc')", "list(re.finditer('a.', 'abacad'))[2]"]
+MATCHES += ["re.fullmatch('a|ab', 'ab')", "re.compile('^b', re.M).search('a\\nb', 1)", "re.match(b'', b'')"]
+
+
+@pytest.mark.parametrize("found", MATCHES)
+def test_a_match_is_the_same_elsewhere(found: str, pair: Pair) -> None:
+    here, there = pair(f"import re\nx = {found}")
+    there.load(here.dump("x"))
+    told = "(x.span(), x.groups(), x.group(), x.string)"
+    assert there.value(told) == here.value(told)
 
 
 def test_a_stub_does_not_change(pair: Pair) -> None:

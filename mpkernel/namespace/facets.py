@@ -1,0 +1,329 @@
+"""The facets of process state that subshells share, but for those of the shell itself.
+
+Libraries are never imported for it: who hasn't imported pandas has no options of it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import logging
+import os
+import random
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from mpkernel.namespace.process_state import GONE, Facet, Items
+
+
+class WorkingDirectory(Facet):
+    name = "cwd"
+
+    def read(self) -> Items:
+        return {"": os.getcwd()}
+
+    def write(self, items: Items) -> None:
+        os.chdir(items[""])
+
+
+class Environment(Facet):
+    name = "environ"
+
+    def read(self) -> Items:
+        return dict(getattr(os.environ, "_data", os.environ))  # as bytes, without decoding each
+
+    def write(self, items: Items) -> None:
+        for key, value in items.items():
+            if value is GONE:
+                os.environb.pop(key, None)
+            else:
+                os.environb[key] = value
+
+
+class SearchPath(Facet):
+    name = "sys.path"
+
+    def read(self) -> Items:
+        return {"": list(sys.path)}
+
+    def write(self, items: Items) -> None:
+        sys.path[:] = items[""]
+
+
+class Imports(Facet):
+    """Modules within packages: ``import a.b`` binds only ``a``, and yet ``a.b`` is there for all."""
+
+    name = "imports"
+
+    def __init__(self) -> None:
+        self._named: dict[str, bool] = {}
+        self._new: list[str] = []
+
+    def ran(self, code: types.CodeType) -> None:
+        self._new += [name for name in code.co_names if "." in name]
+
+    def read(self) -> Items:
+        self._named |= {name: True for name in self._new if name in sys.modules}
+        self._new.clear()
+        return dict(self._named)
+
+    def write(self, items: Items) -> None:
+        for name, there in items.items():
+            if there is True:
+                self._named[name] = True
+                with suppress(Exception):
+                    importlib.import_module(name)
+
+
+class Warnings(Facet):
+    name = "warnings"
+
+    def read(self) -> Items:
+        return {"": list(warnings.filters)}
+
+    def write(self, items: Items) -> None:
+        if not isinstance(warnings.filters, list):
+            return
+        warnings.filters[:] = items[""]
+        for changed in ("_filters_mutated", "_filters_mutated_lock_held"):
+            if call := getattr(warnings, changed, None):
+                call()
+                return
+
+
+class RecursionLimit(Facet):
+    name = "recursion limit"
+
+    def read(self) -> Items:
+        return {"": sys.getrecursionlimit()}
+
+    def write(self, items: Items) -> None:
+        sys.setrecursionlimit(items[""])
+
+
+class RandomNumbers(Facet):
+    name = "random"
+    draws = True
+
+    def read(self) -> Items:
+        return {"": random.getstate()}
+
+    def write(self, items: Items) -> None:
+        random.setstate(items[""])
+
+    def fork(self) -> None:
+        random.seed()
+
+
+class NumpyRandomNumbers(Facet):
+    name = "numpy.random"
+    draws = True
+
+    def read(self) -> Items | None:
+        if (numpy_random := sys.modules.get("numpy.random")) is None or not hasattr(numpy_random, "get_state"):
+            return None
+        kind, key, *rest = numpy_random.get_state()
+        return {"": (kind, key.tobytes(), *rest)}
+
+    def prepare(self) -> None:
+        if "numpy" in sys.modules:  # whose `random` is imported when it is used
+            importlib.import_module("numpy.random")
+
+    def write(self, items: Items) -> None:
+        import numpy as np
+
+        kind, key, *rest = items[""]
+        np.random.set_state((kind, np.frombuffer(key, dtype=np.uint32), *rest))
+
+    def fork(self) -> None:
+        import numpy as np
+
+        np.random.seed()
+
+
+class TorchRandomNumbers(Facet):
+    name = "torch.random"
+    draws = True
+
+    def read(self) -> Items | None:
+        if (torch := sys.modules.get("torch")) is None or not hasattr(torch, "get_rng_state"):
+            return None
+        return {"": torch.get_rng_state().numpy().tobytes()}
+
+    def write(self, items: Items) -> None:
+        torch = importlib.import_module("torch")
+        torch.set_rng_state(torch.frombuffer(bytearray(items[""]), dtype=torch.uint8))
+
+    def fork(self) -> None:
+        importlib.import_module("torch").seed()
+
+
+class PandasOptions(Facet):
+    name = "pandas.options"
+
+    def read(self) -> Items | None:
+        config = sys.modules.get("pandas._config.config")
+        if config is None or "pandas.core.config_init" not in sys.modules:
+            return None
+        return dict(_flat(config._global_config))
+
+    def base(self) -> Items:
+        config = sys.modules["pandas._config.config"]
+        return {key: option.defval for key, option in config._registered_options.items()}
+
+    def write(self, items: Items) -> None:
+        pd = importlib.import_module("pandas")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an option that is deprecated
+            for key, value in items.items():
+                if value is not GONE:
+                    pd.set_option(key, value)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+class MatplotlibOptions(Facet):
+    """The backend stays: each subshell has its own figures."""
+
+    name = "matplotlib.rcParams"
+    _LEFT_OUT = ("backend", "backend_fallback", "interactive")
+
+    def read(self) -> Items | None:
+        return self._of("rcParams")
+
+    def base(self) -> Items:
+        return self._of("rcParamsOrig") or {}
+
+    def _of(self, which: str) -> Items | None:
+        matplotlib = sys.modules.get("matplotlib")
+        params = getattr(matplotlib, which, None)
+        if params is None:
+            return None
+        items = dict(dict.items(params))  # without asking for the backend, which would choose one
+        for key in self._LEFT_OUT:
+            items.pop(key, None)
+        return items
+
+    def write(self, items: Items) -> None:
+        import matplotlib as mpl
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mpl.rcParams.update({key: value for key, value in items.items() if value is not GONE})
+
+
+class Builtins(Facet):
+    """What was added to the builtins, or replaced there."""
+
+    name = "builtins"
+    _LEFT_OUT = ("_", "__", "___", "display", "get_ipython")  # IPython's own
+
+    def read(self) -> Items:
+        found = dict(vars(builtins))
+        for key in self._LEFT_OUT:
+            found.pop(key, None)
+        return found
+
+    def write(self, items: Items) -> None:
+        for key, value in items.items():
+            if value is GONE:
+                vars(builtins).pop(key, None)
+            else:
+                setattr(builtins, key, value)
+
+
+class Logging(Facet):
+    """Levels of loggers, and those of their handlers that write to the cell's output or to a file."""
+
+    name = "logging"
+    _OURS = ("mpkernel", "IPKernelApp", "traitlets")
+
+    def read(self) -> Items:
+        found = {}
+        for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
+            if isinstance(logger, logging.Logger) and not name.startswith(self._OURS):
+                told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
+                if told != (0, True, False, ()):
+                    found[name] = told
+        return found
+
+    def write(self, items: Items) -> None:
+        for name, told in items.items():
+            logger = logging.getLogger(name) if name else logging.root
+            level, logger.propagate, logger.disabled, handlers = (0, True, False, ()) if told is GONE else told
+            logger.setLevel(level)
+            here = {}
+            for handler in list(logger.handlers):
+                if (description := _described(handler)) is not None:
+                    here[description] = handler
+            for description in here.keys() - set(handlers):
+                logger.removeHandler(here[description])
+            for description in handlers:
+                if description not in here:
+                    logger.addHandler(_handler(*description))
+
+
+def _handlers(logger: logging.Logger) -> Iterator[tuple[Any, ...]]:
+    for handler in logger.handlers:
+        if (description := _described(handler)) is not None:
+            yield description
+
+
+def _described(handler: logging.Handler) -> tuple[Any, ...] | None:
+    """How to make such a handler; None if it can't be made elsewhere."""
+    target: Any
+    if type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr):
+        target = "stdout" if handler.stream is sys.stdout else "stderr"
+    elif type(handler) is logging.FileHandler:
+        target = (handler.baseFilename, handler.encoding)
+    else:
+        return None
+    formatter = handler.formatter
+    if formatter is None:
+        return target, handler.level, None
+    if type(formatter) is not logging.Formatter:
+        return None
+    styles: dict[str, tuple[Any, str]] = logging._STYLES
+    style = next((key for key, (kind, _) in styles.items() if type(formatter._style) is kind), "%")
+    return target, handler.level, (formatter._fmt, formatter.datefmt, style)
+
+
+def _handler(target: Any, level: int, formatter: tuple[Any, ...] | None) -> logging.Handler:
+    handler: logging.Handler
+    if isinstance(target, str):
+        handler = logging.StreamHandler(getattr(sys, target))
+    else:
+        handler = logging.FileHandler(target[0], encoding=target[1])
+    handler.setLevel(level)
+    if formatter is not None:
+        handler.setFormatter(logging.Formatter(*formatter))
+    return handler
+
+
+def all_facets() -> list[Facet]:
+    """One of each. Those come first of which loading values may need the rest: where modules are found, and how."""
+    return [
+        WorkingDirectory(),
+        Environment(),
+        SearchPath(),
+        Imports(),
+        Warnings(),
+        RecursionLimit(),
+        RandomNumbers(),
+        NumpyRandomNumbers(),
+        TorchRandomNumbers(),
+        PandasOptions(),
+        MatplotlibOptions(),
+        Builtins(),
+        Logging(),
+    ]

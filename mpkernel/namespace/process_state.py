@@ -1,0 +1,242 @@
+"""The process's own state, as far as subshells share it: what threads of one process would have in common.
+
+A *facet* is one kind of such state (the working directory, the environment, …), read and written as a dict of items.
+What a cell changed in it is committed under a name that no variable can have, ``%environ`` for instance, with the
+changes of all subshells since the start: a new process needs nothing else. Items that two subshells changed at the
+same time are merged if they are lists; else the later commit counts, as with threads.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import types
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from mpkernel.namespace.component import PROCESS
+from mpkernel.namespace.stubs import Stub
+
+log = logging.getLogger("mpkernel.namespace")
+
+Items = dict[Any, Any]
+
+
+class Absent(enum.Enum):
+    """What an item is that isn't there."""
+
+    GONE = 0
+
+
+GONE = Absent.GONE
+_NEVER = object()  # neither there nor gone
+
+
+class Facet:
+    """One kind of process state. Subclasses read and write it."""
+
+    name: str
+    draws = False  # whether using it changes it: streams of random numbers
+
+    def read(self) -> Items | None:
+        """What there is now; None if the library whose state it is isn't imported."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Something came from elsewhere, and `read` said None: import what is about to be used."""
+
+    def ran(self, code: types.CodeType) -> None:
+        """A statement of the notebook is run."""
+
+    def write(self, items: Items) -> None:
+        """Set these items; `GONE` deletes one."""
+        raise NotImplementedError
+
+    def base(self) -> Items:
+        """What there is before anybody changed anything, if the library has just been imported."""
+        return {}
+
+    def fork(self) -> None:
+        """Go on with another stream of random numbers than the one that came from elsewhere."""
+
+    def differs(self, one: Any, other: Any) -> bool:
+        """Whether an item has changed."""
+        if one is other:
+            return False
+        if type(one) is not type(other):
+            return True
+        try:
+            return not bool(one == other)
+        except Exception:
+            return True
+
+    def changed(self, before: Items, after: Items) -> Items:
+        """The items of `after` that are others than in `before`."""
+        with suppress(Exception):  # an array
+            if before == after:
+                return {}
+        found = {key: value for key, value in after.items() if self.differs(before.get(key, GONE), value)}
+        return found | dict.fromkeys(before.keys() - after.keys(), GONE)
+
+
+class _Known:
+    """What is known about one facet."""
+
+    def __init__(self, facet: Facet) -> None:
+        self.facet = facet
+        self.seen: Items | None = None  # how it was when last looked at; None: its library isn't imported
+        self.shared: Items = {}  # what all subshells together have changed since the start
+        self.waiting: Items | None = None  # came before its library was imported
+        self.foreign = False  # it came from elsewhere, and nothing here has changed it since
+        self.aside: tuple[Items, Items] | None = None  # the shared stream, and where our own one began
+
+
+class ProcessState:
+    """The facets of this process. Not for two threads at once."""
+
+    def __init__(self, facets: Iterable[Facet]) -> None:
+        self._known = {PROCESS + facet.name: _Known(facet) for facet in facets}
+
+    def rebase(self) -> None:
+        """Take everything as it is for unchanged."""
+        for known in self._known.values():
+            known.seen = _read(known.facet)
+
+    def before_cell(self, *, crowded: bool) -> None:
+        """With `crowded`, others are running: two cells that begin with one stream of random numbers draw the same."""
+        for known in self._known.values():
+            if not known.facet.draws or known.seen is None:
+                continue
+            if known.aside is not None:
+                shared, known.aside = known.aside[0], None
+                _write(known.facet, shared)
+                known.seen = _read(known.facet)
+            if crowded and known.foreign and known.seen is not None:
+                shared = known.seen
+                known.facet.fork()
+                known.seen = _read(known.facet) or {}
+                known.aside = (shared, known.seen)
+
+    def ran(self, code: types.CodeType) -> None:
+        """A statement of the notebook is run."""
+        for known in self._known.values():
+            known.facet.ran(code)
+
+    def changes(self) -> dict[str, Items]:
+        """By name, what is to be committed, taken for known."""
+        found = {}
+        for name, known in self._known.items():
+            if self._look(known):
+                found[name] = dict(known.shared)
+        return found
+
+    def _look(self, known: _Known) -> bool:
+        """Whether the facet has changed here."""
+        facet = known.facet
+        now = _read(facet)
+        if now is None:
+            return False
+        if known.seen is None:  # its library was imported just now
+            known.seen = facet.base()
+            if known.waiting is not None:
+                waiting, known.waiting = known.waiting, None
+                known.seen = now
+                self._take(known, waiting)
+                return False
+        changed = facet.changed(known.seen, now)
+        if not changed:
+            return False
+        known.seen = now
+        known.shared = known.shared | changed
+        known.foreign = False
+        known.aside = None
+        return True
+
+    def receive(self, name: str, items: Items) -> None:
+        """Another subshell has committed this. What was changed here since the last commit stays."""
+        known = self._known.get(name)
+        if known is None:
+            return
+        items = {key: value for key, value in items.items() if type(value) is not Stub}
+        if known.seen is None and (now := _read(known.facet)) is not None:
+            known.seen = now
+        if known.seen is None:
+            known.waiting = items
+        else:
+            self._take(known, items)
+
+    def arrived(self) -> None:
+        """Values have been loaded: libraries may have been imported for them whose state came before."""
+        for known in self._known.values():
+            if known.waiting is None:
+                continue
+            known.facet.prepare()
+            if (now := _read(known.facet)) is not None:
+                items, known.waiting = known.waiting, None
+                known.seen = now
+                self._take(known, items)
+
+    def _take(self, known: _Known, theirs: Items) -> None:
+        facet, seen = known.facet, known.seen or {}
+        mine = facet.changed(seen, _read(facet) or {})
+        if not mine and known.aside is not None:
+            known.aside = None
+        news = {key: value for key, value in theirs.items() if facet.differs(known.shared.get(key, _NEVER), value)}
+        known.foreign = bool(news) and not mine
+        _write(facet, _merged(seen, mine, news))
+        known.shared = theirs
+        now = _read(facet) or {}
+        for key in mine:  # still to be committed
+            if key in seen:
+                now[key] = seen[key]
+            else:
+                now.pop(key, None)
+        known.seen = now
+
+    def merge(self, name: str, theirs: Items, base: Items) -> Items:
+        """Our commit of `name` came too late: what is to be committed instead."""
+        known = self._known[name]
+        facet = known.facet
+        theirs = {key: value for key, value in theirs.items() if type(value) is not Stub}
+        self._look(known)
+        mine = facet.changed(base, known.shared)
+        news = facet.changed(base, theirs)
+        _write(facet, _merged(base, mine, news))
+        known.seen = _read(facet) or {}
+        known.shared = theirs | {key: known.seen.get(key, GONE) for key in mine}
+        return dict(known.shared)
+
+
+def _merged(base: Mapping[Any, Any], mine: Items, theirs: Items) -> Items:
+    """What is to be written, where `mine` is already there."""
+    items = {}
+    for key, value in theirs.items():
+        if key not in mine:
+            items[key] = value
+        elif type(value) is type(mine[key]) is list:
+            items[key] = _merged_list(base.get(key, []), mine[key], value)
+    return items
+
+
+def _merged_list(base: list[Any], mine: list[Any], theirs: list[Any]) -> list[Any]:
+    """What is new in `theirs` first, then `mine` without what they have removed."""
+    added = [item for item in theirs if item not in base and item not in mine]
+    return added + [item for item in mine if item in theirs or item not in base]
+
+
+def _read(facet: Facet) -> Items | None:
+    try:
+        return facet.read()
+    except Exception:  # a library whose insides aren't as they were, or a folder that was deleted
+        log.debug("the %s can't be read", facet.name, exc_info=True)
+        return None
+
+
+def _write(facet: Facet, items: Items) -> None:
+    if not items:
+        return
+    try:
+        facet.write(items)
+    except Exception:
+        log.info("the %s of another subshell can't be had", facet.name, exc_info=True)

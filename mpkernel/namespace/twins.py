@@ -1,0 +1,83 @@
+"""What can't travel, but be made again: each process has one of its own, or finds the same in what has travelled.
+
+A lock excludes the threads of one process; a context variable has a value in each thread. Whoever has a twin of such
+an object and passes it on passes on the original.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+
+def _context_variable(made_of: tuple[str, tuple[Any, ...]]) -> contextvars.ContextVar[Any]:
+    name, default = made_of
+    return contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
+
+
+def _done(made_of: tuple[Any, BaseException | None]) -> concurrent.futures.Future[Any]:
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    _settle(future, *made_of)
+    return future
+
+
+def _task(made_of: tuple[Any, BaseException | None]) -> asyncio.Future[Any]:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.get_event_loop_policy().get_event_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    _settle(future, *made_of)
+    future.exception()  # nobody is to be told that it wasn't looked at
+    return future
+
+
+def _settle(future: Any, result: Any, error: BaseException | None) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+_MAKERS: dict[str, Callable[[Any], Any]] = {
+    "lock": lambda _: threading.Lock(),
+    "rlock": lambda _: threading.RLock(),
+    "condition": lambda _: threading.Condition(),
+    "semaphore": threading.Semaphore,
+    "bounded semaphore": threading.BoundedSemaphore,
+    "local": lambda _: threading.local(),
+    "asyncio lock": lambda _: asyncio.Lock(),
+    "context variable": _context_variable,
+    "future": _done,
+    "task": _task,
+}
+
+
+def make(kind: str, made_of: Any) -> Any:
+    """The twin of an object of another process."""
+    return _MAKERS[kind](made_of)
+
+
+def weak(kind: Any, content: Any) -> Any:
+    """A weak reference, or a container of such. It is empty at once if nothing else has come that holds the objects."""
+    if kind is not weakref.ref:
+        return kind(content)
+    return weakref.ref(content) if content is not None else weakref.ref(_Gone())
+
+
+class _Gone:
+    """What a dead reference was to."""
+
+
+def match(pattern: Any, string: Any, pos: int, endpos: int, span: tuple[int, int]) -> Any:
+    """What `pattern` has found in `string`: by a search, or a search that went on there, or a full match."""
+    tries = (("search", pos, endpos), ("search", span[0], endpos), ("match", span[0], endpos), ("fullmatch", *span))
+    for how, *place in tries:
+        if (result := getattr(pattern, how)(string, *place)) is not None and result.span() == span:
+            return result
+    raise ValueError(f"{pattern.pattern!r:.100} does not find again what it found")

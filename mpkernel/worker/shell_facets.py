@@ -1,0 +1,145 @@
+"""The facets of IPython's own state that subshells share: magics, extensions, formatters, options of the shell."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from mpkernel.namespace.process_state import GONE, Facet, Items
+
+_SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
+_TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
+
+
+class Magics(Facet):
+    """Magics that the notebook has defined, aliases of magics, and extensions, which each process loads by itself."""
+
+    name = "magics"
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        from IPython.core.magic import MagicAlias
+        from IPython.core.magic import Magics as MagicsClass
+
+        manager = self._shell.magics_manager
+        found: Items = {}
+        for kind, magics in manager.magics.items():
+            for name, call in magics.items():
+                if type(call) is types.FunctionType and call.__module__ == "__main__":
+                    found["function", kind, name] = call
+                elif type(call) is MagicAlias:
+                    found["alias", kind, name] = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
+        for name, registered in manager.registry.items():
+            if isinstance(registered, MagicsClass) and type(registered).__module__ == "__main__":
+                found["class", "", name] = type(registered)
+        for name in self._shell.extension_manager.loaded:
+            found["extension", "", name] = True
+        return found
+
+    def write(self, items: Items) -> None:
+        manager = self._shell.magics_manager
+        for (what, kind, name), value in items.items():
+            if what == "extension":
+                self._extension(name, load=value is not GONE)
+            elif value is GONE:
+                manager.magics.get(kind, {}).pop(name, None)
+            elif what == "function":
+                manager.register_function(value, kind, name)
+            elif what == "alias":
+                target, target_kind, params = value
+                manager.register_alias(name, target, target_kind, params)
+            elif what == "class":
+                manager.register(value)
+
+    def _extension(self, name: str, *, load: bool) -> None:
+        manager = self._shell.extension_manager
+        with contextlib.redirect_stdout(io.StringIO()):
+            if load:
+                manager.load_extension(name)
+            else:
+                manager.unload_extension(name)
+
+
+class Formatters(Facet):
+    """Formatters that the notebook has registered for types."""
+
+    name = "formatters"
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        return {
+            (kind, of): call
+            for kind, formatter in self._shell.display_formatter.formatters.items()
+            for of, call in formatter.type_printers.items()
+            if getattr(call, "__module__", None) == "__main__"
+        }
+
+    def write(self, items: Items) -> None:
+        for (kind, of), call in items.items():
+            formatter = self._shell.display_formatter.formatters[kind]
+            if call is GONE:
+                formatter.type_printers.pop(of, None)
+            else:
+                formatter.for_type(of, call)
+
+
+class ShellOptions(Facet):
+    """What ``%config``, ``%precision``, ``%pprint``, ``%xmode`` and ``%autoreload`` set."""
+
+    name = "shell options"
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        shell = self._shell
+        found: Items = {("shell", name): getattr(shell, name) for name in _SHELL_OPTIONS if hasattr(shell, name)}
+        text = shell.display_formatter.formatters["text/plain"]
+        found |= {("text", name): getattr(text, name) for name in _TEXT_OPTIONS if hasattr(text, name)}
+        found["xmode", ""] = shell.InteractiveTB.mode
+        for name in ("enabled", "check_all"):
+            for reloader in self._reloaders():
+                found["autoreload", name] = getattr(reloader, name)
+        for backend in self._inline():
+            for name in ("figure_formats", "close_figures", "print_figure_kwargs"):
+                found["inline", name] = getattr(backend, name)
+        return found
+
+    def write(self, items: Items) -> None:
+        for (what, name), value in items.items():
+            if value is GONE:
+                continue
+            if what == "xmode":
+                self._shell.InteractiveTB.set_mode(value)
+                continue
+            for target in {
+                "shell": [self._shell],
+                "text": [self._shell.display_formatter.formatters["text/plain"]],
+                "autoreload": self._reloaders(),
+                "inline": self._inline(),
+            }[what]:
+                setattr(target, name, value)
+
+    def _reloaders(self) -> Iterator[Any]:
+        magics = self._shell.magics_manager.registry.get("AutoreloadMagics")
+        if (reloader := getattr(magics, "_reloader", None)) is not None:
+            yield reloader
+
+    def _inline(self) -> Iterator[Any]:
+        config = sys.modules.get("matplotlib_inline.config")
+        kind = getattr(config, "InlineBackend", None)
+        if kind is not None and kind.initialized():
+            yield kind.instance(parent=self._shell)
+
+
+def shell_facets(shell: Any) -> list[Facet]:
+    """One of each. Extensions first, whose options come after them."""
+    return [Magics(shell), Formatters(shell), ShellOptions(shell)]

@@ -1,0 +1,204 @@
+"""The process's own state is shared as far as threads of one process share it: a cell sees what others have set."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from .stories import Stories, blocks, needs_numpy, needs_pandas
+
+needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
+
+STORIES = blocks("""
+# working directory
+A: import os; here = os.getcwd(); os.makedirs("below", exist_ok=True); os.chdir("below")
+B? os.getcwd().endswith("below")
+B: %cd -q ..
+A? os.getcwd() == here
+
+# environment
+A: import os; os.environ["MPT_STATE"] = "1"
+B? os.environ["MPT_STATE"] == os.getenv("MPT_STATE") == "1"
+B: %env MPT_STATE=2
+A? os.environ["MPT_STATE"] == "2"
+A: del os.environ["MPT_STATE"]
+B? "MPT_STATE" not in os.environ
+B: words = !echo ${MPT_STATE:-gone}
+A? words[0] == "gone"
+
+# where modules are found, and a module from there
+A: import os, sys
+   os.makedirs("somewhere", exist_ok=True)
+   open("somewhere/mpt_found.py", "w").write("value = 9")
+   sys.path.insert(0, os.path.abspath("somewhere"))
+   import mpt_found
+B? mpt_found.value == 9 and sys.path[0].endswith("somewhere")
+B: sys.path.pop(0)
+A? not sys.path[0].endswith("somewhere")
+
+# modules within packages
+A: import xml.dom.minidom, logging.handlers
+B? xml.dom.minidom.Document and logging.handlers.RotatingFileHandler and True
+
+# a module within a package that is there already
+A: import xml
+B: import xml.sax.saxutils
+A? xml.sax.saxutils.escape("<") == "&lt;"
+
+# warnings
+A: import warnings; kept = list(warnings.filters); warnings.simplefilter("error")
+B! UserWarning: warnings.warn("an error")
+A: warnings.filters[:] = kept; warnings._filters_mutated()
+
+# recursion limit
+A: import sys; limit = sys.getrecursionlimit(); sys.setrecursionlimit(2345)
+B? sys.getrecursionlimit() == 2345
+B: sys.setrecursionlimit(limit)
+A? sys.getrecursionlimit() == limit
+
+# random numbers
+A: import random; random.seed(5); expected = [random.random() for _ in range(3)]; random.seed(5)
+B: drawn = [random.random()]
+A: drawn.append(random.random())
+C: drawn.append(random.random())
+A? drawn == expected
+
+# functions of random
+A: from random import random, seed
+B: seed(3)
+A: first = random()
+B? first == __import__("random").Random(3).random()
+
+# builtins
+A: import builtins; builtins.mpt_shout = lambda text: text.upper()
+B? mpt_shout("a") == "A"
+B: import builtins; del builtins.mpt_shout
+A! NameError: mpt_shout
+
+# loggers
+A: import logging; logger = logging.getLogger("mpt.state"); logger.setLevel(15)
+   logging.basicConfig(level=25, format="%(message)s!", force=True)
+B? logger.level == 15 and logger is logging.getLogger("mpt.state") and logging.root.level == 25
+B? [handler.formatter._fmt for handler in logging.root.handlers] == ["%(message)s!"]
+B: logger.setLevel(0); logging.root.handlers.clear(); logging.root.setLevel(30)
+A? logger.level == 0 and logging.root.handlers == []
+
+# magics of the notebook
+A: from IPython.core.magic import register_line_magic, magics_class, Magics, line_magic
+   @register_line_magic
+   def mpt_line(line): return line + "!"
+   @magics_class
+   class MptMagics(Magics):
+       @line_magic
+       def mpt_method(self, line): return line + "?"
+   get_ipython().register_magics(MptMagics)
+   %alias_magic mpt_t timeit
+B: one = %mpt_line a
+   two = %mpt_method b
+   %mpt_t -n1 -r1 -q pass
+A? (one, two) == ("a!", "b?")
+
+# extensions
+A: open("mpt_extension.py", "w").write(
+       "def load_ipython_extension(shell):\\n"
+       "    shell.register_magic_function(lambda line: line * 2, magic_name='mpt_twice')\\n"
+   )
+   %load_ext mpt_extension
+B: twice = %mpt_twice ab
+A? twice == "abab"
+
+# options of the shell
+A: shell = get_ipython(); shell.ast_node_interactivity = "all"
+   %precision 2
+B? get_ipython().ast_node_interactivity == "all" and shell is get_ipython()
+B: get_ipython().ast_node_interactivity = "last_expr"
+   %precision
+A? shell.ast_node_interactivity == "last_expr"
+
+# formatters
+A: class Formatted: pass
+   plain = get_ipython().display_formatter.formatters["text/plain"]
+   plain.for_type(Formatted, lambda o, p, cycle: p.text("FORMATTED")); del plain
+B? get_ipython().display_formatter.format(Formatted())[0]["text/plain"] == "FORMATTED"
+
+# names that begin and end with underscores
+A: __version__ = "1.0"; __all__ = ["a"]; count: int = 3
+B? __version__ == "1.0" and __all__ == ["a"] and __annotations__["count"] is int
+B: del __version__
+A! NameError: __version__
+""")
+
+
+@pytest.mark.parametrize("text", STORIES.values(), ids=STORIES)
+def test_what_one_sets_is_set_for_the_others(story: Stories, text: str) -> None:
+    story(text)
+
+
+@needs_numpy
+def test_numpys_random_numbers(story: Stories) -> None:
+    story("""
+        A: import numpy as np; np.random.seed(4); expected = np.random.rand(2).tolist(); np.random.seed(4)
+        B: drawn = [np.random.rand()]
+        A: from numpy.random import rand; drawn.append(rand())
+        B? drawn == expected
+    """)
+
+
+@needs_pandas
+def test_options_of_pandas(story: Stories) -> None:
+    story("""
+        A: import pandas as pd; pd.set_option("display.max_rows", 7)
+        B? pd.get_option("display.max_rows") == 7
+        B: pd.reset_option("display.max_rows")
+        A? pd.get_option("display.max_rows") == 60
+    """)
+
+
+@needs_matplotlib
+def test_options_of_matplotlib(story: Stories) -> None:
+    story("""
+        A: import matplotlib as mpl; params = mpl.rcParams; params["lines.linewidth"] = 33
+        B? mpl.rcParams["lines.linewidth"] == 33 and params is mpl.rcParams
+        B: mpl.rcdefaults()
+        A? mpl.rcParams["lines.linewidth"] != 33
+    """)
+
+
+def test_a_subshell_that_is_made_later_has_it(story: Stories) -> None:
+    story("A: import os, random; os.environ['MPT_LATER'] = '1'; random.seed(3)")
+    story.without_subshells()("""
+        C? os.environ.pop("MPT_LATER") == "1" and random.random() == random.Random(3).random()
+        M? "MPT_LATER" not in os.environ
+    """)
+
+
+def test_two_cells_at_once_change_different_parts_of_it(story: Stories) -> None:
+    story("M: import os, sys\nA: pass\nB: pass")
+    first, second = story.at_once(
+        A="os.environ['MPT_A'] = '1'; sys.path.append('/mpt-a')",
+        B="os.environ['MPT_B'] = '2'; sys.path.append('/mpt-b')",
+    )
+    assert (first.stderr, second.stderr) == ("", "")
+    for letter in "ABM":
+        story.check(
+            letter, "os.environ['MPT_A'] + os.environ['MPT_B'] == '12' and {'/mpt-a', '/mpt-b'} <= set(sys.path)"
+        )
+    story.run(
+        "A", "del os.environ['MPT_A'], os.environ['MPT_B']; sys.path[:] = [p for p in sys.path if 'mpt' not in p]"
+    )
+    story("B? not {'MPT_A', 'MPT_B'} & {*os.environ} and not {'/mpt-a', '/mpt-b'} & {*sys.path}")
+
+
+@pytest.mark.mpkernel_only("threads draw from one stream")
+def test_cells_that_run_at_once_draw_different_random_numbers(story: Stories) -> None:
+    """And the stream that was seeded goes on afterwards, if they have not drawn from it."""
+    story("A: import random; random.seed(7); drawn = {}\nB: pass")
+    cell = story.open_cell("A", "drawn['A'] = random.random()")
+    story.run("B", "drawn['B'] = random.random()")
+    cell.finish()
+    story("M? drawn['A'] != drawn['B']\nA: random.seed(8)")
+    cell = story.open_cell("A", "pass")
+    story.run("B", "idle = 1")
+    cell.finish()
+    story("B? random.random() == random.Random(8).random()")
