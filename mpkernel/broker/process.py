@@ -258,7 +258,7 @@ def _bind(
         if kind == zmq.ROUTER:
             socket_.router_handover = 1  # a client that comes back with its identity gets it
         else:
-            socket_.xpub_verbose = 1  # every subscription is welcomed
+            socket_.setsockopt(zmq.XPUB_MANUAL, 1)  # every subscription is welcomed, before anything else comes
         if info.curve_publickey and info.curve_secretkey:
             if not zmq.has("curve"):
                 raise ConnectionFileError("the connection file asks for CURVE, which this pyzmq was built without")
