@@ -23,7 +23,8 @@ from typing import Any
 
 from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge, weight
-from mpkernel.namespace.changes import Changes, Group, Tracker, is_own
+from mpkernel.namespace.bindings import is_own
+from mpkernel.namespace.changes import Changes, Group, Tracker
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
 from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
