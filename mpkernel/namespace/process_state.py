@@ -103,8 +103,8 @@ class ProcessState:
         for known in self._known.values():
             known.seen = _read(known.facet)
 
-    def before_cell(self, *, crowded: bool) -> None:
-        """With `crowded`, others are running: two cells that begin with one stream of random numbers draw the same."""
+    def before_cell(self, *, beside: bool) -> None:
+        """If others are running beside it: two cells that begin with one stream of random numbers draw the same."""
         for known in self._known.values():
             if not known.facet.draws or known.seen is None:
                 continue
@@ -112,7 +112,7 @@ class ProcessState:
                 shared, known.aside = known.aside[0], None
                 _write(known.facet, shared)
                 known.seen = _read(known.facet)
-            if crowded and known.foreign and known.seen is not None:
+            if beside and known.foreign and known.seen is not None:
                 shared = known.seen
                 known.facet.fork()
                 known.seen = _read(known.facet) or {}

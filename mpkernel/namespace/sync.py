@@ -339,9 +339,9 @@ class NamespaceSync:
             self._warn(f"the value of {listed(names)} from another subshell can't be had here: {told(error)}")
             return []
 
-    def starts(self, *, crowded: bool) -> None:
-        """A cell is about to run; `crowded`: others are running."""
-        self._state.before_cell(crowded=crowded)
+    def starts(self, *, beside: bool) -> None:
+        """A cell is about to run; `beside` others?"""
+        self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""
