@@ -52,7 +52,8 @@ class PageTracker:
 
     def __init__(self, *, pages: bool = True) -> None:
         """`pages` False: checksums only."""
-        self._userfault = _working() if pages else None
+        self._userfault: Userfault | None = None
+        self._tried = not pages  # it is opened for the first buffer
         self._watches: list[PageWatch] = []
 
     @staticmethod
@@ -67,16 +68,24 @@ class PageTracker:
     @property
     def by_pages(self) -> bool:
         """Whether watches that are armed now are page watches."""
-        return self._userfault is not None and self._userfault.usable
+        userfault = self._opened()
+        return userfault is not None and userfault.usable
+
+    def _opened(self) -> Userfault | None:
+        if not self._tried:
+            self._tried = True
+            self._userfault = _working()
+        return self._userfault
 
     def arm(self, buffer: memoryview) -> Watch:
         """Watch a contiguous buffer of bytes from now on. An older watch of any part of it isn't valid any more."""
         start = address_of(buffer) if buffer.nbytes >= 2 * PAGE else None
-        if start is not None and self._userfault is not None and self._userfault.usable:
+        userfault = self._opened() if start is not None else None
+        if start is not None and userfault is not None and userfault.usable:
             for other in [watch for watch in self._watches if watch.overlaps(start, start + buffer.nbytes)]:
                 other.close()
             try:
-                return PageWatch(self._userfault, self._watches, start, buffer)
+                return PageWatch(userfault, self._watches, start, buffer)
             except OSError:  # memory that can't be tracked, or that another userfaultfd has
                 pass
         return HashWatch(buffer)
