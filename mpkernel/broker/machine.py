@@ -504,6 +504,8 @@ class Machine:
                 self.sharing.on_kick_timer(token)
             case ("acquire", int(token)):
                 self.sharing.on_acquire_timer(token)
+            case ("turn", int(worker_id)):
+                self.sharing.turns.on_timer(worker_id)
             case ("interrupt", int(worker_id), int(seq)):
                 self.interrupts.on_timer(worker_id, seq)
             case ("aborting", subshell_id) if subshell_id in self.subshells:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.broker.events import CancelTimer, SetTimer, SignalProcess, ToWorker
 from mpkernel.broker.state import Subshell, Worker
+from mpkernel.broker.turns import Turns
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.store import Clash, NamespaceStore, Telling
 
@@ -47,6 +48,7 @@ class Sharing:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.store = NamespaceStore()
+        self.turns = Turns(self, machine.act)
         self._acquisitions: dict[int, _Acquisition] = {}
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
@@ -54,12 +56,20 @@ class Sharing:
     # --- commits ------------------------------------------------------------------------------------------------------
 
     def on_commit(self, worker: Worker, message: messages.Commit) -> None:
-        components = split(message.components, message.blobs)
-        clash = self.store.commit(worker.id, message.after, components, force=message.force, lost=message.overruled)
+        if self.turns.puts_off(worker, message):
+            return
+        clash = self._commit(worker, message)
         if clash is not None:
             self._have_merged(worker, clash)
+            self.turns.on_overtaken(worker)
+        elif not self.store.clashing(worker.id):
+            self.turns.on_through(worker)
         self._machine.keeping.changed()
         self._machine.release_reply(worker)
+
+    def _commit(self, worker: Worker, message: messages.Commit) -> Clash | None:
+        components = split(message.components, message.blobs)
+        return self.store.commit(worker.id, message.after, components, force=message.force, lost=message.overruled)
 
     def _have_merged(self, worker: Worker, clash: Clash) -> None:
         number = self.store.clash_told(worker.id, clash)
@@ -74,7 +84,7 @@ class Sharing:
 
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
-        return self.store.clashing(worker.id)
+        return bool(self.store.clashing(worker.id)) or self.turns.waits(worker)
 
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
@@ -206,6 +216,8 @@ class Sharing:
         """`worker` is gone; nobody waits for it any longer."""
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
+        for message in self.turns.on_gone(worker):
+            self._commit(worker, message)
         self.store.forget(worker.id)
         for token, acquisition in list(self._acquisitions.items()):
             if worker.id in acquisition.waiting:

@@ -172,9 +172,9 @@ class NamespaceStore:
         view.clashing.update(dict.fromkeys(clash.names, number))
         return number
 
-    def clashing(self, worker: int) -> bool:
-        """Whether `worker` still has to merge something."""
-        return bool(self._view(worker).clashing)
+    def clashing(self, worker: int) -> Collection[str]:
+        """The names that `worker` still has to merge."""
+        return self._view(worker).clashing
 
     # --- news ---------------------------------------------------------------------------------------------------------
 

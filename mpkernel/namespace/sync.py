@@ -45,8 +45,6 @@ _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleTy
 _BUILTINS = frozenset(dir(builtins))
 # A larger value isn't copied unasked (bytes that pickle must walk): it takes the GIL for 0.1 s and more.
 MAX_BACK_UP_IN_BAND = 32 << 20
-# So often two subshells may overtake each other; then the one who merges last wins.
-MERGE_ROUNDS = 3
 # If more places within variables were changed by two, only the variables are named: not all the insides of a figure.
 MAX_PLACES = 4
 
@@ -79,7 +77,6 @@ class NamespaceSync:
         self._committed = 0.0  # when: monotonic seconds
         self._inbox: deque[News | Acquired | Merge] = deque()
         self._offers: dict[str, Component] = {}
-        self._rounds = 0
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
@@ -113,7 +110,6 @@ class NamespaceSync:
         self.take()
         self._commit()
         self._committed_all = True
-        self._rounds = 0
 
     def release_names(self, names: Collection[str] | None) -> None:
         """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
@@ -393,7 +389,6 @@ class NamespaceSync:
             )
 
     def _merge(self, message: Merge) -> None:
-        self._rounds += 1
         parts = list(component.split(message.components, message.blobs))
         theirs = self._values_of(parts[: message.n_theirs])
         base = self._values_of(parts[message.n_theirs :])
@@ -425,7 +420,7 @@ class NamespaceSync:
             )
         changes = self._tracker.collect(only=values)
         changes.deleted += gone
-        self._publish(changes, merged=self._of_state(state), overruled=overruled, force=self._rounds >= MERGE_ROUNDS)
+        self._publish(changes, merged=self._of_state(state), overruled=overruled)
 
     def _merge_state(
         self, names: Collection[str], theirs: dict[str, Any], base: dict[str, Any]
