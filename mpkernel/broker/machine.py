@@ -347,7 +347,10 @@ class Machine:
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
-        forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
+        beside = self.sharing.runs_beside(worker)
+        forward = messages.Request(
+            request.seq, request.channel, len(idents), request.output_parent, crowded, beside, blobs
+        )
         self.act(ToWorker(worker.id, forward))
         self.comms.send(subshell, worker)
 

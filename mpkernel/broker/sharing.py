@@ -100,9 +100,13 @@ class Sharing:
             other = subshell.worker
             if other is None or other is worker or not other.ready or other.ending or subshell.mode != "shared":
                 continue
-            running = subshell.running
-            if other.background or (running is not None and running.running and running.is_execute):
+            if other.background or _runs_cell(subshell):
                 yield other
+
+    def runs_beside(self, worker: Worker) -> bool:
+        """Whether another subshell that shares variables runs a cell."""
+        subshells = self._machine.subshells.values()
+        return any(s.worker is not worker and s.mode == "shared" and _runs_cell(s) for s in subshells)
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
         machine = self._machine
@@ -209,6 +213,11 @@ class Sharing:
                 acquisition.waiting.discard(worker.id)
                 if not acquisition.waiting:
                     self._finish(token)
+
+
+def _runs_cell(subshell: Subshell) -> bool:
+    running = subshell.running
+    return running is not None and running.running and running.is_execute
 
 
 def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mpkernel.namespace import weight
 from mpkernel.namespace.buffers import Patch, WatchedBuffers
+from mpkernel.namespace.component import PROCESS
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
@@ -36,8 +37,10 @@ _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Elli
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` is IPython's or Python's own, not the user's."""
-    return name in _OWN or (name[:1] == "_" and _OWN_UNDERSCORED.fullmatch(name) is not None)
+    """Whether `name` is IPython's or Python's own, or could be mistaken for what is ours, and not the user's."""
+    if name[:1] == "_":
+        return _OWN_UNDERSCORED.fullmatch(name) is not None
+    return name in _OWN or name.startswith(PROCESS)
 
 
 @dataclass(slots=True, eq=False)

@@ -21,10 +21,15 @@ from mpkernel.namespace.process_state import GONE, Facet, Items
 
 
 class WorkingDirectory(Facet):
+    """One that was removed is still what it was: whoever has removed it tells where to go on."""
+
     name = "cwd"
+    _last = ""
 
     def read(self) -> Items:
-        return {"": os.getcwd()}
+        with suppress(OSError):
+            self._last = os.getcwd()
+        return {"": self._last}
 
     def write(self, items: Items) -> None:
         os.chdir(items[""])
@@ -212,7 +217,7 @@ class MatplotlibOptions(Facet):
         items = dict(dict.items(params))  # without asking for the backend, which would choose one
         for key in self._LEFT_OUT:
             items.pop(key, None)
-        return items
+        return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
     def write(self, items: Items) -> None:
         import matplotlib as mpl
@@ -251,10 +256,11 @@ class Logging(Facet):
     def read(self) -> Items:
         found = {}
         for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
-            if isinstance(logger, logging.Logger) and not name.startswith(self._OURS):
-                told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
-                if told != (0, True, False, ()):
-                    found[name] = told
+            if type(logger) is logging.PlaceHolder or _is_as_made(logger) or name.startswith(self._OURS):
+                continue
+            told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
+            if told != (0, True, False, ()):
+                found[name] = told
         return found
 
     def write(self, items: Items) -> None:
@@ -271,6 +277,11 @@ class Logging(Facet):
             for description in handlers:
                 if description not in here:
                     logger.addHandler(_handler(*description))
+
+
+def _is_as_made(logger: logging.Logger) -> bool:
+    """As nearly all are, of which there may be thousands."""
+    return logger.level == 0 and not logger.handlers and logger.propagate and not logger.disabled
 
 
 def _handlers(logger: logging.Logger) -> Iterator[tuple[Any, ...]]:

@@ -418,9 +418,10 @@ class NamespaceSync:
         values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
         return values
 
-    def starts(self, *, crowded: bool) -> None:
-        """A cell is about to run; `crowded`: others are running."""
-        self._state.before_cell(crowded=crowded)
+    def starts(self, *, beside: bool) -> None:
+        """A cell is about to run, `beside` others or not."""
+        with self._lock:
+            self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""
