@@ -256,7 +256,7 @@ class Logging(Facet):
     def read(self) -> Items:
         found = {}
         for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
-            if type(logger) is logging.PlaceHolder or _is_as_made(logger) or name.startswith(self._OURS):
+            if not isinstance(logger, logging.Logger) or _is_as_made(logger) or name.startswith(self._OURS):
                 continue
             told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
             if told != (0, True, False, ()):
