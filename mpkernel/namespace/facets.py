@@ -20,21 +20,6 @@ from typing import Any
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 
-class WorkingDirectory(Facet):
-    """One that was removed is still what it was: whoever has removed it tells where to go on."""
-
-    name = "cwd"
-    _last = ""
-
-    def read(self) -> Items:
-        with suppress(OSError):
-            self._last = os.getcwd()
-        return {"": self._last}
-
-    def write(self, items: Items) -> None:
-        os.chdir(items[""])
-
-
 class Environment(Facet):
     name = "environ"
 
@@ -324,7 +309,6 @@ def _handler(target: Any, level: int, formatter: tuple[Any, ...] | None) -> logg
 def all_facets() -> list[Facet]:
     """One of each. Those come first of which loading values may need the rest: where modules are found, and how."""
     return [
-        WorkingDirectory(),
         Environment(),
         SearchPath(),
         Imports(),

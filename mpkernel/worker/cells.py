@@ -45,7 +45,7 @@ class Cells:
             if kernel.wrapped is not None:
                 reply = await kernel.wrapped.execute(request, message)
             else:
-                reply = await self._run_in_shell(code, request, message)
+                reply = await self._run_in_shell(code, message, request)
         finally:
             self.input_parent = (0, {}, False)
             kernel.debugger.end_of_cell()
@@ -53,7 +53,7 @@ class Cells:
         reply["__abort__"] = reply["status"] == "error" and bool(content.get("stop_on_error", True))
         return reply
 
-    async def _run_in_shell(self, code: str, request: messages.Request, message: Message) -> Json:
+    async def _run_in_shell(self, code: str, message: Message, request: messages.Request) -> Json:
         content = message.content()
         silent = bool(content.get("silent", False))
         store_history = bool(content.get("store_history", not silent)) and not silent
@@ -66,7 +66,7 @@ class Cells:
         if not silent:
             shown_input = {"code": code, "execution_count": shell.execution_count}
             self._kernel.publish("execute_input", shown_input, soon=True)
-        result: Any = await self._run(code, silent, store_history, request, message)
+        result: Any = await self._run(code, silent, store_history, message, request)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
         shown: Json | None = self.last_error
@@ -85,7 +85,7 @@ class Cells:
         return reply
 
     async def _run(
-        self, code: str, silent: bool, store_history: bool, request: messages.Request, message: Message
+        self, code: str, silent: bool, store_history: bool, message: Message, request: messages.Request
     ) -> ExecutionResult:
         shell = self._kernel.shell
         metadata = message.metadata()
