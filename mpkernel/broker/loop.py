@@ -185,9 +185,10 @@ class Loop:
         self._watch_launcher()
         ready = dict(self._poller.poll(self._next_timeout()))
         self._act_on_signals()
-        for channel in ("control", "shell"):
-            if self._sockets[channel] in ready:
-                self._read_frontend(channel)
+        if asked := [channel for channel in ("control", "shell") if self._sockets[channel] in ready]:
+            self._read_subscriptions()  # who has subscribed before it asked sees what becomes of it
+        for channel in asked:
+            self._read_frontend(channel)
         for source in ready:
             if handler := self._handlers.get(source):
                 handler()

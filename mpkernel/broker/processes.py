@@ -207,6 +207,8 @@ class ZygoteLauncher:
     def look_after(self, worker: int) -> float | None:
         if worker not in self._waiting:
             return None
+        if worker != self._waiting[0]:  # else the patience would be shorter the more wait
+            return LOOK_AFTER_LAUNCH
         self._looks += 1
         self._looks_stopped = self._looks_stopped + 1 if _is_stopped(self._zygote.pid) else 0
         if not self._zygote.reaped and (self._looks_stopped > LOOKS_IF_STOPPED or self._looks > LOOKS_AT_ALL):

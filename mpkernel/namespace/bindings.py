@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from itertools import compress, islice
 from typing import Any
 
+from mpkernel.namespace.component import PROCESS
+
 # IPython's own names. A user's `_cfg` is not one of them.
 _OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
 _OWN_UNDERSCORED = re.compile(
@@ -18,8 +20,10 @@ _MISSING = object()
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` is IPython's or Python's own, not the user's."""
-    return name in _OWN or (name[:1] == "_" and _OWN_UNDERSCORED.fullmatch(name) is not None)
+    """Whether `name` is IPython's or Python's own, or could be mistaken for what is ours, and not the user's."""
+    if name[:1] == "_":
+        return _OWN_UNDERSCORED.fullmatch(name) is not None
+    return name in _OWN or name.startswith(PROCESS)
 
 
 class Bindings:

@@ -202,7 +202,7 @@ class MatplotlibOptions(Facet):
         items = dict(dict.items(params))  # without asking for the backend, which would choose one
         for key in self._LEFT_OUT:
             items.pop(key, None)
-        return items
+        return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
     def write(self, items: Items) -> None:
         import matplotlib as mpl
@@ -241,10 +241,11 @@ class Logging(Facet):
     def read(self) -> Items:
         found = {}
         for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
-            if isinstance(logger, logging.Logger) and not name.startswith(self._OURS):
-                told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
-                if told != (0, True, False, ()):
-                    found[name] = told
+            if not isinstance(logger, logging.Logger) or _is_as_made(logger) or name.startswith(self._OURS):
+                continue
+            told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
+            if told != (0, True, False, ()):
+                found[name] = told
         return found
 
     def write(self, items: Items) -> None:
@@ -261,6 +262,11 @@ class Logging(Facet):
             for description in handlers:
                 if description not in here:
                     logger.addHandler(_handler(*description))
+
+
+def _is_as_made(logger: logging.Logger) -> bool:
+    """As nearly all are, of which there may be thousands."""
+    return logger.level == 0 and not logger.handlers and logger.propagate and not logger.disabled
 
 
 def _handlers(logger: logging.Logger) -> Iterator[tuple[Any, ...]]:

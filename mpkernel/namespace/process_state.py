@@ -91,6 +91,11 @@ class _Known:
         self.foreign = False  # it came from elsewhere, and nothing here has changed it since
         self.aside: tuple[Items, Items] | None = None  # the shared stream, and where our own one began
 
+    def now(self) -> Items:
+        """How it is; what can't be read counts as unchanged."""
+        now = _read(self.facet)
+        return (self.seen or {}) if now is None else now
+
 
 class ProcessState:
     """The facets of this process. Not for two threads at once."""
@@ -111,11 +116,11 @@ class ProcessState:
             if known.aside is not None:
                 shared, known.aside = known.aside[0], None
                 _write(known.facet, shared)
-                known.seen = _read(known.facet)
-            if beside and known.foreign and known.seen is not None:
+                known.seen = known.now()
+            if beside and known.foreign:
                 shared = known.seen
                 known.facet.fork()
-                known.seen = _read(known.facet) or {}
+                known.seen = known.now()
                 known.aside = (shared, known.seen)
 
     def ran(self, code: types.CodeType) -> None:
@@ -138,12 +143,11 @@ class ProcessState:
         if now is None:
             return False
         if known.seen is None:  # its library was imported just now
-            known.seen = facet.base()
-            if known.waiting is not None:
-                waiting, known.waiting = known.waiting, None
-                known.seen = now
+            waiting, known.waiting = known.waiting, None
+            known.seen = now if waiting is not None and facet.draws else _base(facet, now)
+            if waiting is not None:
                 self._take(known, waiting)
-                return False
+                now = known.now()
         changed = facet.changed(known.seen, now)
         if not changed:
             return False
@@ -169,24 +173,26 @@ class ProcessState:
     def arrived(self) -> None:
         """Values have been loaded: libraries may have been imported for them whose state came before."""
         for known in self._known.values():
-            if known.waiting is None:
+            if known.seen is not None:
                 continue
-            known.facet.prepare()
-            if (now := _read(known.facet)) is not None:
+            if known.waiting is None:
+                if (now := _read(known.facet)) is not None:
+                    known.seen = _base(known.facet, now)  # before it is changed in place
+            elif (now := _prepared(known.facet)) is not None:
                 items, known.waiting = known.waiting, None
                 known.seen = now
                 self._take(known, items)
 
     def _take(self, known: _Known, theirs: Items) -> None:
         facet, seen = known.facet, known.seen or {}
-        mine = facet.changed(seen, _read(facet) or {})
+        mine = facet.changed(seen, known.now())
         if not mine and known.aside is not None:
             known.aside = None
         news = {key: value for key, value in theirs.items() if facet.differs(known.shared.get(key, _NEVER), value)}
         known.foreign = bool(news) and not mine
         _write(facet, _merged(seen, mine, news))
-        known.shared = theirs
-        now = _read(facet) or {}
+        known.shared = known.shared | theirs  # what is only in ours hasn't got there yet
+        now = dict(known.now())
         for key in mine:  # still to be committed
             if key in seen:
                 now[key] = seen[key]
@@ -203,7 +209,7 @@ class ProcessState:
         mine = facet.changed(base, known.shared)
         news = facet.changed(base, theirs)
         _write(facet, _merged(base, mine, news))
-        known.seen = _read(facet) or {}
+        known.seen = known.now()
         known.shared = theirs | {key: known.seen.get(key, GONE) for key in mine}
         return dict(known.shared)
 
@@ -233,10 +239,31 @@ def _read(facet: Facet) -> Items | None:
         return None
 
 
+def _base(facet: Facet, now: Items) -> Items:
+    try:
+        return facet.base()
+    except Exception:
+        log.debug("what the %s is by itself isn't known", facet.name, exc_info=True)
+        return now
+
+
+def _prepared(facet: Facet) -> Items | None:
+    try:
+        facet.prepare()
+    except Exception:
+        log.info("what the %s belongs to can't be imported", facet.name, exc_info=True)
+    return _read(facet)
+
+
 def _write(facet: Facet, items: Items) -> None:
+    """Set `items`; one that can't be had here is no reason to leave out the others."""
     if not items:
         return
     try:
         facet.write(items)
     except Exception:
-        log.info("the %s of another subshell can't be had", facet.name, exc_info=True)
+        if len(items) == 1:
+            log.info("the %s of another subshell can't be had", facet.name, exc_info=True)
+            return
+        for key, value in items.items():
+            _write(facet, {key: value})

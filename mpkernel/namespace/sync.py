@@ -337,7 +337,8 @@ class NamespaceSync:
 
     def starts(self, *, beside: bool) -> None:
         """A cell is about to run; `beside` others?"""
-        self._state.before_cell(beside=beside)
+        with self._lock:
+            self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""

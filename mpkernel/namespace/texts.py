@@ -26,6 +26,9 @@ _SAMPLE, _STEP = 4000, 7919
 # Strings are sent by number if at most so many of the sample are different.
 _FEW = 0.8
 
+# The views of an array that are known are in all at most so many times as large as it is.
+_TIMES = 4
+
 _Key = tuple[int, int]  # address and bytes of an array
 
 
@@ -72,16 +75,20 @@ class Texts:
     def of(self, array: Any) -> Text | None:
         """The elements of a C-contiguous array of objects; None if they aren't strings, most of them at least."""
         known = self._of_owner(_owner(array))
-        text = known.get(_key(array))
+        text = known.pop(_key(array), None)  # what it was isn't kept alive if it is something else now
         if text is not None and text.is_of(array):
+            known[_key(array)] = text
             return text
-        kinds = _kinds(array)
-        return self._add(known, array, mixed=kinds != {str}) if kinds else None
+        if not _is_text(array):
+            return None
+        items = array.reshape(-1).copy()  # a thread may write to it
+        kinds = _kinds(items)
+        return self._add(known, array, items, mixed=kinds != {str}) if kinds else None
 
     def received(self, text: Text, shape: Any) -> Any:
         """The array that another process's text is of. The next look at it won't take long."""
         array = text.array(shape)
-        self._add(self._of_owner(_owner(array)), array)
+        self._add(self._of_owner(_owner(array)), array, array.reshape(-1).copy())
         return array
 
     def _of_owner(self, owner: Any) -> dict[_Key, Text]:
@@ -95,8 +102,14 @@ class Texts:
         if (known := self._known.get(number)) is not None and known[0] is gone:
             del self._known[number]
 
-    def _add(self, known: dict[_Key, Text], array: Any, *, mixed: bool = True) -> Text:
-        text = known[_key(array)] = Text(items=array.reshape(-1).copy(), stamp=next(self._stamps), mixed=mixed)
+    def _add(self, known: dict[_Key, Text], array: Any, items: Any, *, mixed: bool = True) -> Text:
+        text = known[_key(array)] = Text(items=items, stamp=next(self._stamps), mixed=mixed)
+        nbytes = sum(nbytes for _, nbytes in known)
+        for key in list(known)[:-1]:  # of views the oldest may be gone
+            if nbytes <= _TIMES * _owner(array).nbytes:
+                break
+            del known[key]
+            nbytes -= key[1]
         return text
 
 
@@ -117,12 +130,15 @@ def _addresses(array: Any) -> Any:
     return numpy.frombuffer(Region(low, low + nbytes, [array]).raw(), numpy.intp)
 
 
-def _kinds(array: Any) -> set[type] | None:
-    """The types of the elements, if most are strings, and the rest can't change either; else None."""
+def _is_text(array: Any) -> bool:
+    """Whether most elements are strings."""
     sample = _sample(array)
-    if sum(type(item) is str for item in sample) < len(sample) / 2:
-        return None
-    kinds = set(map(type, array.flat))
+    return sum(type(item) is str for item in sample) >= len(sample) / 2
+
+
+def _kinds(items: Any) -> set[type] | None:
+    """The types of the elements, if none of them can change; else None."""
+    kinds = set(map(type, items))
     return kinds if all(kind is str or kind in _OTHERS or _is_gap(kind) for kind in kinds) else None
 
 

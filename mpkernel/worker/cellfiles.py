@@ -91,8 +91,8 @@ class CellCompiler(CachingCompiler):
     def _forget_sources(self) -> None:
         needed = {code.co_filename for code in _live_code()} | set(list(self._filename_map)[-KEPT_SOURCES:])
         prefix = self.files.prefix if self.files is not None else "\0"
-        for name in [name for name in linecache.cache if name.startswith(prefix) and name not in needed]:
-            del linecache.cache[name]  # what came from other subshells, too
+        for name in [name for name in list(linecache.cache) if name.startswith(prefix) and name not in needed]:
+            linecache.cache.pop(name, None)  # what came from other subshells, too
             self._filename_map.pop(name, None)
 
 

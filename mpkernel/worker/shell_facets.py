@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib
 import io
 import sys
 import types
@@ -12,6 +14,7 @@ from typing import Any
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
+_INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
@@ -108,13 +111,14 @@ class ShellOptions(Facet):
         for name in ("enabled", "check_all"):
             for reloader in self._reloaders():
                 found["autoreload", name] = getattr(reloader, name)
-        for backend in self._inline():
-            for name in ("figure_formats", "close_figures", "print_figure_kwargs"):
-                found["inline", name] = getattr(backend, name)
+        found |= {("inline", name): value for name, value in self._of_inline().items()}
         return found
 
     def write(self, items: Items) -> None:
         for (what, name), value in items.items():
+            if what == "inline":
+                self._set_inline(name, value)
+                continue
             if value is GONE:
                 continue
             if what == "xmode":
@@ -124,7 +128,6 @@ class ShellOptions(Facet):
                 "shell": [self._shell],
                 "text": [self._shell.display_formatter.formatters["text/plain"]],
                 "autoreload": self._reloaders(),
-                "inline": self._inline(),
             }[what]:
                 setattr(target, name, value)
 
@@ -133,11 +136,21 @@ class ShellOptions(Facet):
         if (reloader := getattr(magics, "_reloader", None)) is not None:
             yield reloader
 
-    def _inline(self) -> Iterator[Any]:
+    def _of_inline(self) -> Items:
+        """What isn't as it was made: that a subshell plots for the first time is no change of options."""
         config = sys.modules.get("matplotlib_inline.config")
         kind = getattr(config, "InlineBackend", None)
-        if kind is not None and kind.initialized():
-            yield kind.instance(parent=self._shell)
+        if kind is None or not kind.initialized():
+            return {}
+        backend = kind.instance()
+        options = {name: (getattr(backend, name), backend.traits()[name].default(backend)) for name in _INLINE_OPTIONS}
+        return {name: copy.copy(value) for name, (value, default) in options.items() if value != default}
+
+    def _set_inline(self, name: str, value: Any) -> None:
+        """Before this subshell has plotted, too: its first plot is to look like the others'."""
+        kind = importlib.import_module("matplotlib_inline.config").InlineBackend
+        backend = kind.instance(parent=self._shell)
+        setattr(backend, name, backend.traits()[name].default(backend) if value is GONE else value)
 
 
 def shell_facets(shell: Any) -> list[Facet]:

@@ -51,6 +51,17 @@ def test_a_zygote_that_waits_for_its_turn_is_left_alone(zygote: subprocess.Popen
     assert ends.launcher.look_after(WORKER) is None
 
 
+def test_many_who_wait_are_as_patient_as_one(zygote: subprocess.Popen[bytes]) -> None:
+    ends = Ends(zygote.pid)
+    others = range(WORKER + 1, WORKER + 5)
+    for other in others:
+        ends.launcher.launch(other)
+    for _ in range(LOOKS_AT_ALL):
+        for worker in (WORKER, *others):
+            assert ends.launcher.look_after(worker)
+    assert zygote.poll() is None
+
+
 def test_a_zygote_that_never_forks_is_killed(zygote: subprocess.Popen[bytes]) -> None:
     ends = Ends(zygote.pid)
     for _ in range(LOOKS_AT_ALL + 1):

@@ -58,6 +58,16 @@ A: drawn.append(random.random())
 C: drawn.append(random.random())
 A? drawn == expected
 
+# random numbers beside many variables, whose changes are looked for after the cell
+A: many = {f"many_{n}": [[k] for k in range(1000)] for n in range(300)}; globals().update(many)
+B: pass
+A: import random; random.seed(6); expected = [random.random() for _ in range(3)]; random.seed(6)
+B: drawn = [random.random()]
+A: drawn.append(random.random())
+B: drawn.append(random.random())
+A? drawn == expected
+A: for name in many: del globals()[name]
+
 # functions of random
 A: from random import random, seed
 B: seed(3)
@@ -116,6 +126,11 @@ A: class Formatted: pass
    plain.for_type(Formatted, lambda o, p, cycle: p.text("FORMATTED")); del plain
 B? get_ipython().display_formatter.format(Formatted())[0]["text/plain"] == "FORMATTED"
 
+# names that no variable can have
+A: listed = []; globals()["%listed"] = listed
+B? listed == []
+A: del globals()["%listed"]
+
 # names that begin and end with underscores
 A: __version__ = "1.0"; __all__ = ["a"]; count: int = 3
 B? __version__ == "1.0" and __all__ == ["a"] and __annotations__["count"] is int
@@ -136,6 +151,40 @@ def test_numpys_random_numbers(story: Stories) -> None:
         B: drawn = [np.random.rand()]
         A: from numpy.random import rand; drawn.append(rand())
         B? drawn == expected
+    """)
+
+
+@needs_pandas
+def test_an_option_that_only_one_knows_does_not_keep_others_away(story: Stories) -> None:
+    story("""
+        A: import pandas as pd; from pandas._config import config; config.register_option("mpt.own", 1)
+        A: pd.set_option("mpt.own", 2); pd.set_option("display.width", 77)
+        B? pd.get_option("display.width") == 77
+        A: pd.reset_option("display.width"); del config._registered_options["mpt.own"], config._global_config["mpt"]
+    """)
+
+
+@needs_matplotlib
+def test_lists_among_the_options_of_matplotlib(story: Stories) -> None:
+    story("""
+        A: import matplotlib as mpl; fonts = list(mpl.rcParams["font.sans-serif"])
+        B: mpl.rcParams["font.sans-serif"].insert(0, "Mpt")
+        A? mpl.rcParams["font.sans-serif"] == ["Mpt", *fonts]
+        A: mpl.rcParams["font.sans-serif"].remove("Mpt")
+        B? mpl.rcParams["font.sans-serif"] == fonts
+    """)
+
+
+@needs_matplotlib
+def test_the_first_plot_of_a_subshell_is_as_the_others_are_set(story: Stories) -> None:
+    story("""
+        A: %matplotlib inline
+        A: %config InlineBackend.figure_formats = ["svg"]
+        A: from matplotlib_inline.config import InlineBackend as backend
+        B: import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show(); there = backend.instance().figure_formats
+        A? there == backend.instance().figure_formats == {"svg"}
+        B: %config InlineBackend.figure_formats = ["png"]
+        A? backend.instance().figure_formats == {"png"}
     """)
 
 

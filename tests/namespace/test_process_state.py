@@ -113,3 +113,59 @@ def test_a_stream_that_was_seeded_here_is_used_also_beside_others() -> None:
     state.changes()
     state.before_cell(beside=True)
     assert stream.items == {"": "seeded"}
+
+
+def test_an_item_that_cannot_be_set_here_does_not_keep_others_away() -> None:
+    class Choosy(Settings):
+        def write(self, items: Items) -> None:
+            if "odd" in items:
+                raise ValueError("there is no such option")
+            super().write(items)
+
+    settings = Choosy(a=1)
+    state = process(settings)
+    state.receive(NAME, {"odd": 1, "a": 2})
+    assert settings.items == {"a": 2}
+    assert state.changes() == {}
+
+
+def test_what_cannot_be_read_at_the_moment_counts_as_unchanged() -> None:
+    class Broken(Settings):
+        broken = False
+
+        def read(self) -> Items | None:
+            if self.broken:
+                raise RuntimeError("its insides are in motion")
+            return super().read()
+
+    settings = Broken(a=1, b=2)
+    state = process(settings)
+    settings.broken = True
+    state.receive(NAME, {"a": 3})
+    assert settings.items == {"a": 3, "b": 2}
+    settings.broken = False
+    assert state.changes().get(NAME, {"a": 3}) == {"a": 3}
+
+
+def test_an_option_that_is_set_in_the_cell_that_imports_its_library_stays() -> None:
+    class Library(Settings):
+        def base(self) -> Items:
+            return {"a": 1, "b": 1}
+
+    settings = Library()
+    settings.items = None
+    state = process(settings)
+    state.receive(NAME, {"a": 5, "b": 5})
+    settings.items = {"a": 2, "b": 1}
+    assert state.changes() == {NAME: {"a": 2, "b": 5}}
+    assert settings.items == {"a": 2, "b": 5}
+
+
+def test_what_is_on_its_way_to_the_others_is_told_again_if_it_came_too_late() -> None:
+    settings = Settings(a=1, b=1)
+    state = process(settings)
+    assert settings.items is not None
+    settings.items["a"] = "mine"
+    assert state.changes() == {NAME: {"a": "mine"}}
+    state.receive(NAME, {"b": "theirs"})
+    assert state.merge(NAME, {"b": "theirs"}, {}) == {"a": "mine", "b": "theirs"}

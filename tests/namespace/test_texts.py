@@ -160,3 +160,20 @@ def test_a_column_beside_numbers_that_change_stays(here: Space) -> None:
     assert same == stamps
     here.execute("df.loc[3, 's'] = 'new'")
     assert look()[1] != stamps
+
+
+def test_strings_that_were_replaced_by_numbers_are_let_go(here: Space) -> None:
+    here.execute(f"a = np.array({KINDS['all different']}, dtype=object)")
+    pickling, string = pickling_of(here), here.names["a"][5]
+    pickling.digest(here.names["a"])
+    here.names["a"][:] = 0
+    pickling.digest(here.names["a"])
+    assert sys.getrefcount(string) == 2  # ours, and the call's
+
+
+def test_views_that_are_gone_are_forgotten(here: Space) -> None:
+    here.execute(f"a = np.array({KINDS['all different']}, dtype=object)")
+    pickling, string = pickling_of(here), here.names["a"][500]
+    for start in range(100):
+        pickling.digest(here.names["a"][start : start + 20_000])
+    assert sys.getrefcount(string) < 20
