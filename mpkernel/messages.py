@@ -57,7 +57,7 @@ class Request(LaneMessage):
     """Run a front end's request; `blobs` are ``n_idents`` identities, then the Jupyter frames from the header on.
 
     `output_parent`, if set, replaces the request's header as parent of what it prints and shows. `crowded`: other
-    subshells run cells, or may change their variables in the background.
+    subshells run cells, or may change their variables in the background. `beside`: they run cells.
     """
 
     seq: int
@@ -65,6 +65,7 @@ class Request(LaneMessage):
     n_idents: int
     output_parent: dict[str, Any] | None
     crowded: bool
+    beside: bool
     blobs: Blobs
 
 

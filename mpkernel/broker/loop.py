@@ -321,10 +321,10 @@ class Loop:
             while True:
                 frame = socket.recv(zmq.NOBLOCK)
                 if frame[:1] == b"\x01":
-                    socket.set(zmq.SUBSCRIBE, frame[1:])
+                    socket.subscribe(frame[1:])
                     self._event(Subscribed(frame[1:]))
-                else:
-                    socket.set(zmq.UNSUBSCRIBE, frame[1:])
+                elif frame[:1] == b"\x00":
+                    socket.unsubscribe(frame[1:])
 
     def _beat(self) -> None:
         socket = self._sockets["hb"]

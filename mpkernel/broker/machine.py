@@ -24,6 +24,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.broker import answers
+from mpkernel.broker.aborting import Aborting
 from mpkernel.broker.comm_routing import CommRouting
 from mpkernel.broker.debugging import Debugging
 from mpkernel.broker.events import (
@@ -54,13 +55,14 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.interrupts import Interrupts
 from mpkernel.broker.keeping import Keeping
+from mpkernel.broker.lifetimes import Lifetimes
 from mpkernel.broker.ops import Ops
 from mpkernel.broker.pool import END_GRACE, Pool
 from mpkernel.broker.reads import Reads
 from mpkernel.broker.sharing import Sharing
-from mpkernel.broker.state import MAIN, MODES, Request, Subshell, Worker
+from mpkernel.broker.state import MAIN, Request, Subshell, Worker
 from mpkernel.broker.stdin import Stdin
-from mpkernel.errors import BadMessage, SubshellDeleted, SubshellNotFound, TooManyRequests
+from mpkernel.errors import BadMessage, SubshellNotFound, TooManyRequests
 from mpkernel.wire import Codec, iopub_topic
 
 _SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
@@ -90,7 +92,6 @@ class Machine:
         self.codec = codec
         self.facts = facts
         self.kernel_id = kernel_id
-        self.stop_on_error_timeout = stop_on_error_timeout
         self.now = now
         self.created = now
         self.sharing = Sharing(self)
@@ -106,9 +107,10 @@ class Machine:
         self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
-        self._new_id = new_id
         self._actions: list[Action] = []
         self.pool = Pool(self)
+        self.lifetimes = Lifetimes(self, new_id)
+        self.aborting = Aborting(self, stop_on_error_timeout)
         self.comms = CommRouting(self, wait=comms_while_busy == "wait")
         self.interrupts = Interrupts(self, interrupt_target)
         self.debugging = Debugging(self)
@@ -146,9 +148,9 @@ class Machine:
         }
         self._control_requests: dict[str, Callable[[Request], None]] = {
             **self._requests,
-            "create_subshell_request": self._on_create,
-            "delete_subshell_request": self._on_delete,
-            "list_subshell_request": self._on_list,
+            "create_subshell_request": self.lifetimes.on_create,
+            "delete_subshell_request": self.lifetimes.on_delete,
+            "list_subshell_request": self.lifetimes.on_list,
             "usage_request": self._on_usage_request,
             "debug_request": self.debugging.on_request,
             "mpkernel_request": lambda r: self.ops.on_request(r),
@@ -300,7 +302,7 @@ class Machine:
 
     def enqueue(self, request: Request, subshell: Subshell | None = None) -> None:
         subshell = subshell or self.subshell_of(request)
-        if request.is_execute and (subshell.aborting or self._sent_in_vain(subshell, request)):
+        if self.aborting.concerns(subshell, request):
             self.answer(request, answers.aborted())
             return
         if not subshell.queue.has_room(request):
@@ -347,9 +349,33 @@ class Machine:
         crowded = self.sharing.before_request(worker, subshell)
         idents = request.message.idents
         blobs = (*idents, *request.message.frames)
-        forward = messages.Request(request.seq, request.channel, len(idents), request.output_parent, crowded, blobs)
+        beside = crowded and self.sharing.cells_run_beside(worker)
+        forward = messages.Request(
+            request.seq, request.channel, len(idents), request.output_parent, crowded, beside, blobs
+        )
         self.act(ToWorker(worker.id, forward))
         self.comms.send(subshell, worker)
+
+    def answer_all(self, subshell: Subshell, error: BaseException | None) -> int:
+        """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
+        worker = subshell.worker
+        if worker is not None:
+            for seq in list(worker.seqs):
+                self.finish(self._side.pop(seq)[0], answers.aborted())
+            worker.seqs.clear()
+            worker.comms.clear()
+            self.stdin.drop(worker)
+        if subshell.running is not None:
+            request, subshell.running = subshell.running, None
+            subshell.idle_since = self.now
+            content = answers.aborted() if error is None else answers.error(error)
+            self.finish(request, {**content, "execution_count": subshell.execution_count})
+        queued = [*subshell.queue, *subshell.to_debugger]
+        subshell.queue.clear()
+        subshell.to_debugger.clear()
+        for request in queued:
+            self.answer(request, answers.aborted())
+        return len(queued)
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
@@ -410,8 +436,7 @@ class Machine:
             self.stdin.drop(worker, seq=message.seq)
             self._pass_reply(request, message)
             if message.abort:
-                self.abort_queue(subshell)
-                self._note_failure(subshell, request)
+                self.aborting.on_failure(subshell, request)
             self.dispatch(subshell)
 
     def _pass_reply(self, request: Request, message: messages.Reply) -> None:
@@ -422,36 +447,6 @@ class Machine:
     def _reply(self, request: Request, frames: list[bytes]) -> None:
         if request.channel is not None:
             self.act(Send(request.channel, frames))
-
-    def abort_queue(self, subshell: Subshell) -> int:
-        """Answer all queued execute requests with ``aborted``; returns how many. Other types still run."""
-        aborted = [request for request in subshell.queue if request.is_execute]
-        for request in aborted:
-            subshell.queue.remove(request)
-            self.answer(request, answers.aborted())
-        if self.stop_on_error_timeout > 0 and not subshell.aborting:
-            subshell.aborting = True
-            self.act(SetTimer(("aborting", subshell.id), self.stop_on_error_timeout))
-        return len(aborted)
-
-    def _note_failure(self, subshell: Subshell, request: Request) -> None:
-        """What its client had sent by now, without knowing of the error, may still be on its way."""
-        if (sent := request.message.sent()) is not None:
-            subshell.failed = (request.message.header.get("session"), sent, sent + self.now - request.received)
-
-    def _sent_in_vain(self, subshell: Subshell, request: Request) -> bool:
-        """Whether `request` is of the same "Run all" as a cell that failed, but took longer to get here than that one.
-
-        All times but the one between receipt and reply are by the client's clock. Some send the same date always.
-        """
-        if subshell.failed is None or request.message.header.get("session") != subshell.failed[0]:
-            return False
-        sent = request.message.sent()
-        _, cell_sent, error_sent = subshell.failed
-        if sent is not None and cell_sent < sent < error_sent:
-            return True
-        subshell.failed = None
-        return False
 
     # --- while a cell runs ------------------------------------------------------------------------------------------
 
@@ -491,69 +486,6 @@ class Machine:
         for request in waiting:
             self.answer(request, {**self.facts.kernel_info(), **self._description})
 
-    # --- subshells --------------------------------------------------------------------------------------------------
-
-    def create(self, name: str | None = None, mode: str = "shared") -> Subshell:
-        """A new subshell, without a process yet."""
-        subshell = Subshell(self._new_id(), name, self.now, idle_since=self.now, mode=mode)
-        self.subshells[subshell.id] = subshell
-        return subshell
-
-    def _on_create(self, request: Request) -> None:
-        content = request.message.content()
-        name, mode = content.get("name"), content.get("mode", "shared")
-        if mode not in MODES:
-            self.answer(
-                request, answers.error(BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}"))
-            )
-            return
-        subshell = self.create(name if isinstance(name, str) else None, mode)
-        self.answer(request, {"status": "ok", "subshell_id": subshell.id})
-
-    def _on_list(self, request: Request) -> None:
-        ids = [subshell_id for subshell_id in self.subshells if subshell_id is not None]
-        self.answer(request, {"status": "ok", "subshell_id": ids})
-
-    def _on_delete(self, request: Request) -> None:
-        target = request.message.content().get("subshell_id")
-        subshell = self.subshells.get(target) if isinstance(target, str) else None
-        if subshell is None:
-            self.answer(request, answers.error(SubshellNotFound(f"there is no subshell {target!r} to delete")))
-            return
-        self.answer(request, {"status": "ok"})
-        self.delete(subshell)
-
-    def delete(self, subshell: Subshell) -> int:
-        """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
-        del self.subshells[subshell.id]
-        error = SubshellDeleted(f"subshell {subshell.name or subshell.label} was deleted while this ran")
-        aborted = self.answer_all(subshell, error)
-        if subshell.worker is not None:
-            self.pool.end(subshell.worker, "deleted")
-            subshell.worker = None
-        return aborted
-
-    def answer_all(self, subshell: Subshell, error: BaseException | None) -> int:
-        """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
-        worker = subshell.worker
-        if worker is not None:
-            for seq in list(worker.seqs):
-                self.finish(self._side.pop(seq)[0], answers.aborted())
-            worker.seqs.clear()
-            worker.comms.clear()
-            self.stdin.drop(worker)
-        if subshell.running is not None:
-            request, subshell.running = subshell.running, None
-            subshell.idle_since = self.now
-            content = answers.aborted() if error is None else answers.error(error)
-            self.finish(request, {**content, "execution_count": subshell.execution_count})
-        queued = [*subshell.queue, *subshell.to_debugger]
-        subshell.queue.clear()
-        subshell.to_debugger.clear()
-        for request in queued:
-            self.answer(request, answers.aborted())
-        return len(queued)
-
     # --- timers, shutdown -------------------------------------------------------------------------------------------
 
     def _on_timer(self, event: TimerFired) -> None:
@@ -575,7 +507,7 @@ class Machine:
             case ("interrupt", int(worker_id), int(seq)):
                 self.interrupts.on_timer(worker_id, seq)
             case ("aborting", subshell_id) if subshell_id in self.subshells:
-                self.subshells[subshell_id].aborting = False
+                self.aborting.on_timer(self.subshells[subshell_id])
 
     def _on_shutdown(self, request: Request) -> None:
         content = request.message.content()

@@ -155,14 +155,14 @@ class Ops:
         mode = content.get("mode", "shared")
         if mode not in MODES:
             raise BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
-        subshell = self._machine.create(name, mode)
+        subshell = self._machine.lifetimes.create(name, mode)
         return {"subshell": subshell.id, "name": subshell.name, "mode": mode}
 
     def _delete(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)
         if subshell.id is None:
             raise RequestFailed("the parent subshell can't be deleted; `mpkernel kill` replaces its process")
-        return {"aborted": self._machine.delete(subshell)}
+        return {"aborted": self._machine.lifetimes.delete(subshell)}
 
     def _run(self, asker: _Asker, content: Reply) -> Reply:
         """Queue code in a subshell, making one with that name if need be; output goes to the asking cell."""
@@ -219,7 +219,7 @@ class Ops:
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
         worker.ending = "killed"
-        job.aborted = machine.abort_queue(subshell)
+        job.aborted = machine.aborting.abort_queue(subshell)
         machine.act(SignalWorker(worker.id, signum))
         machine.act(SetTimer(("kill", worker.id), float(grace)))
         return None

@@ -94,14 +94,17 @@ class Sharing:
             self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
         return any(self._others(worker))
 
+    def cells_run_beside(self, worker: Worker) -> bool:
+        """Whether another subshell runs a cell at this moment."""
+        return any(other.subshell is not None and _runs_a_cell(other.subshell) for other in self._others(worker))
+
     def _others(self, worker: Worker | None) -> Iterable[Worker]:
         """Those who may change variables right now."""
         for subshell in self._machine.subshells.values():
             other = subshell.worker
             if other is None or other is worker or not other.ready or other.ending or subshell.mode != "shared":
                 continue
-            running = subshell.running
-            if other.background or (running is not None and running.running and running.is_execute):
+            if other.background or _runs_a_cell(subshell):
                 yield other
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
@@ -209,6 +212,11 @@ class Sharing:
                 acquisition.waiting.discard(worker.id)
                 if not acquisition.waiting:
                     self._finish(token)
+
+
+def _runs_a_cell(subshell: Subshell) -> bool:
+    running = subshell.running
+    return running is not None and running.running and running.is_execute
 
 
 def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:

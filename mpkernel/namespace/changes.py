@@ -10,7 +10,6 @@ fingerprint only when a cell is about to run that could change it (`prepare`).
 
 from __future__ import annotations
 
-import re
 import time
 import types
 from collections.abc import Collection, Iterable
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.namespace import weight
+from mpkernel.namespace.bindings import Bindings
 from mpkernel.namespace.buffers import Patch, WatchedBuffers
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
@@ -26,18 +26,7 @@ from mpkernel.namespace.reach import reached
 # Check every value if that is expected to take no longer than this (seconds).
 CHECK_ALL_BUDGET = 0.0002
 
-# IPython's own names. A user's `_cfg` is not one of them.
-_OWN = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
-_OWN_UNDERSCORED = re.compile(
-    r"_+|_i+|_i?\d+|_ih|_oh|_dh|_exit_code"
-    r"|__(name|builtins?|loader|spec|package|file|path|cached|annotate|conditional_annotations|warningregistry)__"
-)
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
-
-
-def is_own(name: str) -> bool:
-    """Whether `name` is IPython's or Python's own, not the user's."""
-    return name in _OWN or (name[:1] == "_" and _OWN_UNDERSCORED.fullmatch(name) is not None)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,8 +75,8 @@ class Tracker:
     def __init__(self, namespace: dict[Any, Any], pickling: Pickling) -> None:
         self._namespace = namespace  # user code may put in keys that are no names
         self._pickling = pickling
-        self._base: dict[str, Any] = {}  # what each name was bound to when last looked at; holds the objects alive
-        self._own: set[Any] = set()  # keys that aren't the user's
+        self._bindings = Bindings(namespace)
+        self._base = self._bindings.known
         self._groups: dict[str, Group] = {}  # names of atoms have none
         self._group_of: dict[int, Group] = {}  # by object
         self._seconds = 0.0  # what it takes to check all groups
@@ -102,8 +91,7 @@ class Tracker:
     def rebase(self) -> None:
         """Take the namespace as it is for unchanged."""
         self.forget(list(self._base))
-        _, changed, _ = self._diff()
-        self._base.update(changed)
+        _, changed = self._bindings.look()
         self._regroup([name for name, value in changed.items() if type(value) not in _ATOMS], Changes())
         self._unchecked.clear()
 
@@ -111,10 +99,13 @@ class Tracker:
         """Note that `code` was run at top level."""
         self._ran.append(code)
 
-    def forget(self, names: Iterable[str]) -> None:
+    def forget(self, names: Collection[str]) -> None:
         """`names` are not there any more, or will count as new."""
+        self._bindings.forget(names)
+        self._ungroup(names)
+
+    def _ungroup(self, names: Iterable[str]) -> None:
         for name in names:
-            self._base.pop(name, None)
             self._keys.pop(name, None)
             self._drop(name)
 
@@ -126,9 +117,9 @@ class Tracker:
         `grouped`: names that share objects, and the ids of the definitions that they use. `keys` tells as what their
         buffers are known.
         """
-        self.forget(values)
+        self._ungroup(values)
         self._keys.update(keys)
-        self._base.update(values)
+        self._bindings.take(values)
         for names, uses in grouped:
             changeable = {name for name in names if type(values[name]) not in _ATOMS}
             if changeable:
@@ -237,7 +228,7 @@ class Tracker:
         *,
         mutations: bool = True,
         only: Collection[str] | None = None,
-        force: Iterable[str] = (),
+        force: Collection[str] = (),
         deliver: bool = True,
     ) -> Changes:
         """What has changed since the last call, taken for known.
@@ -247,10 +238,7 @@ class Tracker:
         """
         deliver = deliver and only is not None
         self.forget(force)
-        deleted, changed, _ = self._diff()
-        if only is not None:
-            deleted = [name for name in deleted if name in only]
-            changed = {name: value for name, value in changed.items() if name in only}
+        deleted, changed = self._bindings.look(only)
         changes = Changes(deleted=deleted, rebound=set(changed))
         dirty: set[str] = set()
         for name in (*deleted, *changed):
@@ -259,7 +247,6 @@ class Tracker:
         self.forget(deleted)
         for name in changed:
             self._drop(name)
-        self._base.update(changed)
         if mutations or only is not None:
             groups = self._to_check(only)
             dirty |= self._mutated(groups, changes)
@@ -289,30 +276,6 @@ class Tracker:
     def swept(self) -> bool:
         """Whether all groups have been checked since code ran."""
         return not self._unchecked
-
-    def _diff(self) -> tuple[list[str], dict[str, Any], int]:
-        """Names that were deleted; names that were bound, with their values."""
-        namespace, own, missing = self._namespace, self._own, object()
-        before = self._base.get
-        while True:
-            try:
-                found = {k: value for k, value in namespace.items() if k not in own and before(k, missing) is not value}
-                n_own = len(own.intersection(namespace))  # of each cell there is an _i1, of many an _1
-                break
-            except RuntimeError:  # a thread added a name meanwhile
-                continue
-        changed: dict[str, Any] = {}
-        added = 0
-        for key, value in found.items():
-            if not isinstance(key, str) or is_own(key):
-                own.add(key)
-                n_own += 1
-            else:
-                changed[key] = value
-                added += key not in self._base
-        if len(namespace) - n_own == len(self._base) + added:
-            return [], changed, added
-        return [name for name in self._base if name not in namespace], changed, added
 
     def _to_check(self, only: Collection[str] | None) -> Collection[Group]:
         """The groups that may have changed, as far as is known and affordable."""

@@ -20,16 +20,6 @@ from typing import Any
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 
-class WorkingDirectory(Facet):
-    name = "cwd"
-
-    def read(self) -> Items:
-        return {"": os.getcwd()}
-
-    def write(self, items: Items) -> None:
-        os.chdir(items[""])
-
-
 class Environment(Facet):
     name = "environ"
 
@@ -313,7 +303,6 @@ def _handler(target: Any, level: int, formatter: tuple[Any, ...] | None) -> logg
 def all_facets() -> list[Facet]:
     """One of each. Those come first of which loading values may need the rest: where modules are found, and how."""
     return [
-        WorkingDirectory(),
         Environment(),
         SearchPath(),
         Imports(),

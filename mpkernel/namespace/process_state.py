@@ -1,6 +1,6 @@
 """The process's own state, as far as subshells share it: what threads of one process would have in common.
 
-A *facet* is one kind of such state (the working directory, the environment, …), read and written as a dict of items.
+A *facet* is one kind of such state (the environment, `sys.path`, …), read and written as a dict of items.
 What a cell changed in it is committed under a name that no variable can have, ``%environ`` for instance, with the
 changes of all subshells since the start: a new process needs nothing else. Items that two subshells changed at the
 same time are merged if they are lists; else the later commit counts, as with threads.
@@ -103,8 +103,8 @@ class ProcessState:
         for known in self._known.values():
             known.seen = _read(known.facet)
 
-    def before_cell(self, *, crowded: bool) -> None:
-        """With `crowded`, others are running: two cells that begin with one stream of random numbers draw the same."""
+    def before_cell(self, *, beside: bool) -> None:
+        """If others are running beside it: two cells that begin with one stream of random numbers draw the same."""
         for known in self._known.values():
             if not known.facet.draws or known.seen is None:
                 continue
@@ -112,7 +112,7 @@ class ProcessState:
                 shared, known.aside = known.aside[0], None
                 _write(known.facet, shared)
                 known.seen = _read(known.facet)
-            if crowded and known.foreign and known.seen is not None:
+            if beside and known.foreign and known.seen is not None:
                 shared = known.seen
                 known.facet.fork()
                 known.seen = _read(known.facet) or {}

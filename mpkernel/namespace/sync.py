@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import builtins
 import dis
-import itertools
 import logging
 import threading
 import time
@@ -22,20 +21,20 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from mpkernel.messages import Acquired, Blobs, Commit, LaneMessage, Merge, News
+from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News
 from mpkernel.namespace import component, merge, weight
-from mpkernel.namespace.buffers import Patch
-from mpkernel.namespace.changes import Changes, Group, Tracker, is_own
+from mpkernel.namespace.bindings import is_own
+from mpkernel.namespace.changes import Changes, Group, Tracker
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
+from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
-from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
+from mpkernel.namespace.payload import to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
 from mpkernel.namespace.process_state import ProcessState
-from mpkernel.namespace.segments import Segment
-from mpkernel.namespace.stubs import Note, Stub, note_of
 from mpkernel.namespace.transport import Transport
+from mpkernel.namespace.wording import listed, told
 
 log = logging.getLogger("mpkernel.namespace")
 
@@ -46,8 +45,6 @@ _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleTy
 _BUILTINS = frozenset(dir(builtins))
 # A larger value isn't copied unasked (bytes that pickle must walk): it takes the GIL for 0.1 s and more.
 MAX_BACK_UP_IN_BAND = 32 << 20
-# Of so many objects in a value that can't be copied, a file says why they aren't in it.
-MAX_LEFT_OUT = 20
 # So often two subshells may overtake each other; then the one who merges last wins.
 MERGE_ROUNDS = 3
 # If more places within variables were changed by two, only the variables are named: not all the insides of a figure.
@@ -72,11 +69,9 @@ class NamespaceSync:
         self._pickling = pickling
         self._send = send
         self._warn = warn
-        self._transport = transport
-        self._keys = itertools.count(1)
-        self._here: dict[str, tuple[str, int]] = {}  # large values: as what, with how many deltas, they are here
-        self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
         self._tracker = Tracker(namespace, pickling)
+        self._exchange = Exchange(pickling, self._tracker, transport)
+        self.parcels = Parcels(pickling, self._exchange)
         self._lock = threading.Lock()  # between the main thread and the service thread
         self._backing_up: set[str] = set()  # names whose values are being copied
         self._backed_up = threading.Condition(self._lock)
@@ -183,23 +178,18 @@ class NamespaceSync:
                     self._backed_up.notify_all()
 
     def _copy_of(self, group: Group, values: dict[str, Any], pickled: Pickled, digest: bytes) -> None:
-        key = f"{self._pickling.worker}.{next(self._keys)}"
         try:
-            part, segment = to_component(values, pickled, self._transport, key=key)
+            copy = self._exchange.copy(values, pickled)
         except OSError as error:
-            log.info("no copy of %s is kept: %s", _listed(values), error)
+            log.info("no copy of %s is kept: %s", listed(values), error)
             return
-        part.meta["rebound"] = []
+        copy.part.meta["rebound"] = []
         with self._lock:
             if not self._tracker.copied(group, digest):
-                if segment is not None:
-                    segment.close()
+                copy.drop()
                 return
-            if segment is not None:
-                self._outgoing[segment.place.name] = (segment, list(values))
-                self._tracker.sent(values, key)
-                self._here.update(dict.fromkeys(values, (key, 0)))
-            heads, blobs = component.join([part])
+            self._exchange.sent(copy)
+            heads, blobs = component.join([copy.part])
             self._send(Commit(self._number, heads, [], False, blobs))
 
     @property
@@ -231,8 +221,8 @@ class NamespaceSync:
         if self._closed:
             return
         components = [*merged, *(self._of_state(self._state.changes()) if state else ())]
-        components += [self._component(names, pickled) for names, pickled in changes.changed]
-        components += [self._delta(patch) for patch in changes.patched]
+        components += [self._exchange.component(names, pickled) for names, pickled in changes.changed]
+        components += [self._exchange.delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
         for part in components:
             part.meta.setdefault("rebound", [name for name in part.names if name in changes.rebound])
@@ -250,61 +240,16 @@ class NamespaceSync:
             part.meta["rebound"] = list(part.names)
         return components
 
-    def _component(self, names: list[str], pickled: Pickled) -> Component:
-        try:
-            key = f"{self._pickling.worker}.{next(self._keys)}"
-            part, segment = to_component(names, pickled, self._transport, key=key)
-        except OSError as error:
-            log.warning("there is no memory for a copy of %s (%s): it stays here", _listed(names), error)
-            self._tracker.hold(names)
-            return Component(tuple(names), HELD)
-        if pickled.stubs:
-            values = self._tracker.values(names)
-            part.meta["stubs"] = [name for name in values if self._pickling.is_held(values[name], pickled.stubs)]
-            part.meta["left_out"] = [self._left_out(note, values) for note in pickled.stubs[:MAX_LEFT_OUT]]
-        if segment is not None:
-            self._outgoing[segment.place.name] = (segment, names)
-            self._tracker.sent(names, key)
-            self._here.update(dict.fromkeys(names, (key, 0)))
-        return part
-
-    def _left_out(self, note: Note, values: dict[str, Any]) -> list[Any]:
-        """Who saves this component leaves these of its names out, or, if there are none, a part of them; and why."""
-        names = [
-            name
-            for name, value in values.items()
-            if self._pickling.is_held(value, (note,)) or (type(value) is Stub and note_of(value) == note)
-        ]
-        return [names, f"{note.type} {note.repr}: {note.reason}"]
-
-    def _delta(self, patch: Patch) -> Component:
-        if self._transport is None:
-            return self._component(patch.names, patch.pickled)
-        try:
-            part, segment = to_delta(patch.names, patch.pickled, patch.runs, self._transport, patch.key)
-        except OSError:
-            return self._component(patch.names, patch.pickled)
-        self._outgoing[segment.place.name] = (segment, patch.names)
-        key, deltas = self._here.get(patch.names[0], (patch.key, 0))
-        self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
-        return part
-
     def taken(self, segments: list[str], refused: list[str]) -> None:
         """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
-        for name in segments:
-            self._outgoing.pop(name)[0].close()
-        for name in refused:
-            segment, names = self._outgoing.pop(name)
-            segment.close()
-            log.warning("the broker can't open segments: large values travel in messages from now on")
-            self._transport = None
+        for names in self._exchange.taken(segments, refused):
             with self._lock:
                 self._publish(self._tracker.collect(only=names, force=names))
 
     def keep(self, key: str, names: list[str]) -> None:
         """In the service thread: there is no copy any more of what was sent as `key`."""
         with self._lock:
-            self._tracker.hold([name for name in names if self._here.get(name, ("", 0))[0] == key])
+            self._tracker.hold(self._exchange.sent_as(key, names))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -344,7 +289,7 @@ class NamespaceSync:
         fresh = graft(old, fresh)
         old.clear()
         self._namespace.update(fresh)
-        self._tracker.received(fresh, grouped, {name: self._here[name][0] for name in fresh if self._here[name][0]})
+        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
         for names, kind, meta, _ in news.offers:
             self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
         self._number = max(self._number, news.number)
@@ -355,7 +300,7 @@ class NamespaceSync:
     def _receive_state(self, parts: list[Component]) -> None:
         for part in parts:
             try:
-                for name, items in self._load(part).items():
+                for name, items in self._exchange.load(part).items():
                     self._state.receive(name, items)
             except Exception:
                 log.warning("%s can't be had from another subshell", part.names[0], exc_info=True)
@@ -383,44 +328,20 @@ class NamespaceSync:
             retire(copies)
             return []
         try:
-            if self._patched(part, names):
+            if self._exchange.patched(part, names):
                 return []
-            values = self._load(part)
+            values = self._exchange.load(part)
             fresh.update({name: values[name] for name in names})
-            self._here.update(dict.fromkeys(names, sent_as(part)))
+            self._exchange.arrived(part, names)
             return list(names)
         except Exception as error:
-            log.warning("%s could not be loaded", _listed(names), exc_info=True)
-            self._warn(f"the value of {_listed(names)} from another subshell can't be had here: {_text(error)}")
+            log.warning("%s could not be loaded", listed(names), exc_info=True)
+            self._warn(f"the value of {listed(names)} from another subshell can't be had here: {told(error)}")
             return []
 
-    def _patched(self, part: Component, names: list[str]) -> bool:
-        """Bring the memory that is here up to date, if that is all there is to do."""
-        key, deltas = sent_as(part)
-        have = {self._here.get(name) for name in names}
-        if not deltas or self._transport is None or len(have) != 1 or set(names) != set(part.names):
-            return False
-        known = have.pop()
-        if known is None or known[0] != key or known[1] > deltas:
-            return False
-        pickled = self._tracker.buffers_of(names)
-        if pickled is None or [b.nbytes for b in pickled.buffers] != [n for _, n in part.meta["segment"]["ranges"]]:
-            return False
-        if any(buffer.readonly for buffer in pickled.buffers):
-            return False
-        patch(part, pickled.buffers, known[1], self._transport)
-        self._tracker.written(names)
-        self._here.update(dict.fromkeys(names, (key, deltas)))
-        return True
-
-    def _load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
-        pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
-        return values
-
-    def starts(self, *, crowded: bool) -> None:
-        """A cell is about to run; `crowded`: others are running."""
-        self._state.before_cell(crowded=crowded)
+    def starts(self, *, beside: bool) -> None:
+        """A cell is about to run; `beside` others?"""
+        self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere."""
@@ -450,33 +371,7 @@ class NamespaceSync:
         both = both & set(self._namespace) if reach_ours is None else both & reach_ours
         here = self._namespace
         both = {name for name in both if type(here.get(name)) is not types.ModuleType}  # imported there, too
-        return _listed(sorted(name for name in both if not is_own(name)))
-
-    # --- values for other uses than the namespace ---------------------------------------------------------------------
-
-    def copy_out(self, name: str) -> tuple[list[Any], Blobs]:
-        """The value of `name`, in the midst of a cell, as fields of a lane message. Raises KeyError."""
-        return self.pack_values({name: self._namespace[name]})
-
-    def pack_values(self, values: dict[str, Any]) -> tuple[list[Any], Blobs]:
-        """As fields of a lane message."""
-        return component.join([to_component(values, self._pickling.dump(values), None)[0]])
-
-    def unpack_values(self, heads: list[Any], blobs: Blobs) -> dict[str, Any]:
-        """The inverse of `pack_values`."""
-        (part,) = component.split(heads, blobs)
-        return self._load(part)
-
-    def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
-        """Call a method of an object for which another process has a stub, and pack what it returns.
-
-        ``__next__`` returns whether there was an item, and the item. Raises what the method raises.
-        """
-        given = self.unpack_values(heads, blobs)
-        target = self._pickling.held(held)
-        if method == "__next__":
-            return self.pack_values({"result": _next(target)})
-        return self.pack_values({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
+        return listed(sorted(name for name in both if not is_own(name)))
 
     # --- merging ------------------------------------------------------------------------------------------------------
 
@@ -486,15 +381,15 @@ class NamespaceSync:
         try:
             self._merge(message)
         except BaseException as error:  # odd objects of the user's
-            log.warning("%s could not be merged", _listed(message.names), exc_info=True)
+            log.warning("%s could not be merged", listed(message.names), exc_info=True)
             self._number = max(self._number, message.number)
             changes = Changes()
             with suppress(Exception):
                 changes = self._tracker.collect(only=message.names, force=message.names)
             self._publish(changes, overruled=message.names, force=True)
             self._warn(
-                f"{_listed(message.names)} could not be merged with what another subshell made of it "
-                f'({_text(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
+                f"{listed(message.names)} could not be merged with what another subshell made of it "
+                f'({told(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
             )
 
     def _merge(self, message: Merge) -> None:
@@ -525,7 +420,7 @@ class NamespaceSync:
         if merged.conflicts:
             shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled
             self._warn(
-                f"{_listed(shown)} was changed in another subshell at the same time; this cell's value "
+                f"{listed(shown)} was changed in another subshell at the same time; this cell's value "
                 f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
             )
         changes = self._tracker.collect(only=values)
@@ -546,7 +441,7 @@ class NamespaceSync:
         offers = {name: part for part in parts if part.kind == HELD for name in part.names}
         if offers:
             self._offers.update(offers)
-            self._warn(f"{_listed(offers)} was changed in another subshell at the same time; that value counts")
+            self._warn(f"{listed(offers)} was changed in another subshell at the same time; that value counts")
         return set(offers)
 
     def _values_of(self, parts: list[Component]) -> dict[str, Any]:
@@ -554,28 +449,12 @@ class NamespaceSync:
         for part in parts:
             if part.kind == component.VALUE:
                 try:
-                    values.update(self._load(part, fill_cells=False))
+                    values.update(self._exchange.load(part, fill_cells=False))
                 except Exception as error:
-                    log.warning("%s can't be loaded to be merged: %s", _listed(part.names), error)
+                    log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
         return values
 
     def _copy(self, values: dict[str, Any]) -> dict[str, Any]:
         """`values` as another worker would see them."""
         loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values), fill_cells=False)
         return loaded
-
-
-def _next(iterator: Any) -> tuple[bool, Any]:
-    try:
-        return True, next(iterator)
-    except StopIteration:
-        return False, None
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:5])
-    return shown + (", …" if len(names) > 5 else "")
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -45,7 +45,7 @@ class Cells:
             if kernel.wrapped is not None:
                 reply = await kernel.wrapped.execute(request, message)
             else:
-                reply = await self._run_in_shell(code, message, crowded=request.crowded)
+                reply = await self._run_in_shell(code, message, request)
         finally:
             self.input_parent = (0, {}, False)
             kernel.debugger.end_of_cell()
@@ -53,7 +53,7 @@ class Cells:
         reply["__abort__"] = reply["status"] == "error" and bool(content.get("stop_on_error", True))
         return reply
 
-    async def _run_in_shell(self, code: str, message: Message, *, crowded: bool) -> Json:
+    async def _run_in_shell(self, code: str, message: Message, request: messages.Request) -> Json:
         content = message.content()
         silent = bool(content.get("silent", False))
         store_history = bool(content.get("store_history", not silent)) and not silent
@@ -66,7 +66,7 @@ class Cells:
         if not silent:
             shown_input = {"code": code, "execution_count": shell.execution_count}
             self._kernel.publish("execute_input", shown_input, soon=True)
-        result: Any = await self._run(code, silent, store_history, message, crowded=crowded)
+        result: Any = await self._run(code, silent, store_history, message, request)
         error = result.error_before_exec or result.error_in_exec
         reply: Json = {"status": "ok"}
         shown: Json | None = self.last_error
@@ -85,7 +85,7 @@ class Cells:
         return reply
 
     async def _run(
-        self, code: str, silent: bool, store_history: bool, message: Message, *, crowded: bool
+        self, code: str, silent: bool, store_history: bool, message: Message, request: messages.Request
     ) -> ExecutionResult:
         shell = self._kernel.shell
         metadata = message.metadata()
@@ -100,7 +100,7 @@ class Cells:
             with self._kernel.interrupts.window():  # input transformers are user code, too
                 transformed = shell.transform_cell(code)
                 try:
-                    self._acquire(transformed, crowded)
+                    self._acquire(transformed, request)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self._kernel.log_failure("the newest values of variables could not be had")
         except BaseException as error:
@@ -136,9 +136,10 @@ class Cells:
             result.error_in_exec = error
         return result
 
-    def _acquire(self, transformed: str, crowded: bool) -> None:
+    def _acquire(self, transformed: str, request: messages.Request) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
-        self._kernel.sync.starts(crowded=crowded)
+        crowded = request.crowded
+        self._kernel.sync.starts(beside=request.beside)
         if self._kernel.sync.awaits_merge:
             self._kernel.service.acquire([])  # the answer comes after what is to be merged
         if not self._kernel.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:

@@ -135,7 +135,7 @@ class Service:
         error: str | None = None
         fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
         try:
-            fields = sync.copy_out(message.name)
+            fields = sync.parcels.pack({message.name: self.names[message.name]})
         except KeyError:
             error = f"there is no variable {message.name!r} in subshell {label}"
         except Exception as reason:
@@ -153,7 +153,7 @@ class Service:
         error: str | None = None
         fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
         try:
-            fields = self._kernel.sync.call(message.held, message.method, message.components, message.blobs)
+            fields = self._kernel.sync.parcels.call(message.held, message.method, message.components, message.blobs)
         except BaseException as reason:
             error = f"{type(reason).__name__}: {reason}"
         self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
@@ -194,7 +194,7 @@ class Service:
 
     def call(self, worker: int, held: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object in another process. Raises MPKernelError with what it raised."""
-        fields = self._kernel.sync.pack_values({"args": args, "kwargs": kwargs})
+        fields = self._kernel.sync.parcels.pack({"args": args, "kwargs": kwargs})
         return self._value(lambda token: messages.AskCall(token, worker, held, method, *fields))
 
     @property
@@ -232,7 +232,7 @@ class Service:
         answer = self._ask(make, service=True)
         if answer.error is not None:
             raise MPKernelError(answer.error)
-        return self._kernel.sync.unpack_values(answer.components, answer.blobs)
+        return self._kernel.sync.parcels.unpack(answer.components, answer.blobs)
 
     def _ask(self, make: Any, *, service: bool = False) -> Any:
         token = next(self._tokens)

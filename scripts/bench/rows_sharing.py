@@ -23,7 +23,7 @@ _COPY = (
     "    start = time.perf_counter(); copy = big.copy(); times.append(time.perf_counter() - start); del copy\n"
     "print(min(times)); del times, start"
 )
-_GIGABYTE = 1 << 30
+_GIGABYTE = 10**9
 
 
 def until_seen(front: FrontEnd, child: str, make: str, read: str) -> float:

@@ -218,3 +218,17 @@ def test_who_alone_has_a_value_is_waited_for_longer_and_the_others_are_not(kerne
     holder.say(messages.Released(holder.got(messages.Release)[-1].token))
     [answer] = acquired(other)
     assert (answer.components[0][0], answer.silent) == (["big"], [["main", "while True: pass"]])
+
+
+def test_what_a_cell_leaves_running_is_no_cell_beside(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("thread.start()")
+    main.reply(background=True)
+    kernel.running("xs", child)
+    assert other.running is not None
+    assert other.running.crowded
+    assert not other.running.beside
+    other.reply()
+    kernel.running("while True: pass")
+    kernel.running("xs", child)
+    assert other.running.beside

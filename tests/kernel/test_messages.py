@@ -6,6 +6,7 @@ bracketed by busy and idle is checked by the client for all tests; here are the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -321,3 +322,20 @@ def test_completion_in_a_running_cell_and_right_after_it(kernel: Kernel) -> None
         cell.wait()
         asked += [kernel.send("complete_request", content, subshell=child) for _ in range(2)]
         assert [pending.wait().content["matches"] for pending in asked] == [["isdigit"]] * 4
+
+
+@pytest.mark.mpkernel_only("others may send what they publish meanwhile first")
+def test_the_welcome_comes_first_while_much_is_published(kernel: Kernel) -> None:
+    printing = kernel.start("print('ready')\nwhile True: print('x' * 100)")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    for _ in range(20):
+        with context.socket(zmq.SUB) as late:
+            late.linger = 0
+            late.rcvtimeo = 20_000
+            late.subscribe(b"")
+            late.connect(kernel.url("iopub"))
+            frames = late.recv_multipart()
+            assert json.loads(frames[frames.index(b"<IDS|MSG>") + 2])["msg_type"] == "iopub_welcome"
+    context.destroy(linger=0)
+    kernel.interrupt()
+    printing.wait()

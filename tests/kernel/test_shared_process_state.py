@@ -11,12 +11,6 @@ from .stories import Stories, blocks, needs_numpy, needs_pandas
 needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
 
 STORIES = blocks("""
-# working directory
-A: import os; here = os.getcwd(); os.makedirs("below", exist_ok=True); os.chdir("below")
-B? os.getcwd().endswith("below")
-B: %cd -q ..
-A? os.getcwd() == here
-
 # environment
 A: import os; os.environ["MPT_STATE"] = "1"
 B? os.environ["MPT_STATE"] == os.getenv("MPT_STATE") == "1"

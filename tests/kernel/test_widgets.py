@@ -83,7 +83,8 @@ def test_a_callback_runs_while_the_cell_computes_and_can_end_it(kernel: Kernel, 
 def test_a_callback_runs_in_the_main_thread_while_the_cell_awaits(kernel: Kernel) -> None:
     comm = echo(kernel)
     cell = kernel.start(
-        "import asyncio\nfuture = asyncio.get_running_loop().create_future()\nprint('ready')\nawait future"
+        "import asyncio\nloop = asyncio.get_running_loop()\nfuture = loop.create_future()\n"
+        "loop.call_soon(print, 'ready')  # that is: once the cell awaits\nawait future"
     )
     assert echoed(comm.send({"n": 1, "do": "future.set_result(42)"})) == [1]
     assert cell.wait().text == "42"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpkernel import messages
-from mpkernel.namespace.changes import Tracker, is_own
+from mpkernel.namespace.bindings import is_own
+from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.store import NamespaceStore

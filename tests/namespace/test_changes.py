@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpkernel.namespace import changes
-from mpkernel.namespace.changes import is_own
+from mpkernel.namespace.bindings import is_own
 
 from .bench import Watched
 

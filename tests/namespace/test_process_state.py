@@ -99,10 +99,10 @@ def test_a_stream_that_came_from_elsewhere_is_not_drawn_from_twice() -> None:
     stream = Stream(**{"": "at first"})
     state = process(stream)
     state.receive(NAME, {"": "seeded"})
-    state.before_cell(crowded=True)
+    state.before_cell(beside=True)
     assert stream.items == {"": "a stream of its own"}
     assert state.changes() == {}, "nothing was drawn"
-    state.before_cell(crowded=False)
+    state.before_cell(beside=False)
     assert stream.items == {"": "seeded"}
 
 
@@ -111,5 +111,5 @@ def test_a_stream_that_was_seeded_here_is_used_also_beside_others() -> None:
     state = process(stream)
     stream.items = {"": "seeded"}
     state.changes()
-    state.before_cell(crowded=True)
+    state.before_cell(beside=True)
     assert stream.items == {"": "seeded"}

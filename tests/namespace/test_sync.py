@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpkernel.namespace import changes, sync, weight
+from mpkernel.namespace import changes, exchange, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook, Space
@@ -348,7 +348,7 @@ def test_who_wants_what_is_being_copied_waits_for_that_copy(two: Two, monkeypatc
     here, there = two
     here.run("x = list(range(1000)); n = 1")
     begun, go_on, copied = threading.Event(), threading.Event(), []
-    to_component = sync.to_component
+    to_component = exchange.to_component
 
     def slow(names: Iterable[str], *rest: Any, **options: Any) -> Any:
         copied.append(sorted(names))
@@ -356,7 +356,7 @@ def test_who_wants_what_is_being_copied_waits_for_that_copy(two: Two, monkeypatc
         assert go_on.wait(20)
         return to_component(names, *rest, **options)
 
-    monkeypatch.setattr(sync, "to_component", slow)
+    monkeypatch.setattr(exchange, "to_component", slow)
     back_up = threading.Thread(target=here.sync.back_up)
     wanted = threading.Thread(target=here.sync.release_names, args=(["x"],))
     back_up.start()

@@ -1,0 +1,193 @@
+"""Values as components, and back, in one process: what of its large values others have, and as what."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mpkernel.messages import Blobs
+from mpkernel.namespace import component
+from mpkernel.namespace.buffers import Patch
+from mpkernel.namespace.changes import Tracker
+from mpkernel.namespace.component import HELD, Component
+from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
+from mpkernel.namespace.pickling import Pickled, Pickling
+from mpkernel.namespace.segments import Segment
+from mpkernel.namespace.stubs import Note, Stub, note_of
+from mpkernel.namespace.transport import Transport
+from mpkernel.namespace.wording import listed
+
+log = logging.getLogger("mpkernel.namespace")
+
+# Of so many objects in a value that can't be copied, a file says why they aren't in it.
+MAX_LEFT_OUT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Of large values, not yet told of."""
+
+    part: Component
+    segment: Segment | None
+    key: str
+
+    def drop(self) -> None:
+        """It isn't wanted any more."""
+        if self.segment is not None:
+            self.segment.close()
+
+
+class Exchange:
+    """Makes components of what `tracker` found, and values of what came from elsewhere."""
+
+    def __init__(self, pickling: Pickling, tracker: Tracker, transport: Transport | None) -> None:
+        self._pickling = pickling
+        self._tracker = tracker
+        self._transport = transport
+        self._keys = itertools.count(1)
+        self._here: dict[str, tuple[str, int]] = {}  # large values: as what, with how many deltas, they are here
+        self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
+
+    # --- to others ----------------------------------------------------------------------------------------------------
+
+    def component(self, names: list[str], pickled: Pickled) -> Component:
+        """All of the values; that they stay here, if there is no memory for a copy."""
+        try:
+            copy = self.copy(names, pickled)
+        except OSError as error:
+            log.warning("there is no memory for a copy of %s (%s): it stays here", listed(names), error)
+            self._tracker.hold(names)
+            return Component(tuple(names), HELD)
+        if pickled.stubs:
+            values = self._tracker.values(names)
+            meta = copy.part.meta
+            meta["stubs"] = [name for name in values if self._pickling.is_held(values[name], pickled.stubs)]
+            meta["left_out"] = [self._left_out(note, values) for note in pickled.stubs[:MAX_LEFT_OUT]]
+        self.sent(copy)
+        return copy.part
+
+    def copy(self, names: Iterable[str], pickled: Pickled) -> Copy:
+        """Of the values; see `sent`. Raises OSError if there is no memory for it."""
+        key = f"{self._pickling.worker}.{next(self._keys)}"
+        part, segment = to_component(names, pickled, self._transport, key=key)
+        return Copy(part, segment, key)
+
+    def sent(self, copy: Copy) -> None:
+        """A copy is on its way."""
+        if copy.segment is not None:
+            names = list(copy.part.names)
+            self._outgoing[copy.segment.place.name] = (copy.segment, names)
+            self._tracker.sent(names, copy.key)
+            self._here.update(dict.fromkeys(names, (copy.key, 0)))
+
+    def _left_out(self, note: Note, values: dict[str, Any]) -> list[Any]:
+        """Who saves this component leaves these of its names out, or, if there are none, a part of them; and why."""
+        names = [
+            name
+            for name, value in values.items()
+            if self._pickling.is_held(value, (note,)) or (type(value) is Stub and note_of(value) == note)
+        ]
+        return [names, f"{note.type} {note.repr}: {note.reason}"]
+
+    def delta(self, patch: Patch) -> Component:
+        """Only what has changed of the values; all of them, if that can't be."""
+        if self._transport is None:
+            return self.component(patch.names, patch.pickled)
+        try:
+            part, segment = to_delta(patch.names, patch.pickled, patch.runs, self._transport, patch.key)
+        except OSError:
+            return self.component(patch.names, patch.pickled)
+        self._outgoing[segment.place.name] = (segment, patch.names)
+        key, deltas = self._here.get(patch.names[0], (patch.key, 0))
+        self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
+        return part
+
+    def taken(self, segments: list[str], refused: list[str]) -> list[list[str]]:
+        """The broker has these segments, and can't get at those that it refuses: names that must go in messages."""
+        for name in segments:
+            self._outgoing.pop(name)[0].close()
+        again = []
+        for name in refused:
+            segment, names = self._outgoing.pop(name)
+            segment.close()
+            log.warning("the broker can't open segments: large values travel in messages from now on")
+            self._transport = None
+            again.append(names)
+        return again
+
+    def sent_as(self, key: str, names: Iterable[str]) -> list[str]:
+        """Those of `names` whose values others have as `key`."""
+        return [name for name in names if self._here.get(name, ("", 0))[0] == key]
+
+    # --- from others --------------------------------------------------------------------------------------------------
+
+    def load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
+        """The values of `part`. Raises BadSegment, and whatever loading them raises."""
+        pickled = from_component(part, self._transport)
+        values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
+        return values
+
+    def patched(self, part: Component, names: Collection[str]) -> bool:
+        """Bring the memory of `names` up to date, if that is all there is to do."""
+        key, deltas = sent_as(part)
+        have = {self._here.get(name) for name in names}
+        if not deltas or self._transport is None or len(have) != 1 or set(names) != set(part.names):
+            return False
+        known = have.pop()
+        if known is None or known[0] != key or known[1] > deltas:
+            return False
+        pickled = self._tracker.buffers_of(names)
+        if pickled is None or [b.nbytes for b in pickled.buffers] != [n for _, n in part.meta["segment"]["ranges"]]:
+            return False
+        if any(buffer.readonly for buffer in pickled.buffers):
+            return False
+        patch(part, pickled.buffers, known[1], self._transport)
+        self._tracker.written(names)
+        self._here.update(dict.fromkeys(names, (key, deltas)))
+        return True
+
+    def arrived(self, part: Component, names: Iterable[str]) -> None:
+        """`names` are bound to what `part` has."""
+        self._here.update(dict.fromkeys(names, sent_as(part)))
+
+    def keys_of(self, names: Iterable[str]) -> dict[str, str]:
+        """As what others have the large values of those of `names` that have some."""
+        return {name: self._here[name][0] for name in names if self._here[name][0]}
+
+
+class Parcels:
+    """Values for other uses than the namespace, as fields of a lane message."""
+
+    def __init__(self, pickling: Pickling, exchange: Exchange) -> None:
+        self._pickling = pickling
+        self._exchange = exchange
+
+    def pack(self, values: dict[str, Any]) -> tuple[list[Any], Blobs]:
+        """Components and blobs."""
+        return component.join([to_component(values, self._pickling.dump(values), None)[0]])
+
+    def unpack(self, heads: list[Any], blobs: Blobs) -> dict[str, Any]:
+        """The inverse of `pack`."""
+        (part,) = component.split(heads, blobs)
+        return self._exchange.load(part)
+
+    def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
+        """Call a method of an object for which another process has a stub, and pack what it returns.
+
+        ``__next__`` returns whether there was an item, and the item. Raises what the method raises.
+        """
+        given = self.unpack(heads, blobs)
+        target = self._pickling.held(held)
+        if method == "__next__":
+            return self.pack({"result": _next(target)})
+        return self.pack({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
+
+
+def _next(iterator: Any) -> tuple[bool, Any]:
+    try:
+        return True, next(iterator)
+    except StopIteration:
+        return False, None
