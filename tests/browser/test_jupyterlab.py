@@ -61,6 +61,22 @@ def test_a_subshell_console_answers_while_the_notebook_is_busy(open_notebook: Op
     notebook.wait_status("idle")
 
 
+def test_a_subshell_console_sees_what_the_notebooks_cell_has_just_now(open_notebook: Open) -> None:
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("n = 0\nwhile True: n += 1")
+    notebook.start(0)
+    console = Console(notebook)
+    console.run("before = n; print('running', before > 0)")
+    see(console.output, "running True")
+    console.run("print('later', n > before)")
+    see(console.output, "later True")
+    notebook.wait_running(0)
+    console.close()
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+
+
 def test_the_stop_button_stops_what_was_started_last(open_notebook: Open) -> None:
     from tests.browser.notebook import Console
 
