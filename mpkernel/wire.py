@@ -94,8 +94,13 @@ def dumps(value: Any) -> bytes:
             raise TypeError(f"a {type(value).__name__} that contains itself can't be sent as JSON") from error
     try:
         return text.encode("utf-8")
-    except UnicodeEncodeError:  # lone surrogates: from file names, or half a character
-        return text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace").encode("utf-8")
+    except UnicodeEncodeError:
+        return well_formed(text).encode("utf-8")
+
+
+def well_formed(text: str) -> str:
+    """`text` without lone surrogates, which come from file names, or as half a character."""
+    return text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
 
 
 def loads(data: bytes) -> Any:

@@ -58,11 +58,12 @@ class Interrupts:
     def interrupt(self, subshell: Subshell) -> bool:
         """Interrupt what `subshell` runs; False if it runs nothing. Rule 3 lives here."""
         request, worker = subshell.current, subshell.worker
-        in_callback = worker is not None and not worker.ending and bool(worker.comms)
-        if worker is not None and in_callback and (request is None or not request.running):
-            self._machine.act(SignalWorker(worker.id, signal.SIGINT))  # it runs alone, or holds up the cell
+        # A callback runs alone, or holds up the cell; a completion may never end, though the cell beside it has.
+        beside = worker is not None and not worker.ending and bool(worker.comms or (request is None and worker.seqs))
+        if worker is not None and beside and (request is None or not request.running):
+            self._machine.act(SignalWorker(worker.id, signal.SIGINT))
         if request is None:
-            return in_callback
+            return beside
         if worker is not None and worker.held_back is not None:
             return False  # it is done, and only merges
         request.interrupts += 1

@@ -451,7 +451,7 @@ class Machine:
     # --- while a cell runs ------------------------------------------------------------------------------------------
 
     def _on_side_request(self, request: Request) -> None:
-        """Completion and the like don't wait for a running cell: the worker's service thread answers them."""
+        """Completion and the like don't wait for a running cell: a thread of the worker's answers them."""
         subshell = self.subshell_of(request)
         worker = subshell.worker
         if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:

@@ -115,7 +115,7 @@ def _mounted_by_helper() -> int | None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        except OSError:
+        except (OSError, TypeError):  # user code may have taken `sys.executable` away
             return None
         helpers.close()  # else it would be waited for if the helper fails
         ours.settimeout(_HELPER_PATIENCE)

@@ -61,6 +61,7 @@ class Interrupts:
         self.first_await: Callable[[], None] = lambda: None  # called when the cell is suspended for the first time
         self._has_awaited = False
         self.interrupt_callback: Callable[[], None] = lambda: None  # of a comm, that runs though no request does
+        self.interrupt_look: Callable[[], None] = lambda: None  # a completion, say, in a thread beside the cell
 
     def install(self) -> None:
         """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers."""
@@ -133,6 +134,7 @@ class Interrupts:
         raise error
 
     def _on_sigint(self, _signum: int, frame: types.FrameType | None) -> None:
+        self.interrupt_look()
         if self._active:
             self._interrupt(KeyboardInterrupt, frame)
         elif self._in_callback:

@@ -106,6 +106,7 @@ class WorkerKernel(LibraryAPI):
             always_in_thread=settings.comms_while_busy == "always",
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
+        self.interrupts.interrupt_look = self.service.looks.interrupt
         pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
         self.sync = NamespaceSync(
             shell.user_ns,
@@ -283,7 +284,7 @@ class WorkerKernel(LibraryAPI):
             return error_content(error)
 
     def answer_side_request(self, message: Message) -> Json:
-        """Completion and the like, in the main thread or in the service thread."""
+        """Completion and the like, in the main thread or in one beside it."""
         try:
             return side_requests.ANSWERS[message.msg_type](self.shell, message.content())
         except Exception as error:

@@ -1,4 +1,7 @@
-"""The service thread: answers what must not wait for the running cell, and what a cell asks of the broker."""
+"""The service thread: answers what must not wait for the running cell, and what a cell asks of the broker.
+
+It runs as little of the user's code as it can, so that it is there for the other subshells; see `looks` for the rest.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.errors import MPKernelError, RequestFailed
+from mpkernel.worker.looks import Looks
 from mpkernel.worker.threads import KernelThread
 
 if TYPE_CHECKING:
-    from mpkernel.wire import Message
+    from mpkernel.wire import Json, Message
     from mpkernel.worker.kernel import WorkerKernel
     from mpkernel.worker.wrapped import Wrapped
 
@@ -38,6 +42,7 @@ class Service:
         self._answered = threading.Lock()  # as a signal to `make_way`: free once there is an answer
         self._helper: threading.Thread | None = None
         self._thread = KernelThread("service", self._serve)
+        self.looks = Looks(kernel, self._reply)
 
     def start(self) -> None:
         self._thread.start()
@@ -80,7 +85,8 @@ class Service:
             try:
                 if isinstance(message, messages.SideRequest):
                     self._answer(message)
-                elif isinstance(message, messages.ReadLive):
+                    continue
+                if isinstance(message, messages.ReadLive):
                     self._read(message)
                 elif isinstance(message, messages.Release):
                     self._release(message)
@@ -106,16 +112,17 @@ class Service:
         elif kernel.wrapped is not None:  # in the main thread, when that is free
             asyncio.run_coroutine_threadsafe(self._answer_later(kernel.wrapped, request, message), kernel.loop)
         else:
-            self._reply(request, message, kernel.answer_side_request(message))
+            self.looks.put(request, message)
 
     async def _answer_later(self, wrapped: Wrapped, request: messages.SideRequest, message: Message) -> None:
         self._reply(request, message, await wrapped.answer(message))
 
-    def _reply(self, request: messages.SideRequest, message: Message, content: dict[str, Any]) -> None:
+    def _reply(self, request: messages.SideRequest, message: Message, content: Json) -> None:
         kernel = self._kernel
         reply = message.msg_type.removesuffix("_request") + "_reply"
         blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)
+        kernel.lanes.when_sent(self._has_answered)
 
     def _release(self, message: messages.Release) -> None:
         try:

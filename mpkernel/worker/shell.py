@@ -22,7 +22,7 @@ from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
 from mpkernel.errors import Killed
-from mpkernel.wire import Json
+from mpkernel.wire import Json, well_formed
 from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
@@ -71,6 +71,10 @@ class HistoryManager(history.HistoryManager):
         Else the thread that writes holds up the next cell, for as long as the disk takes.
         """
         return sys.maxsize
+
+    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
+        """Without lone surrogates, as the database takes none: every later request for the history would fail."""
+        super().store_inputs(line_num, well_formed(source), None if source_raw is None else well_formed(source_raw))
 
     def save(self) -> None:
         """In any thread: have the other one write what isn't written yet."""
@@ -211,7 +215,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.
 
-        In whichever thread needs it first: the main thread after a cell, the service thread for a history_request.
+        In whichever thread needs it first: the main thread after a cell, the one beside it for a history_request.
         """
         with self._history_lock:
             self._open_history()

@@ -1,6 +1,6 @@
 """Completion, inspection, completeness and history: requests that only look.
 
-An idle worker answers them in its main thread, as user code expects it; while a cell runs, the service thread does.
+An idle worker answers them in its main thread, as user code expects it; while a cell runs, a thread does (`looks`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from IPython.core.completer import ProvisionalCompleterWarning, rectify_completi
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.tokenutil import token_at_cursor
 
-from mpkernel.wire import Json
+from mpkernel.wire import Json, well_formed
 
 
 def _cursor(content: Json) -> tuple[str, int]:
@@ -30,7 +30,7 @@ def allow_provisional() -> None:
     """Let IPython's completion API be used, which is "provisional" and an error otherwise.
 
     For good: IPython's own `provisionalcompleter` puts the filters back as they were, for all threads at once, so that
-    two completions at a time (service thread and main thread) make one of them fail.
+    two completions at a time (in the main thread and beside it) make one of them fail.
     """
     ours = ("ignore", None, ProvisionalCompleterWarning, None, 0)
     if warnings.filters[:1] != [ours]:
@@ -39,7 +39,7 @@ def allow_provisional() -> None:
 
 # Jedi isn't made for threads: two completions at once, one of them the first, break those that follow.
 _completing = threading.RLock()
-# One that takes longer (seconds), in the service thread, is waited for where an interrupt can end that.
+# One that takes longer (seconds), in another thread, is waited for where an interrupt can end that.
 LONG_COMPLETION = 2.0
 
 
@@ -133,7 +133,7 @@ def history(shell: Any, content: Json) -> Json:
         if session > 0:  # IPython calls the current one 0
             found = [(session, *entry[1:]) for entry in found]
     elif kind == "search":
-        pattern, unique = content.get("pattern", "*"), bool(content.get("unique", False))
+        pattern, unique = well_formed(str(content.get("pattern", "*"))), bool(content.get("unique", False))
         found = manager.search(pattern, raw=raw, output=output, n=content.get("n"), unique=unique)
     else:
         raise ValueError(f"hist_access_type is {kind!r}; it can be 'tail', 'range' or 'search'")

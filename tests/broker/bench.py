@@ -326,7 +326,8 @@ class Kernel:
                     self._deliver(self._living(action, worker), message, service)
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
-                    busy = self.workers[worker].running is not None or self.workers[worker].comms
+                    fake = self.workers[worker]
+                    busy = fake.running is not None or fake.comms or fake.side
                     assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
                     assert delay >= 0, action

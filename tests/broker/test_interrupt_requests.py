@@ -280,3 +280,17 @@ def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
     assert said.parent == cell.id
     assert "mpkernel kill" in said.content["text"]
     assert kernel.worker().signals == [INT] * 5
+
+
+@BY_BOTH
+def test_a_completion_that_outlives_its_cell_can_be_interrupted(how: type) -> None:
+    kernel = Kernel()
+    kernel.running()
+    kernel.ask("complete_request")
+    worker = kernel.worker()
+    worker.reply()
+    how(kernel)
+    assert worker.signals == [INT]
+    worker.reply_aside()
+    how(kernel)
+    assert worker.signals == [INT]

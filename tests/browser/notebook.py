@@ -8,12 +8,17 @@ import uuid
 
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
-MADE = """async ([path, cells]) => {
-    const app = window.jupyterapp;
-    const metadata = {kernelspec: {name: 'mpkernel', display_name: 'Python 3 (mpkernel)'}};
+from mpkernel.kernelspec import NAME
+
+MADE = """async ([path, cells, kernel]) => {
+    const metadata = {kernelspec: {name: kernel, display_name: kernel}};
     const content = {nbformat: 4, nbformat_minor: 5, metadata, cells: cells.map((source, index) => ({
         id: `cell-${index}`, cell_type: 'code', metadata: {}, outputs: [], execution_count: null, source}))};
-    await app.serviceManager.contents.save(path, {type: 'notebook', format: 'json', content});
+    await window.jupyterapp.serviceManager.contents.save(path, {type: 'notebook', format: 'json', content});
+}"""
+
+OPENED = """async path => {
+    const app = window.jupyterapp;
     const notebook = await app.commands.execute('docmanager:open', {path});
     await notebook.context.ready;
     await notebook.context.sessionContext.ready;
@@ -39,12 +44,21 @@ KERNEL = "window.notebook.context.sessionContext.session.kernel"
 
 
 class Notebook:
-    """A new notebook with these cells, and a kernel that is idle."""
+    """A notebook in a page; from `new`, or what `path` names."""
 
-    def __init__(self, page: Page, *cells: str, name: str = "") -> None:
+    def __init__(self, page: Page, path: str) -> None:
         self.page = page
-        page.evaluate(MADE, [f"{name or uuid.uuid4()}.ipynb", cells])
-        self.wait_status("idle")
+        self.path = path
+        page.evaluate(OPENED, path)
+
+    @classmethod
+    def new(cls, page: Page, *cells: str, name: str = "", kernel: str = NAME) -> Notebook:
+        """A new notebook with these cells, and a kernel that is idle."""
+        path = f"{name or uuid.uuid4()}.ipynb"
+        page.evaluate(MADE, [path, cells, kernel])
+        notebook = cls(page, path)
+        notebook.wait_status("idle")
+        return notebook
 
     def close(self) -> None:
         """Close the notebook and end its kernel."""
@@ -84,9 +98,44 @@ class Notebook:
         """Wait until the kernel indicator would show this."""
         self.page.wait_for_function(f"{KERNEL}?.status === '{status}'", timeout=20_000)
 
+    def wait_kernel(self, name: str) -> None:
+        """Wait until the notebook has a kernel of this kernelspec."""
+        self.page.wait_for_function(f"{KERNEL}?.name === '{name}'", timeout=20_000)
+
+    def command(self, name: str) -> None:
+        """What a button or a menu does with this notebook; it may end in a dialog, which is not waited for."""
+        self.page.evaluate(
+            """name => {
+                window.jupyterapp.shell.activateById(window.notebook.id);
+                window.jupyterapp.commands.execute(name);
+            }""",
+            name,
+        )
+
     def interrupt(self) -> None:
         """The stop button."""
-        self.page.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+        self.command("notebook:interrupt-kernel")
+
+    @property
+    def dialog(self) -> Locator:
+        return self.page.locator(".jp-Dialog")
+
+    def accept(self) -> None:
+        """Say yes in a dialog."""
+        self.dialog.locator(".jp-mod-accept").click()
+        self.dialog.wait_for(state="detached")
+
+    def show_later_output(self) -> Locator:
+        """What the kernel sends from now on, for whichever cell, as text in the page."""
+        self.page.evaluate(
+            f"""() => {{
+                const heard = document.body.appendChild(document.createElement('pre'));
+                heard.id = 'heard';
+                heard.hidden = true;
+                {KERNEL}.iopubMessage.connect((_, message) => {{ heard.textContent += message.content.text ?? ''; }});
+            }}"""
+        )
+        return self.page.locator("#heard")
 
     def debug(self) -> Locator:
         """Switch the debugger on, by the bug in the toolbar; returns its panel."""
@@ -105,8 +154,8 @@ class Notebook:
         gutter.nth(line).click()  # the first is an invisible one, for the width
         gutter.nth(line).locator(".cm-breakpoint-icon").wait_for()
 
-    def complete(self, index: int) -> Locator:
-        """Ask for completion at the end of a cell (as Tab does); returns the completer's entries."""
+    def _edit_end(self, index: int) -> None:
+        """Put the cursor to the end of a cell."""
         self.page.evaluate(
             """index => {
                 window.notebook.content.activeCellIndex = index;
@@ -118,6 +167,16 @@ class Notebook:
             }""",
             index,
         )
+
+    def inspect(self, index: int) -> Locator:
+        """Ask what stands at the end of a cell (as Shift-Tab does); returns the tooltip."""
+        self._edit_end(index)
+        self.command("tooltip:launch-notebook")
+        return self.page.locator(".jp-Tooltip")
+
+    def complete(self, index: int) -> Locator:
+        """Ask for completion at the end of a cell (as Tab does); returns the completer's entries."""
+        self._edit_end(index)
         entries = self.page.locator(".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item")
         for _ in range(10):  # the completer comes to a cell some time after the focus
             self.page.evaluate("() => { window.jupyterapp.commands.execute('completer:invoke-notebook') }")

@@ -63,7 +63,7 @@ while not stop.disabled:
 
 def console(page: Page) -> Notebook:
     """A subshell's console sees the variables of the cell that runs in the notebook."""
-    notebook = Notebook(page, TRAINING, name="training")
+    notebook = Notebook.new(page, TRAINING, name="training")
     notebook.start(0)
     beside = Console(notebook)
     page.evaluate(BESIDE)
@@ -75,7 +75,7 @@ def console(page: Page) -> Notebook:
 
 def debugger(page: Page) -> Notebook:
     """A cell stands at a breakpoint."""
-    notebook = Notebook(page, STOPPED, name="mean")
+    notebook = Notebook.new(page, STOPPED, name="mean")
     panel = notebook.debug()
     page.evaluate("() => window.jupyterapp.shell.expandRight()")
     notebook.click_gutter(0, 4)
@@ -87,7 +87,7 @@ def debugger(page: Page) -> Notebook:
 
 def widgets(page: Page) -> Notebook:
     """A slider steers a loop that runs."""
-    notebook = Notebook(page, WIDGETS, LOOP, name="widgets")
+    notebook = Notebook.new(page, WIDGETS, LOOP, name="widgets")
     notebook.run(0)
     notebook.start(1)
     notebook.cell(0).locator(".noUi-handle").focus()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from mpkernel.kernelspec import DISPLAY_NAME, NAME
+from tests.kernel.sandbox import poll_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,8 +25,8 @@ def open_notebook(page: Page) -> Iterator[Open]:
 
     opened: list[Notebook] = []
 
-    def new(*cells: str) -> Notebook:
-        opened.append(Notebook(page, *cells))
+    def new(*cells: str, kernel: str = NAME) -> Notebook:
+        opened.append(Notebook.new(page, *cells, kernel=kernel))
         return opened[-1]
 
     yield new
@@ -55,6 +59,22 @@ def test_a_subshell_console_answers_while_the_notebook_is_busy(open_notebook: Op
     notebook.run(2)
     see(notebook.output(2), "42")
     notebook.wait_status("idle")
+
+
+def test_a_subshell_console_sees_what_the_notebooks_cell_has_just_now(open_notebook: Open) -> None:
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("n = 0\nwhile True: n += 1")
+    notebook.start(0)
+    console = Console(notebook)
+    console.run("before = n; print('running', before > 0)")
+    see(console.output, "running True")
+    console.run("print('later', n > before)")
+    see(console.output, "later True")
+    notebook.wait_running(0)
+    console.close()
+    notebook.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
 
 
 def test_the_stop_button_stops_what_was_started_last(open_notebook: Open) -> None:
@@ -96,6 +116,51 @@ def test_a_killed_process_costs_its_cell_only(open_notebook: Open) -> None:
     notebook.wait_status("idle")
 
 
+def test_a_killed_kernel_is_told_of_and_started_again(open_notebook: Open) -> None:
+    notebook = open_notebook("x = 1", "import os; os.kill(os.getppid(), 9)", "'x' in globals()")
+    notebook.run(0)
+    notebook.start(1)
+    see(notebook.dialog, "restart")
+    notebook.accept()
+    notebook.wait_status("idle")
+    notebook.run(2)
+    see(notebook.output(2), "False")
+
+
+def test_the_kernel_is_changed_by_the_menu(open_notebook: Open, page: Page) -> None:
+    pytest.importorskip("ipykernel")
+    notebook = open_notebook("'mpkernel' in __import__('sys').modules", "x = 20 + 22; x", kernel="python3")
+    notebook.run(0)
+    see(notebook.output(0), "False")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Change Kernel…").click()
+    notebook.dialog.locator("select").select_option(label=DISPLAY_NAME)
+    notebook.accept()
+    notebook.wait_kernel(NAME)
+    notebook.wait_status("idle")
+    notebook.run(1)
+    see(notebook.output(1), "42")
+    notebook.run(0)
+    see(notebook.output(0), "True")
+
+
+def test_closing_a_subshell_console_ends_its_process(open_notebook: Open) -> None:
+    import psutil
+
+    from tests.browser.notebook import Console
+
+    notebook = open_notebook("import os\nos.getpid()")
+    notebook.run(0)
+    console = Console(notebook)
+    console.run("print('pid', os.getpid(), 'end')")
+    see(console.output, "end")
+    main, child = (int(re.search(r"\d{2,}", output.inner_text())[0]) for output in (notebook.output(0), console.output))
+    assert main != child
+    console.close()
+    assert poll_until(lambda: not psutil.pid_exists(child), 10)
+    assert psutil.pid_exists(main)
+
+
 def test_a_console_whose_subshell_a_restart_ended_says_so(open_notebook: Open, page: Page) -> None:
     from tests.browser.notebook import Console
 
@@ -117,6 +182,100 @@ def test_completion_while_a_cell_runs(open_notebook: Open, page: Page) -> None:
     notebook.wait_status("busy")
     notebook.interrupt()
     see(notebook.output(1), "KeyboardInterrupt")
+
+
+def test_a_tooltip_while_a_cell_runs(open_notebook: Open, page: Page) -> None:
+    notebook = open_notebook("def sail(knots):\n    'Hoist the sails.'", "while True: pass", "sail")
+    notebook.run(0)
+    notebook.start(1)
+    see(notebook.inspect(2), "Hoist the sails.")
+    page.keyboard.press("Escape")
+    notebook.wait_running(1)
+    notebook.wait_status("busy")
+    notebook.interrupt()
+    see(notebook.output(1), "KeyboardInterrupt")
+
+
+def test_restart_and_run_all_while_a_cell_runs(open_notebook: Open) -> None:
+    first = "from pathlib import Path\nprint('seen' in globals())\nseen = 1"
+    waits_once = "log = Path('runs.txt')\nlog.write_text('x' + (log.read_text() if log.exists() else ''))\n"
+    notebook = open_notebook(first, waits_once + "while log.read_text() == 'x': pass\nprint('second run')", "seen")
+    notebook.run(0)
+    notebook.run(0)
+    see(notebook.output(0), "True")
+    notebook.start(1)
+    notebook.command("notebook:restart-run-all")
+    notebook.accept()
+    see(notebook.output(0), "False")
+    see(notebook.output(1), "second run")
+    see(notebook.output(2), "1")
+    see(notebook.cell(2).locator(".jp-InputPrompt"), "[3]:")
+    notebook.wait_status("idle")
+
+
+def test_a_page_is_loaded_again_while_a_cell_runs(other_page: Page) -> None:
+    """JupyterLab puts nothing under a cell that it didn't start; but the kernel's messages and state are there."""
+    from tests.browser.conftest import wait_restored
+    from tests.browser.notebook import Console, Notebook
+
+    loop = "import os, time\nn = 0\nwhile not os.path.exists('go'): n += 1; print(n, flush=True); time.sleep(0.05)"
+    notebook = Notebook.new(other_page, f"{loop}\nos.remove('go'); print('end')", "print('reached', n > 1)")
+    notebook.start(0)
+    see(notebook.output(0), "1")
+    other_page.evaluate("window.notebook.context.save()")
+    other_page.reload(wait_until="domcontentloaded")
+    wait_restored(other_page)
+    notebook = Notebook(other_page, notebook.path)
+    notebook.wait_status("busy")
+    heard = notebook.show_later_output()
+    notebook.start(1)
+    console = Console(notebook)
+    console.run("open('go', 'w').close()")
+    see(heard, "end")
+    notebook.wait_done(1)
+    see(notebook.output(1), "reached True")
+    notebook.wait_status("idle")
+    notebook.close()
+
+
+def test_two_tabs_on_one_notebook(open_notebook: Open, other_page: Page) -> None:
+    from tests.browser.notebook import Notebook
+
+    notebook = open_notebook(
+        "x = 1\nprint('started')\nwhile True: pass", "x += 1\nprint('x is', x)", "print(input('? '))"
+    )
+    other = Notebook(other_page, notebook.path)
+    other.wait_status("idle")
+    notebook.start(0)
+    see(notebook.output(0), "started")
+    other.wait_status("busy")
+    other.interrupt()
+    see(notebook.output(0), "KeyboardInterrupt")
+    other.wait_status("idle")
+    other.run(1)
+    see(other.output(1), "x is 2")
+    notebook.run(1)
+    see(notebook.output(1), "x is 3")
+    other.start(2)
+    box = other.cell(2).locator(".jp-Stdin-input")
+    box.fill("the other")
+    assert notebook.cell(2).locator(".jp-Stdin-input").count() == 0
+    box.press("Enter")
+    see(other.output(2), "the other")
+    notebook.wait_status("idle")
+
+
+def test_a_restart_in_one_tab_is_noticed_in_the_other(open_notebook: Open, other_page: Page) -> None:
+    from tests.browser.notebook import Notebook
+
+    notebook = open_notebook("x = 1", "print('x' in globals())")
+    other = Notebook(other_page, notebook.path)
+    other.wait_status("idle")
+    notebook.run(0)
+    other_page.evaluate("window.notebook.context.sessionContext.restartKernel()")
+    other.wait_status("idle")
+    notebook.run(1)
+    see(notebook.output(1), "False")
 
 
 def test_input_is_asked_for_and_answered(open_notebook: Open) -> None:

@@ -187,8 +187,19 @@ async def test_the_restart_button(server: str, kernel: str, protocol: str) -> No
     async with browser(server, kernel, protocol) as page:
         await page.run("x = 1")
         assert (await call(server, "POST", f"/{kernel}/restart"))["id"] == kernel
-    async with browser(server, kernel, protocol) as page:  # front ends connect anew, as their server needs time to
+    async with browser(server, kernel, protocol) as page:  # as front ends do
         assert await page.run("print('x' in globals())") == ("ok", "False\n")
+
+
+@story
+async def test_a_page_that_stays_connected_through_a_restart_loses_nothing(
+    server: str, kernel: str, protocol: str
+) -> None:
+    async with browser(server, kernel, protocol) as page:
+        for _ in range(2):
+            await page.run("x = 1")
+            await call(server, "POST", f"/{kernel}/restart")
+            assert await page.run("print('x' in globals())") == ("ok", "False\n")
 
 
 @story

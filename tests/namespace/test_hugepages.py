@@ -95,3 +95,5 @@ def test_a_helper_that_fails_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None
     assert hugepages._mounted_by_helper() is None
     monkeypatch.setattr("sys.executable", "/nowhere")
     assert hugepages._mounted_by_helper() is None
+    monkeypatch.setattr("sys.executable", None)
+    assert hugepages._mounted_by_helper() is None
