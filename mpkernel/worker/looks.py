@@ -28,14 +28,14 @@ class Looks:
         self._kernel = kernel
         self._reply = reply
         self._inbox: queue.SimpleQueue[tuple[messages.SideRequest, Message]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread = KernelThread("looks", self._serve)
         self._looking = False  # code of the user's may be running in the thread
+        self._interrupted = False  # an interrupt was sent to it
         self._lock = threading.Lock()  # for `_looking`
 
     def put(self, request: messages.SideRequest, message: Message) -> None:
         self._inbox.put((request, message))
-        if self._thread is None:
-            self._thread = KernelThread("looks", self._serve)
+        if self._thread.ident is None:
             self._thread.start()
 
     def interrupt(self) -> None:
@@ -43,9 +43,10 @@ class Looks:
 
         If the lock is taken, the thread is just done, or this handler interrupts itself.
         """
-        if self._thread is not None and self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 if self._looking:
+                    self._interrupted = True
                     _raise_in(self._thread, KeyboardInterrupt)
             finally:
                 self._lock.release()
@@ -69,18 +70,24 @@ class Looks:
         return content
 
     def _be_done(self) -> None:
-        """From here on no interrupt comes, nor does one that was just sent."""
-        assert self._thread is not None
-        while self._looking:
+        """From here on no interrupt comes. One that was sent and not raised yet is replaced by one that is caught here.
+
+        (Tried: to take it back, by PyThreadState_SetAsyncExc with NULL. Threads that a debugger had stopped then didn't
+        go on, in Python 3.11.)
+        """
+        while self._looking or self._interrupted:
             try:
                 with self._lock:
                     self._looking = False
-                    _raise_in(self._thread, None)
+                if self._interrupted:
+                    self._interrupted = False
+                    _raise_in(self._thread, KeyboardInterrupt)
+                    while True:
+                        pass
             except KeyboardInterrupt:
                 continue
 
 
-def _raise_in(thread: threading.Thread, error: type[BaseException] | None) -> None:
-    """Have `thread` raise `error` at its next bytecode; None takes back what it hasn't raised yet."""
-    number = ctypes.c_ulong(thread.ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, None if error is None else ctypes.py_object(error))
+def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Have `thread` raise `error` at its next bytecode, in place of what it hasn't raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(error))
