@@ -19,7 +19,9 @@ class Lifetimes:
         self._new_id = new_id
 
     def create(self, name: str | None = None, mode: str = "shared") -> Subshell:
-        """A new subshell, without a process yet."""
+        """A new subshell, without a process yet. Raises BadMessage if there is no such mode."""
+        if mode not in MODES:
+            raise BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
         now = self._machine.now
         subshell = Subshell(self._new_id(), name, now, idle_since=now, mode=mode)
         self._machine.subshells[subshell.id] = subshell
@@ -38,10 +40,6 @@ class Lifetimes:
     def on_create(self, request: Request) -> None:
         content = request.message.content()
         name, mode = content.get("name"), content.get("mode", "shared")
-        if mode not in MODES:
-            error = BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
-            self._machine.answer(request, answers.error(error))
-            return
         subshell = self.create(name if isinstance(name, str) else None, mode)
         self._machine.answer(request, {"status": "ok", "subshell_id": subshell.id})
 

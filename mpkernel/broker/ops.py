@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpkernel import messages
 from mpkernel.broker import answers
 from mpkernel.broker.events import DumpStacks, Inquire, Inquired, SetTimer, SignalWorker, StacksDumped, ToWorker
-from mpkernel.broker.state import MODES, KillJob, Request, Subshell, Worker
+from mpkernel.broker.state import KillJob, Request, Subshell, Worker
 from mpkernel.errors import BadMessage, MPKernelError, RequestFailed, SubshellNotFound
 
 if TYPE_CHECKING:
@@ -153,8 +153,6 @@ class Ops:
             if any(name in (s.name, s.label) for s in self._machine.subshells.values()):
                 raise RequestFailed(f"there is already a subshell named {name!r}; names are unique within a kernel")
         mode = content.get("mode", "shared")
-        if mode not in MODES:
-            raise BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
         subshell = self._machine.lifetimes.create(name, mode)
         return {"subshell": subshell.id, "name": subshell.name, "mode": mode}
 

@@ -244,7 +244,7 @@ class Tracker:
         for name in (*deleted, *changed):
             if group := self._groups.get(name):
                 dirty |= group.names
-        self.forget(deleted)
+        self._ungroup(deleted)
         for name in changed:
             self._drop(name)
         if mutations or only is not None:

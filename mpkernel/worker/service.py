@@ -188,9 +188,8 @@ class Service:
 
     def theirs(self, name: str) -> Any:
         """The value of `name` that lost the last conflict. Raises MPKernelError if there is none."""
-        return self._values(lambda token: messages.AskTheirs(token, name))[
-            name
-        ]  # what it shares objects with came, too
+        values = self._values(lambda token: messages.AskTheirs(token, name))
+        return values[name]  # what it shares objects with came, too
 
     def call(self, worker: int, held: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object in another process. Raises MPKernelError with what it raised."""
