@@ -63,6 +63,9 @@ class WorkerStartFailed(MPKernelError):
 class Killed(BaseException):
     """Raised in the running cell of a worker that was asked to terminate (SIGTERM)."""
 
+    def __init__(self, text: str = "the process of this subshell was told to end (SIGTERM)") -> None:
+        super().__init__(text)
+
 
 # --- the shared namespace ---------------------------------------------------------------------------------------
 

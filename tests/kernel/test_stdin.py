@@ -76,9 +76,10 @@ def test_inputs_in_four_shells_at_once_get_their_own_answers(kernel: Kernel, wit
 
 
 def test_input_is_refused_where_the_front_end_allows_none(kernel: Kernel, shell: str | None) -> None:
-    for code in ("input()", "import getpass; getpass.getpass()"):
+    for code, name in {"input()": "raw_input", "import getpass; getpass.getpass()": "getpass"}.items():
         result = kernel.run(code, shell, allow_stdin=False)
         assert result.ename == "StdinNotImplementedError"
+        assert result.content["evalue"] == f"{name} was called, but this frontend does not support input requests."
     pending = kernel.submit("print(input())", shell, allow_stdin=True)
     kernel.answer_input(pending.wait_for_input_request(), "allowed again")
     assert pending.wait().stdout == "allowed again\n"
