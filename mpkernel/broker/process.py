@@ -27,6 +27,7 @@ from mpkernel import connection, logs, options
 from mpkernel.broker.processes import ENDING_SIGNALS, SpawnLauncher, ZygoteConnection, ZygoteLauncher
 from mpkernel.errors import ConnectionFileError, StartError
 from mpkernel.settings import WorkerSettings
+from mpkernel.surroundings import check_threads
 from mpkernel.wire import Codec, Signer, utc_now
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 MAX_SOCKET_PATH = 103
 # Of the broker, which needs ten for a subshell.
 MAX_OPEN_FILES = 65536
+# Of libzmq, and one for files.
+THREADS = 3
 # Room for "/<worker>.o" behind the directory's path.
 _LANE_NAME_ROOM = 16
 
@@ -123,6 +126,7 @@ def _run(
 
     _become_subreaper()
     _allow_open_files()
+    check_threads(THREADS)
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     stack.callback(context.term)
@@ -309,8 +313,10 @@ def _bind_one(socket_: zmq.Socket[bytes], info: connection.ConnectionInfo, chann
 @contextmanager
 def _socket_directory() -> Iterator[Path]:
     """A fresh directory for the lanes' sockets that only this user can enter; gone at the end."""
-    tried = []
-    for base in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")):
+    tried, usual = [], None
+    with suppress(FileNotFoundError):  # it has tried what there is
+        usual = tempfile.gettempdir()
+    for base in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), usual, "/tmp")):
         if not base or len(os.fsencode(base)) > MAX_SOCKET_PATH - _LANE_NAME_ROOM - len("/mpk-12345678"):
             continue
         try:
@@ -342,7 +348,7 @@ def _parent() -> int | None:
         return None
     if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
         raise StartError(f"the process that started this kernel ({front_end}) is gone already")
-    return parent
+    return parent or None  # 0: it is in another pid namespace, where we can't watch it (a container's process 1)
 
 
 def _open_files() -> int:
