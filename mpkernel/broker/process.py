@@ -93,7 +93,7 @@ def _run(
         username=codec.username,
         connection_file=str(path),
         kernel_id=path.stem.removeprefix("kernel-"),
-        memfds=hasattr(os, "memfd_create") and os.environ.get("MPKERNEL_SEGMENTS") != "files",
+        memfds=os.environ.get("MPKERNEL_SEGMENTS") != "files" and _memfds_work(),
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
@@ -109,6 +109,8 @@ def _run(
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
         raise StartError(f"MPKERNEL_START is {method!r}; it can be 'fork' or 'spawn'")
+    if method == "fork" and not _become_subreaper():
+        method = "spawn"
     if user_ns is not None and method == "spawn":
         raise StartError("a kernel over a program's variables needs start_method 'fork'")
     if zygote is not None and method == "spawn":
@@ -124,7 +126,6 @@ def _run(
     from mpkernel.broker.loop import Loop
     from mpkernel.broker.machine import Machine, new_subshell_id
 
-    _become_subreaper()
     _allow_open_files()
     check_threads(THREADS)
     context = zmq.Context()
@@ -368,9 +369,31 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _become_subreaper() -> None:
-    """Workers are the zygote's grandchildren; make this process the one that reaps them (prctl(2))."""
+def _memfds_work() -> bool:
+    """Whether a container lets us have them; and processes find each other's through /proc."""
+    try:
+        fd = os.memfd_create("mpkernel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (AttributeError, OSError):
+        return False
+    try:
+        os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _become_subreaper() -> bool:
+    """Workers are the zygote's grandchildren; make this process the one that reaps them (prctl(2)).
+
+    False where that is forbidden: then only our own children can be.
+    """
     if sys.platform == "linux":
         from mpkernel.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        except OSError:
+            return False
+    return True

@@ -96,7 +96,8 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
     if sys.platform == "linux":
         from mpkernel.prctl import PR_SET_PDEATHSIG, prctl
 
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also while C code holds the GIL and the IO thread can't run
+        with suppress(OSError):  # also while C code holds the GIL and the IO thread can't run
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(OOM_SCORE_ADJ))
     if os.getppid() != settings.broker_pid:

@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
@@ -126,7 +127,8 @@ class Zygote:
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 0
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            with suppress(OSError):  # sys.stderr may be a cell's output already, which nobody sends any more
+                os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
         finally:
             _end(code)
 
