@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpkernel.errors import StartError, UnsupportedPlatform
+from mpkernel.surroundings import leave_deleted_folder, open_standard_files, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,8 @@ def main(
     `ready` is called with the connection file as soon as clients can connect.
     """
     gc.disable()  # until all is imported
+    open_standard_files()
+    leave_deleted_folder()
     try:
         _check_platform()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the broker handles it
@@ -105,7 +108,10 @@ def _fork_zygote(user_ns: dict[str, Any] | None, listening: dict[str, socket.soc
     if os.environ.get("MPKERNEL_START") == "spawn":
         return Start(None, lifeline_read, listening)
     ours, theirs = socket.socketpair()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise StartError(f"the system refuses another process: {refusal(error)}") from error
     if pid == 0:
         code = 1
         try:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +36,7 @@ def silence(fds: Iterable[int]) -> None:
 def to_fd(fd: int, level: int | str, form: str = "text") -> None:
     """Log to `fd` from now on, from `level` (a number or a name of `logging`), in one of `FORMS`."""
     logger = logging.getLogger("mpkernel")
-    handler = logging.StreamHandler(open(fd, "w", buffering=1, closefd=False))  # noqa: SIM115
+    handler = logging.StreamHandler(_Unblocked(fd))
     handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(FORMAT, "%H:%M:%S"))
     handler.setLevel(level)
     logger.handlers[:] = [handler]
@@ -56,6 +58,31 @@ def keep() -> deque[Line]:
     lines: deque[Line] = deque(maxlen=KEPT_LINES)
     hand_on(lines.append)
     return lines
+
+
+class _Unblocked:
+    """Writes to a file descriptor what there is room for: nobody may read the pipe that was given us as stderr.
+
+    It isn't set to not block, as this would hold for all who have it. Up to `select.PIPE_BUF` bytes find room in a pipe
+    that can be written to (pipe(7)); what doesn't is dropped.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, text: str) -> None:
+        data = text.encode(errors="backslashreplace")
+        with suppress(OSError):  # closed
+            while data and self._has_room():
+                data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
+
+    def _has_room(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(0))
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class _Handler(logging.Handler):

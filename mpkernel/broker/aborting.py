@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 from mpkernel.broker import answers
 from mpkernel.broker.events import SetTimer
-from mpkernel.broker.state import Request, Subshell
+from mpkernel.broker.state import Failure, Request, Subshell
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
+
+
+# Seconds that a request may have been longer on its way than one sent before it; beyond, a clock was set back.
+LATE = 10.0
 
 
 class Aborting:
@@ -28,7 +32,8 @@ class Aborting:
         self.abort_queue(subshell)
         if (sent := request.message.sent()) is not None:
             now = self._machine.now
-            subshell.failed = (request.message.header.get("session"), sent, sent + now - request.received)
+            took = now - request.received
+            subshell.failed = Failure(request.message.header.get("session"), sent, request.received, took)
 
     def abort_queue(self, subshell: Subshell) -> int:
         """Answer all queued execute requests with ``aborted``; returns how many. Other types still run."""
@@ -47,13 +52,16 @@ class Aborting:
     def _sent_in_vain(self, subshell: Subshell, request: Request) -> bool:
         """Whether `request` is of the same "Run all" as a cell that failed, but took longer to get here than that one.
 
-        All times but the one between receipt and reply are by the client's clock. Some send the same date always.
+        All times but the one between receipt and reply are by the client's clock, which may be set meanwhile: then the
+        request seems to have taken as long as the clock was set back. Some send the same date always.
         """
-        if subshell.failed is None or request.message.header.get("session") != subshell.failed[0]:
+        failed = subshell.failed
+        if failed is None or request.message.header.get("session") != failed.session:
             return False
         sent = request.message.sent()
-        _, cell_sent, error_sent = subshell.failed
-        if sent is not None and cell_sent < sent < error_sent:
-            return True
+        if sent is not None and failed.sent < sent < failed.sent + failed.took:
+            delay = (request.received - failed.received) - (sent - failed.sent)
+            if delay < LATE:
+                return True
         subshell.failed = None
         return False

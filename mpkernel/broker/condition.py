@@ -61,14 +61,18 @@ def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[
     memfds = isinstance(transport, Memfds)
     yield (
         "memfd",
-        "" if memfds else linux or "switched off (MPKERNEL_SEGMENTS=files), or the system has none, or hides /proc",
+        ""
+        if memfds
+        else linux or "switched off (MPKERNEL_SEGMENTS=files), or the system has none, or forbids them, or hides /proc",
     )
     yield "huge pages", (linux or hugepages.why_not()) if memfds else "only where there are memfds"
     yield "userfault", linux or _why_not_userfault()
     yield "mremap", linux or ("" if _linux() >= (5, 13) else "needs Linux 5.13: changed arrays are copied")
     yield "subreaper", linux or ("" if _is_subreaper() else "prctl refused it: forked workers can't be reaped")
-    pidfd = "" if hasattr(os, "pidfd_open") else "the system has none: the parent is looked for once a second"
-    yield "pidfd", pidfd or ("" if watches_parent else "nobody to watch: the kernel wasn't started by a front end")
+    yield (
+        "pidfd",
+        _why_not_pidfd() or ("" if watches_parent else "nobody to watch: the kernel wasn't started by a front end"),
+    )
     yield "peer pid", linux and "the system doesn't tell who sends: password and signature count"
 
 
@@ -78,6 +82,15 @@ def _why_not_userfault() -> str:
     if PageTracker.available():
         return ""
     return "needs Linux 6.7 with userfaultfd allowed (a container may forbid it): large arrays are hashed"
+
+
+def _why_not_pidfd() -> str:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else "the system has none"
+        return f"{why}: the parent is looked for once a second"
+    return ""
 
 
 def _linux() -> tuple[int, ...]:

@@ -51,6 +51,9 @@ class _Lane:
     greeted: set[zmq.Socket[bytes]] = field(default_factory=set)  # on which the worker has said Hello
 
 
+KINDS = ("ordered", "service")
+
+
 class Lanes:
     """`watch` and `unwatch` register a socket, with what to do when it is readable, at the loop's poller."""
 
@@ -133,16 +136,23 @@ class Lanes:
         expected = self._settings.lane_login(int(worker), kind)
         return len(login) == 2 and login[0] == expected[0] and hmac.compare_digest(expected[1], login[1])
 
+    def can_be_found(self, worker: int) -> bool:
+        """Whether the files are there by which its process will connect."""
+        return all(self._file(worker, kind).exists() for kind in KINDS)
+
     def accept(self, worker: int, pid: int) -> None:
         """The worker is process `pid`: nobody else may connect from now on."""
         self._lanes[worker].pid = str(pid)
         self._remove_files(worker)
 
     def _remove_files(self, worker: int) -> None:
-        for kind in ("ordered", "service"):
-            Path(self._settings.lane(worker, kind).removeprefix("ipc://")).unlink(missing_ok=True)
+        for kind in KINDS:
+            self._file(worker, kind).unlink(missing_ok=True)
         for fd in STREAMS.values():
             self._settings.fifo(worker, fd).unlink(missing_ok=True)
+
+    def _file(self, worker: int, kind: str) -> Path:
+        return Path(self._settings.lane(worker, kind).removeprefix("ipc://"))
 
     def was_accepted(self, worker: int) -> bool:
         return worker in self._lanes and bool(self._lanes[worker].pid)

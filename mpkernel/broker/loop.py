@@ -64,6 +64,7 @@ from mpkernel.broker.processes import (
     LOOK_AFTER_LAUNCH,
     Launcher,
     has_room_for_files,
+    keep_directory,
     reap,
     signal_group,
 )
@@ -72,6 +73,7 @@ from mpkernel.errors import BadMessage
 from mpkernel.namespace.pressure import cap, shortage
 from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
+from mpkernel.surroundings import refusal
 from mpkernel.wire import Codec
 
 if TYPE_CHECKING:
@@ -358,26 +360,34 @@ class Loop:
         try:
             if not has_room_for_files(FILES_OF_A_WORKER):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            keep_directory(self._settings.directory)
             self._lanes.open(action.worker, lambda: self._read_lane(action.worker))
             self._launcher.launch(action.worker)
-        except OSError as error:  # zmq.ZMQError is one
-            self._gone(action.worker, None, f"{error.strerror} (limits: `ulimit -a`; fewer subshells need less)")
+        except (OSError, zmq.ZMQError) as error:
+            why = refusal(error) if isinstance(error, OSError) else str(error)
+            self._gone(action.worker, None, why)
             return
         self._set_timer(("launch", action.worker), LOOK_AFTER_LAUNCH, lambda: self._look_after(action.worker))
         self._read_launcher()
 
     def _look_after(self, worker: int) -> None:
-        """A zygote that is stopped, say, must not leave requests without an answer."""
-        if (again := self._launcher.look_after(worker)) is not None:
+        """A zygote that is stopped, or sockets that somebody tidied up, must not leave requests without an answer."""
+        again = self._launcher.look_after(worker)
+        if again is None and (pid := self._pid_of(worker)) is not None and not self._lanes.was_accepted(worker):
+            again = LOOK_AFTER_LAUNCH
+            if not self._lanes.can_be_found(worker):
+                log.warning("the sockets for process %d were removed before it had connected", pid)
+                signal_group(pid, signal.SIGKILL)
+        if again is not None:
             self._set_timer(("launch", worker), again, lambda: self._look_after(worker))
 
     def _read_launcher(self) -> None:
         for worker, pid in self._launcher.launched():
-            if pid == LAUNCH_FAILED:
-                self._gone(worker, None, "no process could be started (see the kernel's log)")
+            if pid < 0:
+                error = OSError(-pid, os.strerror(-pid))
+                self._gone(worker, None, "see the kernel's log" if pid == LAUNCH_FAILED else refusal(error))
                 continue
             self._pids[pid] = worker
-            self._cancel_timer(("launch", worker))
             self._event(WorkerLaunched(worker, pid))
             if pid in self._unclaimed:
                 self._worker_ended(pid, self._unclaimed.pop(pid))
@@ -391,6 +401,7 @@ class Loop:
                     log.error("worker %d says it is process %d, which is not ours: refused", worker, message.pid)
                     continue
                 self._lanes.accept(worker, message.pid)
+                self._cancel_timer(("launch", worker))
             elif isinstance(message, messages.Logged):
                 self._log.append(message.line)
                 continue
@@ -446,6 +457,7 @@ class Loop:
             self._gone(worker, self._returncodes.pop(worker))
 
     def _gone(self, worker: int, returncode: int | None, reason: str = "") -> None:
+        self._cancel_timer(("launch", worker))
         last_words = tuple(self._lanes.last_words(worker))
         self._lanes.shut(worker)
         dump_file = self._settings.dump_file(worker)
@@ -515,8 +527,7 @@ class Loop:
         gone = ToldToStop("the process that started the kernel is gone")
         if os.getppid() != pid:
             self._event(gone)
-        elif hasattr(os, "pidfd_open"):
-            fd = os.pidfd_open(pid)
+        elif (fd := _pidfd(pid)) is not None:
             stack.callback(os.close, fd)
 
             def died() -> None:
@@ -526,3 +537,13 @@ class Loop:
             self._watch(fd, died)
         else:
             self._set_timer(("parent",), PARENT_LOOK, lambda: self._watch_parent(pid, stack))
+
+
+def _pidfd(pid: int) -> int | None:
+    """None where there are none, or a container forbids them."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

@@ -23,6 +23,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.state import Subshell, Worker
 from mpkernel.errors import Killed, WorkerDied, WorkerStartFailed
+from mpkernel.surroundings import refusal_said
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
@@ -129,7 +130,7 @@ class Pool:
             if subshell.failed_starts < MAX_FAILED_STARTS and (subshell.queue or subshell.to_debugger):
                 subshell.worker = self.start(subshell)
                 return
-            error = self._start_failed(subshell, how)
+            error = self._start_failed(subshell, refusal_said("".join(w for _, w in event.last_words)) or how)
         else:
             error = self._death(worker, subshell, how)
         if excerpt := answers.crash_excerpt(event.dump):

@@ -27,6 +27,7 @@ from mpkernel import connection, logs, options
 from mpkernel.broker.processes import ENDING_SIGNALS, SpawnLauncher, ZygoteConnection, ZygoteLauncher
 from mpkernel.errors import ConnectionFileError, StartError
 from mpkernel.settings import WorkerSettings
+from mpkernel.surroundings import check_threads
 from mpkernel.wire import Codec, Signer, utc_now
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 MAX_SOCKET_PATH = 103
 # Of the broker, which needs ten for a subshell.
 MAX_OPEN_FILES = 65536
+# Of libzmq, and one for files.
+THREADS = 3
 # Room for "/<worker>.o" behind the directory's path.
 _LANE_NAME_ROOM = 16
 
@@ -90,7 +93,7 @@ def _run(
         username=codec.username,
         connection_file=str(path),
         kernel_id=path.stem.removeprefix("kernel-"),
-        memfds=hasattr(os, "memfd_create") and os.environ.get("MPKERNEL_SEGMENTS") != "files",
+        memfds=os.environ.get("MPKERNEL_SEGMENTS") != "files" and _memfds_work(),
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),
@@ -106,6 +109,8 @@ def _run(
     method = os.environ.get("MPKERNEL_START", app.start_method)
     if method not in ("fork", "spawn"):
         raise StartError(f"MPKERNEL_START is {method!r}; it can be 'fork' or 'spawn'")
+    if method == "fork" and not _become_subreaper():
+        method = "spawn"
     if user_ns is not None and method == "spawn":
         raise StartError("a kernel over a program's variables needs start_method 'fork'")
     if zygote is not None and method == "spawn":
@@ -121,8 +126,8 @@ def _run(
     from mpkernel.broker.loop import Loop
     from mpkernel.broker.machine import Machine, new_subshell_id
 
-    _become_subreaper()
     _allow_open_files()
+    check_threads(THREADS)
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     stack.callback(context.term)
@@ -309,8 +314,10 @@ def _bind_one(socket_: zmq.Socket[bytes], info: connection.ConnectionInfo, chann
 @contextmanager
 def _socket_directory() -> Iterator[Path]:
     """A fresh directory for the lanes' sockets that only this user can enter; gone at the end."""
-    tried = []
-    for base in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")):
+    tried, usual = [], None
+    with suppress(FileNotFoundError):  # it has tried what there is
+        usual = tempfile.gettempdir()
+    for base in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), usual, "/tmp")):
         if not base or len(os.fsencode(base)) > MAX_SOCKET_PATH - _LANE_NAME_ROOM - len("/mpk-12345678"):
             continue
         try:
@@ -342,7 +349,7 @@ def _parent() -> int | None:
         return None
     if parent == 1 and front_end != "1":  # in a container the front end may well be process 1
         raise StartError(f"the process that started this kernel ({front_end}) is gone already")
-    return parent
+    return parent or None  # 0: it is in another pid namespace, where we can't watch it (a container's process 1)
 
 
 def _open_files() -> int:
@@ -362,9 +369,31 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _become_subreaper() -> None:
-    """Workers are the zygote's grandchildren; make this process the one that reaps them (prctl(2))."""
+def _memfds_work() -> bool:
+    """Whether a container lets us have them; and processes find each other's through /proc."""
+    try:
+        fd = os.memfd_create("mpkernel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (AttributeError, OSError):
+        return False
+    try:
+        os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _become_subreaper() -> bool:
+    """Workers are the zygote's grandchildren; make this process the one that reaps them (prctl(2)).
+
+    False where that is forbidden: then only our own children can be.
+    """
     if sys.platform == "linux":
         from mpkernel.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        except OSError:
+            return False
+    return True

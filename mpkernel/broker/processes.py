@@ -9,6 +9,7 @@ which the kernel hands such orphans (prctl(2), PR_SET_CHILD_SUBREAPER). A spawne
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,13 +17,16 @@ import pickle
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Container
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
+from mpkernel.surroundings import refusal
 
 log = logging.getLogger("mpkernel.broker")
 
@@ -48,7 +52,7 @@ class Launcher(Protocol):
         """Start a process for `worker`. Returns before it exists."""
 
     def launched(self) -> list[tuple[int, int]]:
-        """New (worker, pid) pairs; pid `LAUNCH_FAILED` if there could be none."""
+        """New (worker, pid) pairs; if there could be none, the pid is a negative errno, or `LAUNCH_FAILED`."""
 
     def exited(self, pid: int) -> bool:
         """The broker reaped `pid`; True if it was a part of the launcher (the zygote), which is started again."""
@@ -81,8 +85,8 @@ class SpawnLauncher:
     def launch(self, worker: int) -> None:
         try:
             process = _popen_with_settings("mpkernel.worker", (self._settings, worker), (self._settings.lifeline_fd,))
-        except OSError:
-            self._launched.append((worker, LAUNCH_FAILED))
+        except OSError as error:
+            self._launched.append((worker, -(error.errno or 1)))
             return
         self._launched.append((worker, process.pid))
         self._pids.add(process.pid)
@@ -200,7 +204,7 @@ class ZygoteLauncher:
             self._waiting.remove(worker)
             self._found.append((worker, pid))
             self._looks = self._looks_stopped = 0
-            if pid != LAUNCH_FAILED:
+            if pid > 0:
                 self._failures = 0
                 self._pids.add(pid)
 
@@ -237,11 +241,17 @@ class ZygoteLauncher:
         self._zygote.hang_up()
         self._zygote.reaped = True
         self._failures += 1
+        why = LAUNCH_FAILED
         if self._failures < MAX_ZYGOTE_FAILURES:
-            self._restart()
-        else:  # the next launch tries again
-            self._found += [(worker, LAUNCH_FAILED) for worker in self._waiting]
-            self._waiting = []
+            try:
+                self._restart()
+            except OSError as error:
+                log.warning("no new zygote can be started: %s", refusal(error))
+                why = -(error.errno or 1)
+            else:
+                return True
+        self._found += [(worker, why) for worker in self._waiting]  # the next launch tries again
+        self._waiting = []
         return True
 
     def close(self) -> None:
@@ -324,3 +334,15 @@ def has_room_for_files(count: int) -> bool:
     """Whether this process may open `count` more files."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit == resource.RLIM_INFINITY or len(os.listdir("/dev/fd")) + count <= limit
+
+
+def keep_directory(path: Path) -> None:
+    """Make the sockets' directory again if something that tidies up has removed it. Raises OSError if it isn't ours."""
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, f"{path} was replaced by another user's") from None
+    else:
+        log.warning("%s had been removed, and was made again", path)

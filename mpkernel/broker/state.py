@@ -82,6 +82,16 @@ class Worker:
     background: bool = False  # it may have changed variables, or change them, though it runs no cell
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The cell that failed last, with whose client and when."""
+
+    session: object  # the client's
+    sent: float  # by the client's clock
+    received: float  # by ours
+    took: float  # seconds from receipt to error
+
+
 @dataclass(slots=True, eq=False)
 class Subshell:
     """The logical thing with an id; has a process once a request needs one."""
@@ -98,8 +108,7 @@ class Subshell:
     failed_starts: int = 0
     died: str | None = None  # how its last worker ended, until the next one is there
     mode: str = "shared"  # how it takes part in the namespace
-    # The client whose cell failed last: its session, and its clock when it sent the cell, and at the error.
-    failed: tuple[object, float, float] | None = None
+    failed: Failure | None = None
     aborting: bool = False  # within `stop_on_error_timeout` after an error
 
     @property

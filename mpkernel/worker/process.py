@@ -9,8 +9,11 @@ import os
 import resource
 import signal
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mpkernel import logs
@@ -32,13 +35,24 @@ def build_template(settings: WorkerSettings) -> IPKernelApp:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
     app = IPKernelApp.instance()
-    app.load_profile(settings)
-    shell = app.build_shell(settings)
+    with _temporary_folders_in(settings.directory):
+        app.load_profile(settings)
+        shell = app.build_shell(settings)
     shell.take_over_pdb()
     shell.template_modules = frozenset(sys.modules)
     gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
     gc.enable()
     return app
+
+
+@contextmanager
+def _temporary_folders_in(folder: Path) -> Iterator[None]:
+    """Where HOME can't be written to, IPython makes itself a folder for its profile, and never removes it."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
@@ -82,7 +96,8 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
     if sys.platform == "linux":
         from mpkernel.prctl import PR_SET_PDEATHSIG, prctl
 
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also while C code holds the GIL and the IO thread can't run
+        with suppress(OSError):  # also while C code holds the GIL and the IO thread can't run
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(OOM_SCORE_ADJ))
     if os.getppid() != settings.broker_pid:

@@ -19,12 +19,14 @@ import shutil
 import signal
 import socket
 import sys
-from contextlib import suppress
+import traceback
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from mpkernel import logs
 from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
+from mpkernel.surroundings import leave_deleted_folder
 
 LAUNCH_FAILED = -1
 
@@ -64,29 +66,36 @@ class Zygote:
         shutil.rmtree(self._settings.directory, ignore_errors=True)
 
     def _fork(self, worker: int) -> None:
-        pid_read, pid_write = os.pipe()
-        go_read, go_write = os.pipe()
-        try:
-            middle = os.fork()
-        except OSError:
-            middle, pid = None, LAUNCH_FAILED
+        with ExitStack() as opened:
+            try:
+                pid_read, pid_write = _pipe(opened)
+                go_read, go_write = _pipe(opened)
+                middle = os.fork()
+            except OSError as error:
+                self._tell(worker, -(error.errno or 1))
+                return
+            opened.pop_all()
         if middle == 0:
             self._be_in_between(worker, (pid_read, go_write), pid_write, go_read)
         os.close(pid_write)
         os.close(go_read)
-        if middle is not None:
-            pid = int(os.read(pid_read, 32) or str(LAUNCH_FAILED))
-            os.waitpid(middle, 0)  # now the worker is the broker's child
+        pid = int(os.read(pid_read, 32) or str(LAUNCH_FAILED))
+        os.waitpid(middle, 0)  # now the worker is the broker's child
         os.close(pid_read)
-        if pid != LAUNCH_FAILED:
+        if pid > 0:
             self._guarded.add(pid)
+        self._tell(worker, pid)
         with suppress(OSError):
-            self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
             os.write(go_write, b"g")
         os.close(go_write)
         if self._app is not None and not self._app.shell.warm:
             self._app.shell.warm_up()  # the first worker had to be there soon; the others find it done
             gc.freeze()
+
+    def _tell(self, worker: int, pid: int) -> None:
+        """A negative `pid` is what was wrong, an errno."""
+        with suppress(OSError):
+            self._sock.sendall(json.dumps({"worker": worker, "pid": pid}).encode() + b"\n")
 
     def _be_in_between(self, worker: int, close: tuple[int, ...], pid_write: int, go_read: int) -> None:
         """In the process between zygote and worker, and in the worker itself: never returns."""
@@ -98,8 +107,9 @@ class Zygote:
                 os.close(pid_write)
                 self._be_worker(worker, go_read)
             os.write(pid_write, str(pid).encode())
-        except OSError:
-            pass
+        except OSError as error:
+            with suppress(OSError):
+                os.write(pid_write, str(-(error.errno or 1)).encode())
         finally:
             os._exit(0)
 
@@ -117,9 +127,17 @@ class Zygote:
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 0
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            with suppress(OSError):  # sys.stderr may be a cell's output already, which nobody sends any more
+                os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
         finally:
             _end(code)
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for fd in ends:
+        opened.callback(os.close, fd)
+    return ends
 
 
 def _end(code: int) -> None:
@@ -144,6 +162,7 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
     """Be the zygote, or with ``fork=False`` only the guard, until the broker is gone. `user_ns`: see `launch.main`."""
     with suppress(OSError):
         os.setpgid(0, 0)
+    leave_deleted_folder()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)

@@ -130,6 +130,18 @@ def test_what_was_sent_before_an_error_could_be_known_is_aborted(kernel: Kernel,
     assert kernel.status(late) == status
 
 
+def test_a_client_whose_clock_was_set_back_can_go_on_after_an_error(kernel: Kernel) -> None:
+    """By its clock, the next cell was sent while the one that failed ran."""
+    worker = kernel.ready()
+    kernel.execute("1/0", date="2026-01-01T00:00:00Z")
+    kernel.pass_time(3600)
+    worker.start().reply("error", abort=True)
+    kernel.pass_time(5)
+    after = kernel.execute("sent half an hour before the error, it seems", date="2026-01-01T00:30:00Z")
+    worker.start().reply("ok")
+    assert kernel.status(after) == "ok"
+
+
 def test_an_aborted_reply_has_all_that_an_execute_reply_has(kernel: Kernel) -> None:
     worker = kernel.ready()
     kernel.execute("1/0")
