@@ -58,6 +58,24 @@ def lines(pending: Pending) -> list[str]:
     return [*(f"iopub {line}" for line in _streams_in_place(pending.iopub)), *said]
 
 
+def outputs(of_a_cell: Iterable[dict[str, Any]]) -> list[str]:
+    """What a notebook has kept of a cell."""
+    made: list[str] = []
+    written: dict[str, str] = {}
+    for output in of_a_cell:
+        if output["output_type"] == "stream":
+            written[output["name"]] = written.get(output["name"], "") + "".join(output["text"])
+        else:
+            made += [*_text_lines(written), value(output)]
+            written = {}
+    return [*made, *_text_lines(written)]
+
+
+def value(of_json: Any) -> str:
+    """A line for a value of JSON types."""
+    return _dump(_plain(of_json))
+
+
 def _streams_in_place(messages: Iterable[Message]) -> Iterator[str]:
     """A line for each message; text between two others becomes one line for each stream."""
     written: dict[str, str] = {}
