@@ -20,7 +20,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         "CELL",
     ),
     (r"\b\d{6,}\.py(?=, line)", "CELL"),
-    (r"/tmp/mpb-[\w.]+", "SANDBOX"),
+    (r"/tmp/mp[bt]-[\w.]+", "SANDBOX"),
     (r"(?<=/tmp/)(tmp|ipython_edit_|ipython_)\w+", "TMP"),
     (r"ipython_edit_\w+", "TMP"),
     (r"0x[0-9a-f]{6,}", "0xADDRESS"),

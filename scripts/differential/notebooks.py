@@ -81,15 +81,18 @@ def _execute(program: str, spec: Spec, asked: Sequence[Cell]) -> Executed:
         (folder / "kernel.json").write_text(json.dumps(described))
         (sandbox.cwd / "in.ipynb").write_text(json.dumps(_notebook(asked)))
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, *_PROGRAMS[program]],
-            env=sandbox.environment(),
-            cwd=sandbox.cwd,
-            capture_output=True,
-            text=True,
-            timeout=_WITHIN,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, *_PROGRAMS[program]],
+                env=sandbox.environment(),
+                cwd=sandbox.cwd,
+                capture_output=True,
+                text=True,
+                timeout=_WITHIN,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{program} on {spec.name} has not ended after {_WITHIN} s; is a reply lost?") from None
         seconds = time.monotonic() - began
         result = sandbox.cwd / "out.ipynb"
         if not result.exists():
