@@ -29,6 +29,7 @@ class LibraryAPI:
     implementation = "mpkernel"
     implementation_version = mpkernel.__version__
     language = "python"
+    _poll_interval = 0.01  # seconds that an event loop of `register_integration` may run at a stretch, as in ipykernel
 
     shell: ZMQInteractiveShell
     settings: WorkerSettings

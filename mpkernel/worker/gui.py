@@ -2,11 +2,15 @@
 
 While no cell runs, or one awaits, the toolkit is given the word every `INTERVAL` seconds. While a cell computes, its
 windows stand still, as in any kernel, unless the cell gives the toolkit the word itself (``plt.pause``).
+
+Libraries bring toolkits of their own by ``ipykernel.eventloops.register_integration``: a function of the kernel that
+handles events and returns after ``kernel._poll_interval`` seconds at the latest, to be called again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import os
 import sys
@@ -23,39 +27,75 @@ LOOPLESS = frozenset((None, "", "asyncio", "inline", "agg", "notebook", "nbagg",
 _QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 Pump = Callable[[], object]
+Integration = Callable[[Any], object]
 
 
 class Gui:
-    """At most one toolkit; another one replaces it."""
+    """At most one toolkit; another one replaces it. `kernel` is what the functions of libraries are given."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, kernel: object) -> None:
         self._loop = loop
+        self._kernel = kernel
+        self._registered: dict[str, Integration] = {}
+        self._leave: Callable[[], object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.active: str | None = None
 
     def enable(self, gui: str | None) -> None:
         """Run the events of this toolkit from now on, or of none. Raises UsageError if it can't be had."""
-        pump = None
-        if gui not in LOOPLESS:
-            assert gui is not None
-            start = _TOOLKITS.get("qt" if gui.startswith("qt") else gui)
-            if start is None:
-                known = ", ".join(sorted({"qt5", "qt6", *_TOOLKITS, *filter(None, LOOPLESS)}))
-                raise UsageError(f"there is no GUI event loop {gui!r}; there are {known}")
-            pump = start(gui)
+        integration = self._registered.get(gui or "")
+        pump = None if integration else self._toolkit(gui)
+        self._stop()
+        self.active = gui
+        if integration is not None:
+            # Read late, as its ``exit`` decorates what is defined below it.
+            self._leave = lambda: getattr(integration, "exit_hook", lambda _: None)(self._kernel)
+            pump = functools.partial(integration, self._kernel)
+        if pump is not None:
+            self._pump(pump)
+
+    def register_integration(self, *names: str) -> Callable[[Integration], Integration]:
+        """A decorator: the function runs the events of the toolkit of these names (``%gui NAME``).
+
+        It gets an attribute ``exit``, a decorator for the function that is called when the toolkit is left.
+        """
+
+        def register(function: Integration) -> Integration:
+            def leave(on_exit: Integration) -> Integration:
+                decorated.exit_hook = on_exit
+                return on_exit
+
+            decorated: Any = function
+            decorated.exit = leave
+            self._registered.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+    def _toolkit(self, gui: str | None) -> Pump | None:
+        if gui in LOOPLESS:
+            return None
+        assert gui is not None
+        start = _TOOLKITS.get("qt" if gui.startswith("qt") else gui)
+        if start is None:
+            known = ", ".join(sorted({"qt5", "qt6", *_TOOLKITS, *self._registered, *filter(None, LOOPLESS)}))
+            raise UsageError(f"there is no GUI event loop {gui!r}; there are {known}")
+        return start(gui)
+
+    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.active = gui
-        if pump is not None:
-            self._pump(pump)
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
     def _pump(self, pump: Pump) -> None:
         try:
             pump()
         except Exception as error:  # the toolkit has shut down, say
             print(f"the {self.active} event loop has ended: {error}", file=sys.stderr)
-            self.active = self._timer = None
+            self.active = self._timer = self._leave = None
         else:
             self._timer = self._loop.call_later(INTERVAL, self._pump, pump)
 
@@ -119,7 +159,8 @@ def _wx(gui: str) -> Pump:
 
 
 def _osx(gui: str) -> Pump:
-    raise UsageError(f"%gui {gui} is not integrated in mpkernel; use %matplotlib inline, %matplotlib widget or %gui qt")
+    why = "is not integrated in mpkernel" if sys.platform == "darwin" else "needs macOS, which this isn't"
+    raise UsageError(f"%gui {gui} {why}; use %matplotlib inline, %matplotlib widget (ipympl) or %gui qt")
 
 
 _TOOLKITS: dict[str, Callable[[str], Pump]] = {

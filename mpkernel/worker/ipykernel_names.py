@@ -1,8 +1,9 @@
 """The names under ``ipykernel`` by which libraries reach a kernel: here they reach this one.
 
 bokeh, panel and matplotlib's notebook backend make comms by ``ipykernel.comm.Comm``, wandb asks ``ipykernel.connect``
-for the connection file, some ask ``ipykernel.kernelapp.IPKernelApp.initialized()``, and tqdm, plotly and many a
-notebook tell by the name ``ipykernel.zmqshell`` where they are.
+for the connection file, some ask ``ipykernel.kernelapp.IPKernelApp.initialized()``, toolkits bring their event loops by
+``ipykernel.eventloops.register_integration``, and tqdm, plotly and many a notebook tell by the name
+``ipykernel.zmqshell`` where they are.
 Where ipykernel is installed (JupyterLab brings it), those modules would find no kernel of theirs in this process, and
 what is sent by them would be lost without a word; where it isn't, importing them would fail. So in a worker:
 
@@ -40,6 +41,7 @@ class IPykernelNames(MetaPathFinder, Loader):
             "ipykernel.comm.comm": self._comm,
             "ipykernel.comm.manager": self._comm,
             "ipykernel.connect": self._connect,
+            "ipykernel.eventloops": self._eventloops,
             "ipykernel.kernelapp": self._kernelapp,
             "ipykernel.zmqshell": self._zmqshell,
         }
@@ -85,6 +87,16 @@ class IPykernelNames(MetaPathFinder, Loader):
 
     def _kernelapp(self) -> dict[str, Any]:
         return {"IPKernelApp": IPKernelApp, "__all__": ["IPKernelApp"]}
+
+    def _eventloops(self) -> dict[str, Any]:
+        shell: Any = self._kernel.shell
+
+        def enable_gui(gui: str | None, kernel: Any = None) -> None:  # noqa: ARG001 - callers name it
+            """``%gui``; there is no other kernel than this."""
+            shell.enable_gui(gui)
+
+        names = {"register_integration": shell.gui.register_integration, "enable_gui": enable_gui}
+        return {**names, "__all__": list(names)}
 
     def _connect(self) -> dict[str, Any]:
         path = self._kernel.settings.connection_file

@@ -166,7 +166,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         self.kernel = kernel
         compiler: Any = self.compile
         compiler.files = kernel.cell_files
-        self.gui = Gui(kernel.loop)
+        self.gui = Gui(kernel.loop, kernel)
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()

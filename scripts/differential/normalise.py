@@ -20,7 +20,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         "CELL",
     ),
     (r"\b\d{6,}\.py(?=, line)", "CELL"),
-    (r"/tmp/mpb-[\w.]+", "SANDBOX"),
+    (r"/tmp/mp[bt]-[\w.]+", "SANDBOX"),
     (r"(?<=/tmp/)(tmp|ipython_edit_|ipython_)\w+", "TMP"),
     (r"ipython_edit_\w+", "TMP"),
     (r"0x[0-9a-f]{6,}", "0xADDRESS"),
@@ -56,6 +56,24 @@ def lines(pending: Pending) -> list[str]:
             reply.content.pop("traceback", None)
     said = [_line(message) for message in pending.replies + pending.inputs]
     return [*(f"iopub {line}" for line in _streams_in_place(pending.iopub)), *said]
+
+
+def outputs(of_a_cell: Iterable[dict[str, Any]]) -> list[str]:
+    """What a notebook has kept of a cell."""
+    made: list[str] = []
+    written: dict[str, str] = {}
+    for output in of_a_cell:
+        if output["output_type"] == "stream":
+            written[output["name"]] = written.get(output["name"], "") + "".join(output["text"])
+        else:
+            made += [*_text_lines(written), value(output)]
+            written = {}
+    return [*made, *_text_lines(written)]
+
+
+def value(of_json: Any) -> str:
+    """A line for a value of JSON types."""
+    return _dump(_plain(of_json))
 
 
 def _streams_in_place(messages: Iterable[Message]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from .driver import Kernel, start_kernel
@@ -234,6 +236,40 @@ def test_a_gui_without_a_display_is_told_of(gui: str) -> None:
         result = kernel.run(f"%gui {gui}")
         assert f"{gui}" in result.stderr + result.traceback
         assert kernel.run("%gui asyncio\n%gui").status == "ok"
+
+
+@pytest.mark.mpkernel_only("it has no osx here and doesn't say so")
+@pytest.mark.skipif(sys.platform == "darwin", reason="it says something else there")
+def test_gui_osx_elsewhere_says_what_it_needs(kernel: Kernel) -> None:
+    assert "%gui osx needs macOS" in kernel.run("%gui osx").stderr
+
+
+TOOLKIT = """
+from ipykernel.eventloops import register_integration
+seen = []
+@register_integration("own", "alias")
+def loop_own(kernel):
+    seen.append(kernel)
+    if len(seen) == 3: print("three", kernel._poll_interval > 0)
+@loop_own.exit
+def leave(kernel): print("left", kernel is get_ipython().kernel)
+"""
+
+
+@pytest.mark.mpkernel_only("there the function waits for the kernel's own socket")
+def test_a_library_brings_a_toolkit_of_its_own(kernel: Kernel) -> None:
+    assert kernel.run(TOOLKIT).status == "ok"
+    chosen = kernel.submit("%gui alias")
+    chosen.wait_for_stream("three True")
+    assert kernel.value("seen[0] is get_ipython().kernel, get_ipython().active_eventloop") == (True, "alias")
+    assert kernel.run("%gui\nend = len(seen)").stdout == "left True\n"
+    assert kernel.value("import asyncio; await asyncio.sleep(0.05); len(seen) == end") is True
+
+
+def test_a_toolkit_that_fails_is_told_of_and_left(kernel: Kernel) -> None:
+    kernel.run("from ipykernel.eventloops import register_integration\n@register_integration('bad')\ndef f(k): 1 / 0")
+    assert "bad event loop has ended: division by zero" in kernel.run("%gui bad").stderr
+    assert kernel.value("1 + 1") == 2
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

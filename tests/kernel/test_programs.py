@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from .client import Client
 from .driver import KERNEL, start_kernel
-from .sandbox import PATIENCE, Sandbox, poll_until
+from .programs import WITHIN, free_ports, needs, notebook, run
+from .sandbox import Sandbox, poll_until
 
 pytestmark = pytest.mark.skipif(KERNEL != "mpkernel", reason="they are about how mpkernel is found")
-WITHIN = 40 * PATIENCE
-
-
-def needs(module: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"{module} isn't installed")
 
 
 @pytest.fixture
@@ -44,37 +36,6 @@ def home() -> Iterator[Sandbox]:
         )
         yield sandbox
         assert sandbox.leftovers() == []
-
-
-def run(sandbox: Sandbox, *arguments: str, text: str = "") -> str:
-    """The output of a Python program in the sandbox. Raises AssertionError if it fails."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=sandbox.environment(),
-        cwd=sandbox.cwd,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def notebook(sandbox: Sandbox, *cells: str) -> Path:
-    content = {
-        "cells": [
-            {"cell_type": "code", "id": f"c{n}", "source": code, "metadata": {}, "outputs": [], "execution_count": None}
-            for n, code in enumerate(cells)
-        ],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path = sandbox.cwd / "notebook.ipynb"
-    path.write_text(json.dumps(content))
-    return path
 
 
 WHICH = "print(type(get_ipython().kernel).__module__.partition('.')[0])"
@@ -241,13 +202,6 @@ def test_options_of_ipykernels_names(home: Sandbox) -> None:
     assert (process.returncode, stdout, stderr) == (0, "echoed\n", "")
     assert not path.exists()
     assert os.listdir(home.runtime) == []
-
-
-def free_ports(*channels: str) -> dict[str, int]:
-    """A port for each channel that nobody has now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in channels]
-        return {channel: server.getsockname()[1] for channel, server in zip(channels, sockets, strict=True)}
 
 
 def test_a_start_with_ports_and_key_and_a_file_that_is_not_there_yet(home: Sandbox) -> None:
