@@ -5,7 +5,9 @@ Libraries are never imported for it: who hasn't imported pandas has no options o
 
 from __future__ import annotations
 
+import _random
 import builtins
+import ctypes
 import importlib
 import logging
 import os
@@ -18,6 +20,8 @@ from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
+
+_MT19937_BYTES = 625 * 4  # numpy's generator: 624 numbers, and which is the next one
 
 
 class Environment(Facet):
@@ -102,6 +106,12 @@ class RandomNumbers(Facet):
     def read(self) -> Items:
         return {"": random.getstate()}
 
+    def mark(self) -> Any:
+        """What the generator has in memory, but for what every object has: its numbers, and which is the next one."""
+        generator: Any = random._inst
+        head = object.__basicsize__
+        return generator.gauss_next, ctypes.string_at(id(generator) + head, _random.Random.__basicsize__ - head)
+
     def write(self, items: Items) -> None:
         random.setstate(items[""])
 
@@ -118,6 +128,22 @@ class NumpyRandomNumbers(Facet):
             return None
         kind, key, *rest = numpy_random.get_state()
         return {"": (kind, key.tobytes(), *rest)}
+
+    def mark(self) -> Any:
+        """What the generator has in memory. The second of two normal numbers is drawn already, and kept elsewhere."""
+        numpy_random = sys.modules["numpy.random"]
+        generator = numpy_random.get_bit_generator()
+        if type(generator) is not numpy_random.MT19937 or numpy_random.get_state(legacy=False)["has_gauss"]:
+            return None
+        return self._memory()
+
+    def is_marked(self, mark: Any) -> bool:
+        return bool(mark == self._memory())
+
+    @staticmethod
+    def _memory() -> tuple[int, bytes]:
+        address = sys.modules["numpy.random"].get_bit_generator().ctypes.state_address
+        return address, ctypes.string_at(address, _MT19937_BYTES)
 
     def prepare(self) -> None:
         if "numpy" in sys.modules:  # whose `random` is imported when it is used
@@ -161,6 +187,12 @@ class PandasOptions(Facet):
             return None
         return dict(_flat(config._global_config))
 
+    def mark(self) -> Any:
+        return _copied(sys.modules["pandas._config.config"]._global_config)
+
+    def is_marked(self, mark: Any) -> bool:
+        return bool(sys.modules["pandas._config.config"]._global_config == mark)
+
     def base(self) -> Items:
         config = sys.modules["pandas._config.config"]
         return {key: option.defval for key, option in config._registered_options.items()}
@@ -180,6 +212,10 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
 
 
 class MatplotlibOptions(Facet):
@@ -202,7 +238,13 @@ class MatplotlibOptions(Facet):
         items = dict(dict.items(params))  # without asking for the backend, which would choose one
         for key in self._LEFT_OUT:
             items.pop(key, None)
-        return {key: list(value) if type(value) is list else value for key, value in items.items()}
+        return _with_own_lists(items)
+
+    def mark(self) -> Any:
+        return _with_own_lists(dict(dict.items(sys.modules["matplotlib"].rcParams)))
+
+    def is_marked(self, mark: Any) -> bool:
+        return dict.__eq__(sys.modules["matplotlib"].rcParams, mark) is True
 
     def write(self, items: Items) -> None:
         import matplotlib as mpl
@@ -210,6 +252,10 @@ class MatplotlibOptions(Facet):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             mpl.rcParams.update({key: value for key, value in items.items() if value is not GONE})
+
+
+def _with_own_lists(items: Items) -> Items:
+    return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
 
 class Builtins(Facet):

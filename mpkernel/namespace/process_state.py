@@ -43,6 +43,14 @@ class Facet:
         """What there is now; None if the library whose state it is isn't imported."""
         raise NotImplementedError
 
+    def mark(self) -> Any:
+        """By what `is_marked` knows that nothing has changed since; None if there is no quicker way than `read`."""
+        return None
+
+    def is_marked(self, mark: Any) -> bool:
+        """Whether nothing has changed since `mark` was made: to be much quicker than `read`."""
+        return bool(self.mark() == mark)
+
     def prepare(self) -> None:
         """Something came from elsewhere, and `read` said None: import what is about to be used."""
 
@@ -85,11 +93,32 @@ class _Known:
 
     def __init__(self, facet: Facet) -> None:
         self.facet = facet
-        self.seen: Items | None = None  # how it was when last looked at; None: its library isn't imported
+        self._seen: Items | None = None
+        self._mark: Any = None  # of when it was as in `seen`
         self.shared: Items = {}  # what all subshells together have changed since the start
         self.waiting: Items | None = None  # came before its library was imported
         self.foreign = False  # it came from elsewhere, and nothing here has changed it since
         self.aside: tuple[Items, Items] | None = None  # the shared stream, and where our own one began
+
+    @property
+    def seen(self) -> Items | None:
+        """How it was when last looked at; None: its library isn't imported."""
+        return self._seen
+
+    @seen.setter
+    def seen(self, items: Items | None) -> None:
+        self._seen, self._mark = items, None  # it needn't be so now
+
+    def is_as_seen(self) -> bool:
+        """Whether that can be told without reading it."""
+        try:
+            return self._mark is not None and self.facet.is_marked(self._mark)
+        except Exception:  # an option that can't be compared
+            return False
+
+    def saw(self, items: Items, mark: Any) -> None:
+        """It was looked at when it had just been marked."""
+        self._seen, self._mark = items, mark
 
     def now(self) -> Items:
         """How it is; what can't be read counts as unchanged."""
@@ -139,7 +168,9 @@ class ProcessState:
     def _look(self, known: _Known) -> bool:
         """Whether the facet has changed here."""
         facet = known.facet
-        now = _read(facet)
+        if known.is_as_seen():
+            return False
+        mark, now = _mark(facet), _read(facet)
         if now is None:
             return False
         if known.seen is None:  # its library was imported just now
@@ -149,9 +180,9 @@ class ProcessState:
                 self._take(known, waiting)
                 now = known.now()
         changed = facet.changed(known.seen, now)
+        known.saw(now if changed else known.seen, mark)
         if not changed:
             return False
-        known.seen = now
         known.shared = known.shared | changed
         known.foreign = False
         known.aside = None
@@ -236,6 +267,14 @@ def _read(facet: Facet) -> Items | None:
         return facet.read()
     except Exception:  # a library whose insides aren't as they were, or a folder that was deleted
         log.debug("the %s can't be read", facet.name, exc_info=True)
+        return None
+
+
+def _mark(facet: Facet) -> Any:
+    try:
+        return facet.mark()
+    except Exception:
+        log.debug("the %s has no mark", facet.name, exc_info=True)
         return None
 
 

@@ -32,7 +32,7 @@ from mpkernel.namespace.husks import retire
 from mpkernel.namespace.payload import to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
-from mpkernel.namespace.process_state import ProcessState
+from mpkernel.namespace.process_state import Items, ProcessState
 from mpkernel.namespace.transport import Transport
 from mpkernel.namespace.wording import listed, told
 
@@ -227,7 +227,7 @@ class NamespaceSync:
             heads, blobs = component.join(components)
             self._send(Commit(self._number, heads, overruled or [], force, blobs))
 
-    def _of_state(self, changes: dict[str, dict[Any, Any]]) -> list[Component]:
+    def _of_state(self, changes: dict[str, Items]) -> list[Component]:
         """The process's state as components, each of which is always sent as a whole."""
         components = [
             to_component([name], self._pickling.dump({name: items}), None)[0] for name, items in changes.items()
@@ -375,25 +375,26 @@ class NamespaceSync:
     def _merge_or_insist(self, message: Merge) -> None:
         """Merge what others committed into what is here, and commit that; there is a commit whatever happens."""
         self.awaits_merge = False
+        state: dict[str, Items] = {}  # what became of the process's own state
         try:
-            self._merge(message)
+            self._merge(message, state)
         except BaseException as error:  # odd objects of the user's
             log.warning("%s could not be merged", listed(message.names), exc_info=True)
             self._number = max(self._number, message.number)
             changes = Changes()
             with suppress(Exception):
                 changes = self._tracker.collect(only=message.names, force=message.names)
-            self._publish(changes, overruled=message.names, force=True)
+            self._publish(changes, overruled=message.names, force=True, merged=self._of_state(state))
             self._warn(
                 f"{listed(message.names)} could not be merged with what another subshell made of it "
                 f'({told(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
             )
 
-    def _merge(self, message: Merge) -> None:
+    def _merge(self, message: Merge, state: dict[str, Items]) -> None:
         parts = list(component.split(message.components, message.blobs))
         theirs = self._values_of(parts[: message.n_theirs])
         base = self._values_of(parts[message.n_theirs :])
-        state = self._merge_state(message.names, theirs, base)
+        state.update(self._merge_state(message.names, theirs, base))
         if self.mode == "shared":
             self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
         here = self._namespace
@@ -423,9 +424,7 @@ class NamespaceSync:
         changes.deleted += gone
         self._publish(changes, merged=self._of_state(state), overruled=overruled)
 
-    def _merge_state(
-        self, names: Collection[str], theirs: dict[str, Any], base: dict[str, Any]
-    ) -> dict[str, dict[Any, Any]]:
+    def _merge_state(self, names: Collection[str], theirs: dict[str, Any], base: dict[str, Any]) -> dict[str, Items]:
         """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""
         state = {}
         for name in [name for name in {*names, *theirs} if name.startswith(PROCESS)]:

@@ -45,6 +45,14 @@ class Magics(Facet):
             found["extension", "", name] = True
         return found
 
+    def mark(self) -> Any:
+        manager, loaded = self._shell.magics_manager, self._shell.extension_manager.loaded
+        return [dict(magics) for magics in manager.magics.values()], dict(manager.registry), set(loaded)
+
+    def is_marked(self, mark: Any) -> bool:
+        manager, loaded = self._shell.magics_manager, self._shell.extension_manager.loaded
+        return bool(([*manager.magics.values()], manager.registry, loaded) == mark)
+
     def write(self, items: Items) -> None:
         manager = self._shell.magics_manager
         for (what, kind, name), value in items.items():

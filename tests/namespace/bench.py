@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.process_state import GONE, Facet, Items, ProcessState
 from mpkernel.namespace.store import NamespaceStore
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.wire import Signer
@@ -97,7 +98,7 @@ class Watched(Space):
 class Notebook(Space):
     """A subshell's namespace, in sync with others through `store`."""
 
-    def __init__(self, store: NamespaceStore, worker: int, startup: str = "") -> None:
+    def __init__(self, store: NamespaceStore, worker: int, startup: str = "", facets: Iterable[Facet] = ()) -> None:
         super().__init__()
         self.store = store
         self.worker = worker
@@ -105,7 +106,8 @@ class Notebook(Space):
         self.warnings: list[str] = []
         with self.as_main():
             pickling = Pickling(self.names, worker, lambda: f"subshell {worker}")
-            self.sync = NamespaceSync(self.names, pickling, self._send, self.warnings.append)
+            state = ProcessState(facets)
+            self.sync = NamespaceSync(self.names, pickling, self._send, self.warnings.append, state=state)
         self.execute(startup)
         with self.as_main():
             self.sync.startup_done()
@@ -157,6 +159,26 @@ class Notebook(Space):
         """A cell, from the news to the commit. Errors of the cell don't matter. Returns the names it committed."""
         self.start(cell)
         return self.commit()
+
+
+class Settings(Facet):
+    """Stands for a library's options."""
+
+    name = "settings"
+
+    def __init__(self, **items: Any) -> None:
+        self.items: Items | None = dict(items)
+
+    def read(self) -> Items | None:
+        return None if self.items is None else dict(self.items)
+
+    def write(self, items: Items) -> None:
+        assert self.items is not None
+        for key, value in items.items():
+            if value is GONE:
+                self.items.pop(key, None)
+            else:
+                self.items[key] = value
 
 
 def through_lane(message: M) -> M:

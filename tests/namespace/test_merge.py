@@ -125,7 +125,7 @@ def test_where_both_changed_the_same_mine_wins_and_the_path_is_told(
 
 
 @pytest.mark.parametrize(
-    "value", [1, "a", [1, [2]], {"a": {1}}, Thing(a=1), Opaque(1), np.ones(2), float("nan"), (1, [2])], ids=repr
+    "value", [1, "a", [1, [2]], {"a": {1}}, Thing(a=1), Opaque(1), np.ones(2), float("nan"), (1, [2])], ids=range(9)
 )
 def test_the_same_value_on_both_sides_is_no_conflict(value: Any) -> None:
     result, conflicts = merged(None, loaded(value), loaded(value))

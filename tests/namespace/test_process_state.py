@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from mpkernel.namespace.process_state import GONE, Items, ProcessState
 
-from mpkernel.namespace.process_state import GONE, Facet, Items, ProcessState
-
-
-class Settings(Facet):
-    """Stands for a library's options."""
-
-    name = "settings"
-
-    def __init__(self, **items: Any) -> None:
-        self.items: Items | None = dict(items)
-
-    def read(self) -> Items | None:
-        return None if self.items is None else dict(self.items)
-
-    def write(self, items: Items) -> None:
-        assert self.items is not None
-        for key, value in items.items():
-            if value is GONE:
-                self.items.pop(key, None)
-            else:
-                self.items[key] = value
+from .bench import Settings
 
 
 class Stream(Settings):

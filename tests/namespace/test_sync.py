@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mpkernel.namespace import changes, exchange, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
-from .bench import Notebook, Space
+from .bench import Notebook, Settings, Space
 
 
 @pytest.fixture
@@ -420,6 +420,21 @@ def test_a_merge_that_fails_is_committed_nevertheless(two: Two, monkeypatch: pyt
     assert "could not be merged" in there.warnings[0]
     here.hear()
     assert here.value("xs") == [1, 2]
+
+
+def test_process_state_is_merged_though_variables_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = NamespaceStore()
+    ours, theirs = Settings(a=1, b=1), Settings(a=1, b=1)
+    here, there = Notebook(store, 1, facets=[ours]), Notebook(store, 2, facets=[theirs])
+    here.run("xs = [1]")
+    there.start("xs.append(2)")
+    theirs.write({"b": 2})
+    ours.write({"a": 2})
+    here.run("xs.append(3)")
+    monkeypatch.delattr(sync.merge, "merge")
+    there.commit()
+    here.hear()
+    assert ours.items == theirs.items == {"a": 2, "b": 2}
 
 
 def test_a_large_value_that_only_another_has_wins(two: Two) -> None:

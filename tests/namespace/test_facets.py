@@ -1,0 +1,71 @@
+"""A facet's mark: it must notice whatever reading the facet would, and stay as it is as long as nothing changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from mpkernel.namespace.facets import MatplotlibOptions, NumpyRandomNumbers, PandasOptions, RandomNumbers
+from mpkernel.namespace.process_state import Facet
+
+
+def unnoticed(facet: Facet, changes: list[Callable[[], object]]) -> list[int]:
+    """Which of the changes, made one after the other, `facet`'s mark doesn't show."""
+    missed = []
+    for number, change in enumerate(changes):
+        before, mark = facet.read(), facet.mark()
+        assert mark is None or (facet.is_marked(mark) and facet.is_marked(mark))
+        change()
+        assert facet.read() != before, "no change at all"
+        if mark is not None and facet.is_marked(mark):
+            missed.append(number)
+    return missed
+
+
+def test_random_numbers() -> None:
+    facet = RandomNumbers()
+    assert facet.mark() is not None
+    changes = [random.random, lambda: random.seed(1), lambda: random.gauss(0, 1), lambda: random.gauss(0, 1)]
+    assert unnoticed(facet, [*changes, lambda: random.shuffle([1, 2, 3]), random.seed]) == []
+
+
+def test_numpys_random_numbers() -> None:
+    np = pytest.importorskip("numpy")
+    facet = NumpyRandomNumbers()
+    np.random.seed(1)
+    assert facet.mark() is not None
+    changes = [np.random.rand, lambda: np.random.seed(2), np.random.randn, np.random.randn, np.random.randn]
+    assert unnoticed(facet, [*changes, lambda: np.random.shuffle([1, 2, 3]), np.random.seed]) == []
+
+
+def test_another_generator_of_numpys() -> None:
+    np = pytest.importorskip("numpy")
+    facet, ours = NumpyRandomNumbers(), np.random.get_bit_generator()
+    mark = facet.mark()
+    try:
+        np.random.set_bit_generator(np.random.MT19937(3))
+        assert not facet.is_marked(mark)
+        np.random.set_bit_generator(np.random.PCG64(3))
+        assert facet.mark() is None
+    finally:
+        np.random.set_bit_generator(ours)
+
+
+def test_options_of_pandas() -> None:
+    pd = pytest.importorskip("pandas")
+    changes = [lambda: pd.set_option("display.width", 61), lambda: pd.reset_option("display.width")]
+    assert unnoticed(PandasOptions(), changes) == []
+
+
+def test_options_of_matplotlib() -> None:
+    mpl = pytest.importorskip("matplotlib")
+    facet = MatplotlibOptions()
+    with mpl.rc_context():
+        changes = [
+            lambda: mpl.rcParams.update({"lines.linewidth": 7}),
+            lambda: mpl.rcParams["font.serif"].append("Nothing"),
+            mpl.rcdefaults,
+        ]
+        assert unnoticed(facet, changes) == []
