@@ -368,6 +368,7 @@ class Machine:
         if subshell.running is not None:
             request, subshell.running = subshell.running, None
             subshell.idle_since = self.now
+            subshell.execution_count += request.has_prompt  # the next cell's prompt is another one
             content = answers.aborted() if error is None else answers.error(error)
             self.finish(request, {**content, "execution_count": subshell.execution_count})
         queued = [*subshell.queue, *subshell.to_debugger]

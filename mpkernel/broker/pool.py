@@ -145,8 +145,6 @@ class Pool:
         if worker.ready:
             subshell.to_debugger.clear()
         if running is not None:
-            if running.is_execute and not running.content().get("silent"):
-                subshell.execution_count += 1  # the prompt of the cell that died isn't given out again
             for name, words in event.last_words:
                 self._machine.publish("stream", {"name": name, "text": words}, running.output_frame)
         self._machine.answer_all(subshell, error)

@@ -45,6 +45,12 @@ class Request:
         return self.message.msg_type == "execute_request"
 
     @property
+    def has_prompt(self) -> bool:
+        """Whether it is a cell with a number of its own."""
+        content = self.content() if self.is_execute else {"silent": True}
+        return not content.get("silent") and bool(content.get("store_history", True))
+
+    @property
     def is_comm(self) -> bool:
         return self.message.msg_type in COMM_TYPES
 

@@ -50,6 +50,13 @@ def test_everything_is_answered_at_once(kernel: Kernel) -> None:
     assert kernel.iopub_states()[-1] == ("idle", request.id)
 
 
+def test_the_cell_that_ran_keeps_its_prompt(kernel: Kernel) -> None:
+    cell, hidden = kernel.running(), kernel.running(subshell=kernel.create(), store_history=False)
+    shut_down(kernel)
+    assert kernel.reply(cell)["execution_count"] == 1
+    assert kernel.reply(hidden)["execution_count"] == 1  # of the cell before it
+
+
 def test_the_workers_are_asked_to_end(kernel: Kernel) -> None:
     busy(kernel)
     shut_down(kernel)

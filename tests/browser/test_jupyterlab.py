@@ -266,16 +266,22 @@ def test_two_tabs_on_one_notebook(open_notebook: Open, other_page: Page) -> None
 
 
 def test_a_restart_in_one_tab_is_noticed_in_the_other(open_notebook: Open, other_page: Page) -> None:
+    from playwright.sync_api import expect
+
     from tests.browser.notebook import Notebook
 
-    notebook = open_notebook("x = 1", "print('x' in globals())")
+    notebook = open_notebook("x = 1", "print('started')\nwhile True: pass", "print('x' in globals())")
     other = Notebook(other_page, notebook.path)
     other.wait_status("idle")
     notebook.run(0)
+    notebook.start(1)
+    see(notebook.output(1), "started")
     other_page.evaluate("window.notebook.context.sessionContext.restartKernel()")
     other.wait_status("idle")
-    notebook.run(1)
-    see(notebook.output(1), "False")
+    notebook.wait_status("idle")
+    expect(notebook.cell(1).locator(".jp-InputPrompt")).to_have_text("[2]:")
+    notebook.run(2)
+    see(notebook.output(2), "False")
 
 
 def test_input_is_asked_for_and_answered(open_notebook: Open) -> None:
