@@ -57,7 +57,8 @@ class Request(LaneMessage):
     """Run a front end's request; `blobs` are ``n_idents`` identities, then the Jupyter frames from the header on.
 
     `output_parent`, if set, replaces the request's header as parent of what it prints and shows. `crowded`: other
-    subshells run cells, or may change their variables in the background. `beside`: they run cells.
+    subshells run cells, or may change their variables in the background. `beside`: they run cells. `alone`: there is no
+    other one that has run anything.
     """
 
     seq: int
@@ -66,6 +67,7 @@ class Request(LaneMessage):
     output_parent: dict[str, Any] | None
     crowded: bool
     beside: bool
+    alone: bool
     blobs: Blobs
 
 

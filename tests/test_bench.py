@@ -84,15 +84,16 @@ def test_a_row_says_who_has_nothing_of_the_kind_and_who_failed() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memfds are Linux's")
 def test_memory_in_memfds_counts_once_mapped_or_not() -> None:
     me = [os.getpid()]
+    whole, part = bytes(64 * MB), b"x" * 16 * MB  # before, as malloc keeps what it gets
     before = proc.footprint(me)
     fd = os.memfd_create("bench")
     try:
         os.ftruncate(fd, 64 * MB)
         with mmap.mmap(fd, 64 * MB) as shared:
-            shared[:] = bytes(64 * MB)
+            shared[:] = whole
             mapped = proc.footprint(me) - before
             with mmap.mmap(fd, 64 * MB, mmap.MAP_PRIVATE) as private:
-                private[: 16 * MB] = b"x" * 16 * MB
+                private[: 16 * MB] = part
                 written = proc.footprint(me) - before
         unmapped = proc.footprint(me) - before
     finally:

@@ -70,7 +70,7 @@ def test_every_message_that_there_is_can_be_sent() -> None:
     "message",
     [
         Assign(None, None, 0),
-        Request(1, None, 0, None, False, False, ()),
+        Request(1, None, 0, None, False, False, False, ()),
         News(0, [], [], ()),
         Exit(),
         Hello(1),

@@ -351,7 +351,14 @@ class Machine:
         blobs = (*idents, *request.message.frames)
         beside = crowded and self.sharing.cells_run_beside(worker)
         forward = messages.Request(
-            request.seq, request.channel, len(idents), request.output_parent, crowded, beside, blobs
+            request.seq,
+            request.channel,
+            len(idents),
+            request.output_parent,
+            crowded,
+            beside,
+            self.sharing.is_alone(worker),
+            blobs,
         )
         self.act(ToWorker(worker.id, forward))
         self.comms.send(subshell, worker)

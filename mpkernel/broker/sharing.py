@@ -108,6 +108,10 @@ class Sharing:
         """Whether another subshell runs a cell at this moment."""
         return any(other.subshell is not None and _runs_a_cell(other.subshell) for other in self._others(worker))
 
+    def is_alone(self, worker: Worker) -> bool:
+        """Whether no other process has been told of variables."""
+        return not any(other.told for other in self._machine.workers.values() if other is not worker)
+
     def _others(self, worker: Worker | None) -> Iterable[Worker]:
         """Those who may change variables right now."""
         for subshell in self._machine.subshells.values():

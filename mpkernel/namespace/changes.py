@@ -4,12 +4,13 @@ Rebinding is an identity diff against a shallow snapshot. Mutation is found by c
 the cell could reach (`reach`), or of all if that is cheap. Names whose values share objects form a group: they have one
 fingerprint, and are pickled together, so that they go on sharing elsewhere.
 
-What is dear to pickle or to copy isn't: it is *held* here until somebody wants it. What came from elsewhere gets its
-fingerprint only when a cell is about to run that could change it (`prepare`).
+What is dear to pickle or to copy isn't: it is *held* here until somebody wants it, or there is nothing else to do.
+What came from elsewhere gets its fingerprint only when a cell is about to run that could change it (`prepare`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 import types
 from collections.abc import Collection, Iterable
@@ -22,9 +23,14 @@ from mpkernel.namespace.buffers import Patch, WatchedBuffers
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
+from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
 # Check every value if that is expected to take no longer than this (seconds).
 CHECK_ALL_BUDGET = 0.0002
+# From so many seconds on it matters whether there is time to check a value.
+DEAR = 0.002
+# Seconds that were not enough for a value: if twice as many are allowed, and at most this, it is tried again.
+MOST_TRIED = 0.1
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
 
@@ -41,10 +47,11 @@ class Group:
     shared: set[int]
     digest: bytes | None = None
     buffers: WatchedBuffers | None = None  # if there are large ones
-    seconds: float = 0.0
+    seconds: float = 0.0  # that it takes to look at it
     known: bool = True
     held: bool = False
     kept: bool = False  # it isn't to be copied unless somebody asks
+    tried: float = 0.0  # so many seconds were not enough to pickle it
     uses: frozenset[str] = frozenset()  # ids of functions and classes
 
 
@@ -82,6 +89,7 @@ class Tracker:
         self._seconds = 0.0  # what it takes to check all groups
         self._unknown: set[Group] = set()  # groups without a fingerprint that need one before a cell changes them
         self._unchecked: set[Group] = set()  # code has run since they were checked
+        self._tried: set[Group] = set()  # groups that are held as there was too little time
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
         self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
@@ -151,13 +159,13 @@ class Tracker:
 
     @property
     def holds(self) -> bool:
-        """Whether there are values that only this process has, though they could be copied."""
-        return any(group.held and not group.kept for group in self._groups.values())
+        """Whether there are large values that only this process has, though they could be copied."""
+        return any(group.held and not group.kept and not group.tried for group in self._groups.values())
 
     def next_held(self) -> tuple[Group, dict[str, Any]] | None:
-        """A group that is held, with its values; each is given once."""
+        """A group of large values that is held, with its values; each is given once."""
         for group in self._groups.values():
-            if group.held and not group.kept:
+            if group.held and not group.kept and not group.tried:
                 group.kept = True
                 return group, {name: self._base[name] for name in sorted(group.names)}
         return None
@@ -230,11 +238,13 @@ class Tracker:
         only: Collection[str] | None = None,
         force: Collection[str] = (),
         deliver: bool = True,
+        allowance: Allowance = UNLIMITED,
     ) -> Changes:
         """What has changed since the last call, taken for known.
 
         Without `mutations`: rebound and deleted names. With `only`: of these names, whether code could reach them or
-        not; unless `deliver` is false, with their values however dear. Those in `force` count as changed.
+        not; unless `deliver` is false, with their values however dear. Those in `force` count as changed. What goes
+        beyond `allowance` is held, or looked at by `sweep`.
         """
         deliver = deliver and only is not None
         self.forget(force)
@@ -249,13 +259,16 @@ class Tracker:
             self._drop(name)
         if mutations or only is not None:
             groups = self._to_check(only)
-            dirty |= self._mutated(groups, changes)
+            dirty |= self._mutated(groups, changes, allowance)
             if deliver:
                 dirty |= {name for group in groups if group.held for name in group.names}
         atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
-        dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
-        self._regroup(dirty, changes, deliver=deliver)
         changes.changed += [([name], self._pickling.dump({name: changed[name]})) for name in atoms]
+        dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
+        if self._tried and only is None:
+            again = [group for group in self._tried if 2 * group.tried <= allowance.left]
+            dirty |= {name for group in again for name in group.names}
+        self._regroup(dirty, changes, deliver=deliver, allowance=allowance)
         if mutations and only is None:
             self._ran.clear()
         return changes
@@ -265,17 +278,31 @@ class Tracker:
         self._unchecked.update(group for group in self._groups.values() if group.known)
 
     def sweep(self, seconds: float) -> Changes:
-        """Check some of the groups that `collect` left out, for about so long. See `swept`."""
+        """Check some of the groups that `collect` left out, for about so long, but not those that take longer each."""
         end, dirty, changes = time.perf_counter() + seconds, set(), Changes()
-        while self._unchecked and time.perf_counter() < end:
-            dirty |= self._mutated([next(iter(self._unchecked))], changes)
+        for group in [group for group in self._unchecked if group.seconds <= seconds]:
+            dirty |= self._mutated([group], changes, UNLIMITED)
+            if time.perf_counter() >= end:
+                break
         self._regroup(dirty, changes)
+        return changes
+
+    def sweep_dear(self, allowance: Allowance) -> Changes:
+        """Check what takes long to check, and pickle what there was too little time for."""
+        changes = Changes()
+        dirty = self._mutated(list(self._unchecked), changes, allowance)
+        dirty |= {name for group in self._tried for name in group.names}
+        self._regroup(dirty, changes, allowance=allowance)
         return changes
 
     @property
     def swept(self) -> bool:
-        """Whether all groups have been checked since code ran."""
-        return not self._unchecked
+        """Whether all groups have been checked, and pickled, since code ran."""
+        return not (self._unchecked or self._tried)
+
+    def only_dear_left(self, seconds: float) -> bool:
+        """Whether `sweep` has nothing to do any more."""
+        return all(group.seconds > seconds for group in self._unchecked)
 
     def _to_check(self, only: Collection[str] | None) -> Collection[Group]:
         """The groups that may have changed, as far as is known and affordable."""
@@ -289,14 +316,24 @@ class Tracker:
             return list(self._unchecked)
         return {group for name in names if (group := self._groups.get(name)) and group.known}
 
-    def _mutated(self, groups: Iterable[Group], changes: Changes) -> set[str]:
-        """Names in those of `groups` whose fingerprint has changed, but for those that go to ``changes.patched``."""
+    def _mutated(self, groups: Iterable[Group], changes: Changes, allowance: Allowance) -> set[str]:
+        """Names in those of `groups` whose fingerprint has changed, but for those that go to ``changes.patched``.
+
+        For what is beyond `allowance` see `sweep`.
+        """
         found: set[str] = set()
         with self._pickling.sweep():
             for group in groups:
                 self._unchecked.discard(group)
                 if group.known:
-                    before, digest = group.seconds, self._fingerprint(group)
+                    before = group.seconds
+                    try:
+                        if before > DEAR and before > allowance.left:
+                            raise TooDear
+                        digest = self._fingerprint(group, allowance)
+                    except TooDear:
+                        self._unchecked.add(group)
+                        continue
                     if digest != group.digest:
                         patch = group.buffers.patch(sorted(group.names)) if group.buffers is not None else None
                         if patch is not None:
@@ -307,15 +344,15 @@ class Tracker:
                     self._seconds += group.seconds - before
         return found
 
-    def _fingerprint(self, group: Group) -> bytes | None:
-        start = time.perf_counter()
+    def _fingerprint(self, group: Group, allowance: Allowance = UNLIMITED) -> bytes | None:
+        start = time.thread_time()
         values = {name: self._base[name] for name in sorted(group.names)}
         try:
             if group.buffers is None:
-                return self._pickling.digest(values)
-            return group.buffers.look(self._pickling.dump(values, outer=False))
+                return self._pickling.digest(values, allowance=allowance)
+            return group.buffers.look(self._pickling.dump(values, outer=False, allowance=allowance))
         finally:
-            group.seconds = time.perf_counter() - start
+            group.seconds = time.thread_time() - start
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -332,6 +369,7 @@ class Tracker:
         self._seconds -= group.seconds
         self._unknown.discard(group)
         self._unchecked.discard(group)
+        self._tried.discard(group)
         for key in group.shared:
             if self._group_of.get(key) is group:
                 del self._group_of[key]
@@ -342,26 +380,39 @@ class Tracker:
         self._seconds += group.seconds
         if not group.known and not group.held:
             self._unknown.add(group)
+        if group.tried:
+            self._tried.add(group)
 
-    def _regroup(self, names: Iterable[str], changes: Changes, *, deliver: bool = False) -> None:
+    def _regroup(
+        self, names: Iterable[str], changes: Changes, *, deliver: bool = False, allowance: Allowance = UNLIMITED
+    ) -> None:
         """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group.
 
-        With `deliver`, however dear that is.
+        With `deliver`, however dear that is; else what is beyond `allowance` is held.
         """
-        todo = list(names)
+        given, wanted = allowance.left, set(names)
+        todo = list(wanted)
+        if given < math.inf:
+            todo.sort(key=self._expected, reverse=True)  # it is taken from the end
         dumps: dict[str, Pickled | None] = {}
         part_of: dict[int, _Part] = {}  # by object
+        in_part: set[int] = set()  # objects of which only a part was looked at
         while todo:
             name = todo.pop()
             if name in dumps:
                 continue
-            values = {name: self._base[name]}
-            heavy = not deliver and weight.in_band(values[name]) > weight.HEAVY
-            pickled = dumps[name] = None if heavy else self._pickling.dump(values, outer=False)
-            shared = {id(values[name])} | (pickled.shared if pickled is not None else set())
+            value = self._base[name]
             if old := self._groups.get(name):
                 todo += old.names
-            part = _Part({name}, shared)
+            if (part := part_of.get(id(value))) is not None and id(value) not in in_part:
+                part.names.add(name)  # it was met on the way, and all that it consists of
+                dumps[name] = dumps[part.first]
+                continue
+            pickled = dumps[name] = self._dumped([name], deliver, allowance)
+            shared = {id(value)} | (pickled.shared if pickled is not None else set())
+            if pickled is not None:
+                in_part |= pickled.memory
+            part = _Part(name, {name}, shared)
             for key in shared:
                 if group := self._group_of.get(key):
                     todo += group.names
@@ -369,18 +420,39 @@ class Tracker:
                     part.join(other, part_of)
             part_of.update(dict.fromkeys(shared, part))
         for part in {id(part): part for part in part_of.values()}.values():
-            self._make_group(part, dumps, changes, deliver)
+            group, members = Group(part.names, part.shared), sorted(part.names)
+            pickled = dumps[members[0]]
+            if any(dumps[name] is None for name in members):
+                pickled = None
+            elif len(members) > 1:
+                pickled = self._dumped(members, deliver, allowance)
+            if pickled is None and allowance.left <= 0:
+                # Those that share objects with them are left as they are, until there is time.
+                group = Group(part.names & wanted, {id(self._base[name]) for name in part.names & wanted})
+                group.tried = min(given, MOST_TRIED)
+            self._make_group(group, pickled, changes, deliver)
 
-    def _make_group(self, part: _Part, dumps: dict[str, Pickled | None], changes: Changes, deliver: bool) -> None:
-        names = sorted(part.names)
+    def _expected(self, name: str) -> tuple[float, bool]:
+        """How much time it may take to pickle a value, for comparisons."""
+        group = self._groups.get(name)
+        seconds = max(group.seconds, group.tried) if group is not None else 0.0
+        return seconds, type(self._base[name]).__module__ != "builtins"
+
+    def _dumped(self, names: list[str], deliver: bool, allowance: Allowance) -> Pickled | None:
+        """The values; None if they are too dear."""
+        values = {name: self._base[name] for name in names}
+        if not deliver and any(weight.in_band(value) > weight.HEAVY for value in values.values()):
+            return None
+        try:
+            allowance.check()
+            return self._pickling.dump(values, outer=False, allowance=allowance)
+        except TooDear:
+            return None
+
+    def _make_group(self, group: Group, pickled: Pickled | None, changes: Changes, deliver: bool) -> None:
+        names = sorted(group.names)
         for name in names:
             self._drop(name)
-        group = Group(part.names, part.shared)
-        pickled = dumps[names[0]]
-        if any(dumps[name] is None for name in names):
-            pickled = None
-        elif len(names) > 1:
-            pickled = self._pickling.dump({name: self._base[name] for name in names}, outer=False)
         if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
         if pickled is None:
@@ -401,6 +473,7 @@ class Tracker:
 class _Part:
     """Names of which it turned out that they share objects."""
 
+    first: str
     names: set[str]
     shared: set[int]
 

@@ -27,6 +27,7 @@ from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note, Stub
 from mpkernel.namespace.texts import Text, Texts
+from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
 PROTOCOL = 5
 # A dict or list may change its size while another thread walks it; so many tries before that is an error.
@@ -35,6 +36,8 @@ TRIES = 8
 MAX_REUSED = 20_000
 # So many values of one dump can turn out to be unpicklable before it is given up as a whole.
 MAX_FAILED = 100
+# The allowance is looked at once for so many objects.
+CHECK_EVERY = 64
 # Seconds that a notebook's classes have for their part in one pickle.
 HOOK_LIMIT = 1.0
 
@@ -64,6 +67,8 @@ class Dumper(pickle.Pickler):
         self.filled: set[int] = set()
         self.failed: dict[int, tuple[Any, str]] = {}
         self.last: Any = None
+        self.allowance = UNLIMITED
+        self._met = 0  # objects
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
@@ -144,7 +149,10 @@ class Dumper(pickle.Pickler):
         return False
 
     def reducer_override(self, obj: Any) -> Reduced:
-        """Asked for everything that isn't a plain container or atom."""
+        """Asked for everything that isn't a plain container or atom. Raises TooDear."""
+        self._met += 1
+        if not self._met % CHECK_EVERY:
+            self.allowance.check()
         if self.failed and (failed := self.failed.get(id(obj))) is not None:
             return self.stub(obj, failed[1])
         kind = type(obj)
@@ -307,11 +315,15 @@ class Context:
         return known
 
     @contextmanager
-    def dumper(self) -> Iterator[Dumper]:
+    def dumper(self, allowance: Allowance = UNLIMITED) -> Iterator[Dumper]:
         """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
         dumper = self._free.pop() if self._free else Dumper(self)
+        dumper.allowance = allowance
         try:
             yield dumper
+        except TooDear:
+            dumper.size = MAX_REUSED + 1  # it may be
+            raise
         finally:
             # The memo never shrinks, and it takes long to clear a large one.
             if dumper.size <= MAX_REUSED and not self._free:

@@ -21,6 +21,7 @@ from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
 from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text
+from mpkernel.namespace.weight import UNLIMITED, Allowance
 
 # A value of more objects than this is a component of its own: who shares what isn't looked at.
 MAX_NODES = 50_000
@@ -39,10 +40,11 @@ class Pickled:
     texts: tuple[Text, ...] = ()  # large arrays of strings
     definitions: dict[str, tuple[Version, bytes]] | None = None  # functions and classes that the values need
     shared: frozenset[int] = frozenset()  # ids of the mutable objects that the values consist of
+    memory: frozenset[int] = frozenset()  # those of `shared` of which only a part was looked at
     big: bool = False  # there are too many of them: `shared` has only the outermost
     stubs: tuple[Note, ...] = ()  # what couldn't be pickled
     versions: tuple[tuple[str, Version], ...] | None = ()  # of all definitions; None if something failed as a whole
-    seconds: float = 0.0  # that it took
+    seconds: float = 0.0  # of CPU that it took
 
     @property
     def uses(self) -> frozenset[str]:
@@ -92,34 +94,38 @@ class Pickling:
         finally:
             self._sweep = 0
 
-    def dump(self, values: Any, *, outer: bool = True) -> Pickled:
+    def dump(self, values: Any, *, outer: bool = True, allowance: Allowance = UNLIMITED) -> Pickled:
         """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
 
-        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`.
+        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear.
         """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
-        start = time.perf_counter()
-        with self._context.dumper() as dumper:
+        start = time.thread_time()
+        with self._context.dumper(allowance) as dumper:
             data, whole = self._pickle(dumper, values)
             notes = tuple(dumper.notes.values())
             used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
             texts = tuple(dumper.texts)
+            memory = frozenset(dumper.memory)
             shared, big = _shared(dumper, values, data)
         if not outer:
             shared.discard(id(values))
         definitions = self._fresh(used) if used else []
         needed = {d.id: (d.version, d.body) for d in definitions if d.body is not None}
         versions = tuple((definition.id, definition.version) for definition in definitions) if whole else None
-        seconds = time.perf_counter() - start
-        return Pickled(data, buffers, texts, needed, frozenset(shared), big, notes, versions, seconds)
+        seconds = time.thread_time() - start
+        return Pickled(data, buffers, texts, needed, frozenset(shared), memory, big, notes, versions, seconds)
 
-    def digest(self, values: Any) -> bytes | None:
-        """A fingerprint: the same as long as nothing was changed in place. None if there is no way to know."""
+    def digest(self, values: Any, *, allowance: Allowance = UNLIMITED) -> bytes | None:
+        """A fingerprint: the same as long as nothing was changed in place. None if there is no way to know.
+
+        Raises TooDear.
+        """
         if type(values) in _ATOMS:
             return xxhash.xxh3_128_digest(pickle.dumps(values, PROTOCOL))
-        with self._context.dumper() as dumper:
+        with self._context.dumper(allowance) as dumper:
             data, whole = self._pickle(dumper, values)
             if not whole:
                 return None

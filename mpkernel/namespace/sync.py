@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import builtins
 import dis
+import gc
 import logging
 import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News
@@ -34,12 +35,17 @@ from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
 from mpkernel.namespace.process_state import Items, ProcessState
 from mpkernel.namespace.transport import Transport
+from mpkernel.namespace.weight import UNLIMITED, Allowance
 from mpkernel.namespace.wording import listed, told
 
 log = logging.getLogger("mpkernel.namespace")
 
 # Statements of a cell that follow each other faster are published together (seconds).
-RELEASE_INTERVAL = 0.1
+RELEASE_INTERVAL, RELEASE_INTERVAL_ALONE = 0.1, 1.0
+# CPU time (seconds) that goes into sharing at the end of each cell, as long as there is nobody to share with, and then.
+ALONE, NOT_ALONE = 0.01, 0.05
+# As much of the time that a cell took may go into it anyway: what has been computed for an hour is to outlive a crash.
+SHARE = 0.05
 # Values that don't change in place, or not by being used.
 _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.FunctionType)
 _BUILTINS = frozenset(dir(builtins))
@@ -75,6 +81,9 @@ class NamespaceSync:
         self._backed_up = threading.Condition(self._lock)
         self._number = 0  # of the last message about versions that was applied
         self._committed = 0.0  # when: monotonic seconds
+        self._began = 0.0  # the cell that runs, or ran
+        self._alone = False  # no other subshell has run anything
+        self._at_leisure = Allowance()  # for what is done between cells
         self._inbox: deque[News | Acquired | Merge] = deque()
         self._offers: dict[str, Component] = {}
         self.background = False  # threads or tasks of the user's go on between cells
@@ -102,14 +111,19 @@ class NamespaceSync:
 
     def release(self) -> None:
         """After a top-level statement: commit rebound and deleted names, if the last commit isn't just over."""
-        if time.monotonic() - self._committed >= RELEASE_INTERVAL:
-            self._commit(mutations=False)
+        seconds = time.monotonic() - self._committed
+        if seconds >= (RELEASE_INTERVAL_ALONE if self._alone else RELEASE_INTERVAL):
+            self._commit(mutations=False, allowance=Allowance(SHARE * seconds))
 
     def commit(self) -> None:
         """At the end of a cell: commit what it changed."""
         self.take()
-        self._commit()
+        self._commit(allowance=self._allowance())
         self._committed_all = True
+
+    def _allowance(self) -> Allowance:
+        """What a cell that is at its end may spend on being shared."""
+        return Allowance(max(ALONE if self._alone else NOT_ALONE, SHARE * (time.monotonic() - self._began)))
 
     def release_names(self, names: Collection[str] | None) -> None:
         """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
@@ -132,7 +146,8 @@ class NamespaceSync:
         """Everything may have changed since the last cell: commit what was bound, and have `sweep` look at the rest."""
         with self._lock:
             if self.mode == "shared":
-                self._publish(self._tracker.collect(mutations=False), state=True)
+                self._began = time.monotonic()
+                self._publish(self._tracker.collect(mutations=False, allowance=self._allowance()), state=True)
                 self._tracker.uncheck()
 
     def sweep(self, seconds: float) -> bool:
@@ -142,6 +157,22 @@ class NamespaceSync:
         with self._lock:
             self._publish(self._tracker.sweep(seconds))
             return self._tracker.swept
+
+    def only_dear_left(self, seconds: float) -> bool:
+        """Whether `sweep` has nothing to do any more."""
+        return self._tracker.only_dear_left(seconds)
+
+    def sweep_dear(self) -> None:
+        """Between cells: do what there was no time for at the end of the last ones, until `put_off`."""
+        with self._lock:
+            self._at_leisure = Allowance()
+            with _no_garbage_collection():
+                changes = self._tracker.sweep_dear(self._at_leisure)
+            self._publish(changes)
+
+    def put_off(self) -> None:
+        """In any thread: a cell is to run, what is done between cells has to wait."""
+        self._at_leisure.withdraw()
 
     @property
     def holds(self) -> bool:
@@ -193,12 +224,15 @@ class NamespaceSync:
         """Whether everything that cells have changed is committed."""
         return self.mode != "shared" or self._tracker.swept
 
-    def _commit(self, *, mutations: bool = True, only: Collection[str] | None = None) -> None:
+    def _commit(
+        self, *, mutations: bool = True, only: Collection[str] | None = None, allowance: Allowance = UNLIMITED
+    ) -> None:
         if self.mode != "shared":
             return
         with self._lock:
             self._committed = time.monotonic()
-            changes = self._tracker.collect(mutations=mutations, only=only)
+            with _no_garbage_collection():
+                changes = self._tracker.collect(mutations=mutations, only=only, allowance=allowance)
             self._publish(changes, state=only is None)
 
     def _publish(
@@ -308,7 +342,8 @@ class NamespaceSync:
         """
         if self.mode != "shared" or (self._committed_all and self._tracker.swept and not self.background):
             return set(), set()
-        changes = self._tracker.collect(only={name for part in parts for name in part.names}, deliver=False)
+        names = {name for part in parts for name in part.names}
+        changes = self._tracker.collect(only=names, deliver=False, allowance=self._allowance())
         self._publish(changes)
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
@@ -335,8 +370,9 @@ class NamespaceSync:
             self._warn(f"the value of {listed(names)} from another subshell can't be had here: {told(error)}")
             return []
 
-    def starts(self, *, beside: bool) -> None:
-        """A cell is about to run; `beside` others?"""
+    def starts(self, *, beside: bool, alone: bool) -> None:
+        """A cell is about to run; `beside` others? `alone`: no other subshell has run anything."""
+        self._began, self._alone = time.monotonic(), alone
         with self._lock:
             self._state.before_cell(beside=beside)
 
@@ -453,3 +489,19 @@ class NamespaceSync:
         """`values` as another worker would see them."""
         loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values), fill_cells=False)
         return loaded
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """To pickle makes Python look through all objects again and again, and leaves no garbage.
+
+    In the main thread only: beside it, code of the user's may run that turns the collector on or off.
+    """
+    if threading.current_thread() is not threading.main_thread() or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

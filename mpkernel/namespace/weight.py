@@ -1,9 +1,11 @@
-"""How dear a value is to pickle: a guess from its outside, in no time."""
+"""How dear a value is to pickle: a guess from its outside, in no time; and what may be spent on finding out."""
 
 from __future__ import annotations
 
 import collections
 import itertools
+import math
+import time
 from typing import Any
 
 # Values above are not pickled before the reply of the cell that made them, but when somebody wants them (bytes).
@@ -16,6 +18,34 @@ _ATOM_COST, _OBJECT_COST = 8, 200
 _STRING_COST = 20
 # So many elements of a container are looked at.
 _SAMPLE = 20
+
+
+class TooDear(BaseException):
+    """An allowance is used up. Nobody but who gave it catches this."""
+
+
+class Allowance:
+    """CPU time of this thread that may go into values that nobody waits for."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._until = seconds if seconds == math.inf else time.thread_time() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; not more than 0 if it is used up."""
+        return self._until if self._until in (math.inf, -math.inf) else self._until - time.thread_time()
+
+    def withdraw(self) -> None:
+        """In any thread: there is something better to do."""
+        self._until = -math.inf
+
+    def check(self) -> None:
+        """Raises TooDear."""
+        if self.left <= 0:
+            raise TooDear
+
+
+UNLIMITED = Allowance()
 
 
 def in_band(value: Any, depth: int = 2) -> int:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 # Variables that might have changed are looked at for so long, with such pauses (seconds).
 SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
 
-# Large values are copied when no cell has run for so long (seconds).
-BACK_UP_AFTER = 0.3
+# When no cell has run for so long (seconds), what takes longer is looked at, and large values are copied.
+LEISURE_AFTER = 0.3
 
 
 class Background:
@@ -24,11 +24,15 @@ class Background:
         self._kernel = kernel
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._at_leisure: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
 
     def look(self) -> bool:
         """After a commit: whether it may have left something out. That is looked for from now on."""
         self._kernel.sync.background = self._goes_on()
+        if self._at_leisure is not None:
+            self._at_leisure.cancel()
+            self._at_leisure = None
         background = self._kernel.sync.background or not self._kernel.sync.settled
         if background:
             self.sweep_soon()
@@ -53,15 +57,30 @@ class Background:
         except Exception:
             self._kernel.log_failure("looking for changed variables failed")
             return
-        if not settled:
+        if not settled and self._kernel.sync.only_dear_left(SWEEP_SLICE):
+            if self._at_leisure is None:
+                self._at_leisure = self._kernel.loop.call_later(LEISURE_AFTER, self._sweep_dear)
+        elif not settled:
             self.sweep_soon()
         elif not self._goes_on():
             self._kernel.lanes.send(messages.Settled())
             self._back_up_soon()
 
+    def _sweep_dear(self) -> None:
+        """The user pauses, until the next message comes."""
+        self._at_leisure = None
+        if self._kernel.running:
+            return
+        try:
+            self._kernel.sync.sweep_dear()
+        except Exception:
+            self._kernel.log_failure("looking for changed variables failed")
+            return
+        self.sweep_soon()
+
     def _back_up_soon(self) -> None:
         if self._kernel.sync.holds and self._backing_up is None:
-            self._backing_up = self._kernel.loop.call_later(BACK_UP_AFTER, self._back_up)
+            self._backing_up = self._kernel.loop.call_later(LEISURE_AFTER, self._back_up)
 
     def _back_up(self) -> None:
         """The user pauses: what is large can be copied now, so that it outlives this process."""

@@ -140,7 +140,7 @@ class Cells:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
         crowded = request.crowded
         with self._kernel.interrupts.shelter():
-            self._kernel.sync.starts(beside=request.beside)
+            self._kernel.sync.starts(beside=request.beside, alone=request.alone)
         if self._kernel.sync.awaits_merge:
             self._kernel.service.acquire([])  # the answer comes after what is to be merged
         if not self._kernel.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:

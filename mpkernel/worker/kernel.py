@@ -147,6 +147,7 @@ class WorkerKernel(LibraryAPI):
 
     def _on_message(self, message: messages.LaneMessage) -> None:
         """In the IO thread."""
+        self.sync.put_off()
         if isinstance(message, messages.Exit) and self.wrapped is not None:
             self.wrapped.tell(restart=message.restart)  # at once: SIGTERM may have stopped the loop
         if isinstance(message, (messages.News, messages.Merge, messages.Acquired)):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mpkernel.worker.wrapped import Wrapped
 
 
-# The first worker imports what tracebacks need after this many seconds: not while the kernel starts.
+# The first worker imports what tracebacks need after this many seconds: not while the kernel starts, or a cell runs.
 WARM_UP_DELAY = 0.5
 # The main thread stands still for at most so many seconds for somebody who wants to know something.
 MAKE_WAY = 0.02
@@ -49,8 +49,9 @@ class Service:
         KernelThread("warm-up", self._warm_up).start()
 
     def _warm_up(self) -> None:
-        if not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
-            self._kernel.shell.warm_up()
+        while not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):
+            if not self._kernel.running:  # it takes 80 ms of CPU time, and the GIL
+                self._kernel.shell.warm_up()
 
     def in_background(self, call: Callable[[], None]) -> None:
         """Run `call` in a thread, unless the last one is still at it."""

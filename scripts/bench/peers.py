@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.harness.kernel import Spec
 
-LIBRARIES = ("numpy", "pandas")  # what the cells of some rows import
+LIBRARIES = ("numpy", "pandas", "matplotlib")  # what the cells of some rows import
 
 
 @dataclass(frozen=True)

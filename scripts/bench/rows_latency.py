@@ -87,6 +87,28 @@ def pass_beside_large_values(kernel: Kernel, options: Options) -> Values:
 
 
 @measures(
+    TRIP,
+    Metric(
+        "plot",
+        "a cell that plots to one of six axes, to which variables lead, and shows the figure",
+        "ms",
+        RatioAtMost(1),
+    ),
+    Metric("plot-child", "the same, a second subshell there", "ms", RatioAtMost(1.5)),
+)
+def plot(kernel: Kernel, options: Options) -> Values:
+    front = kernel.front
+    need_modules(kernel, "numpy as np, matplotlib.pyplot as plt")
+    front.run("%matplotlib inline")
+    front.run("fig, axes = plt.subplots(3, 2); ax1, ax2, ax3, ax4, ax5, ax6 = axes.flat; data = np.random.rand(100)")
+    values = {"plot": trips(front, options.trips // 20, "line, = ax1.plot(data); fig", warm=2)}
+    if kernel.has_subshells:
+        subshells(kernel, 1)
+        values["plot-child"] = trips(front, options.trips // 20, "line, = ax2.plot(data); fig", warm=2)
+    return values
+
+
+@measures(
     SHELLS,
     Metric("create-reply", "create_subshell: reply", "ms", RatioAtMost(1.0)),
     Metric("create-first", "create_subshell → reply of its first cell", "ms", AtMost(20, "ms")),

@@ -445,3 +445,127 @@ def test_a_large_value_that_only_another_has_wins(two: Two) -> None:
     there.commit()
     assert "that value counts" in there.warnings[0]
     assert "x" in there.sync.needs(compile("x", "cell", "exec"), crowded=False)
+
+
+# --- values for which there is no time --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a cell nothing may be spent on being shared."""
+    for limit in ("ALONE", "NOT_ALONE", "SHARE"):
+        monkeypatch.setattr(sync, limit, 0.0)
+
+
+def at_leisure(notebook: Notebook) -> None:
+    with notebook.as_main():
+        notebook.sync.sweep_dear()
+
+
+@pytest.mark.usefixtures("no_time")
+def test_what_there_was_no_time_for_is_there_on_demand(two: Two) -> None:
+    here, there = two
+    assert here.run("xs = [1]; n = 2") == ["n", "xs"]
+    there.hear()
+    assert there.value("n") == 2
+    assert "xs" not in there.names
+    assert there.sync.needs(compile("xs", "cell", "exec"), crowded=False) == {"xs"}
+    with here.as_main():
+        here.sync.release_names(["xs"])
+    there.hear()
+    assert there.value("xs") == [1]
+
+
+@pytest.mark.usefixtures("no_time")
+def test_what_there_was_no_time_for_is_shared_in_the_next_pause(two: Two) -> None:
+    here, there = two
+    here.run("inner = []; outer = [inner]; other = {}")
+    assert not here.sync.settled
+    assert here.sync.only_dear_left(1.0)
+    at_leisure(here)
+    assert here.sync.settled
+    there.hear()
+    assert there.value("outer[0] is inner and other == {}")
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_change_there_was_no_time_to_look_for_is_found_in_the_next_pause(two: Two) -> None:
+    here, there = two
+    here.run("xs = [1]")
+    at_leisure(here)
+    here.run("xs.append(2)")
+    at_leisure(here)
+    there.hear()
+    assert there.value("xs") == [1, 2]
+
+
+def test_a_message_ends_what_is_done_in_a_pause(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    with monkeypatch.context() as patch:
+        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
+            patch.setattr(sync, limit, 0.0)
+        here.run("class Many:\n    def __reduce__(self):\n        met.append(1); return Many, ()\nmet = []")
+        here.run("many = [Many() for _ in range(20_000)]")
+    met = here.value("met")
+    put_off = here.sync.put_off
+
+    class Met(list):  # type: ignore[type-arg]
+        def append(self, item: Any) -> None:
+            super().append(item)
+            put_off()
+
+    here.names["met"] = ended = Met()
+    at_leisure(here)
+    assert 0 < len(ended) < 1000
+    here.names["met"] = met
+    assert not here.sync.settled
+    at_leisure(here)
+    assert here.sync.settled
+    there.hear()
+    assert there.value("len(many)") == 20_000
+
+
+def test_who_shares_objects_with_it_is_left_alone_if_there_is_no_time(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two
+    here.run("data = [1]")
+    with monkeypatch.context() as patch:
+        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
+            patch.setattr(sync, limit, 0.0)
+        here.run("model = [data]")
+    there.hear()
+    assert there.value("data") == [1]
+    assert "model" not in there.names
+    at_leisure(here)
+    there.hear()
+    assert there.value("model[0] is data")
+
+
+def test_a_long_cell_has_more_time(two: Two, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    for limit in ("ALONE", "NOT_ALONE"):
+        monkeypatch.setattr(sync, limit, 0.0)
+    here.sync.starts(beside=False, alone=True)
+    clock.append(clock[-1] + 100)
+    assert here.run("xs = [1]") == ["xs"]
+    there.hear()
+    assert there.value("xs") == [1]
+
+
+def test_values_inside_of_others_are_pickled_once(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the figure and the axes of a plot, of which each leads to all others."""
+    here, there = two
+    dumped: list[int] = []
+    dump = here.sync._pickling.dump
+
+    def counted(values: Any, **options: Any) -> Any:
+        dumped.append(len(values))
+        return dump(values, **options)
+
+    monkeypatch.setattr(here.sync._pickling, "dump", counted)
+    names = ", ".join(f"x{i}" for i in range(10))
+    here.run(f"all = [[i] for i in range(10)]\nfor x in all: x.append(all)\n{names} = all\ndel x")
+    assert dumped == [1, 11]
+    there.hear()
+    assert there.value("all[3] is x3 and x4[1] is all")
