@@ -82,6 +82,8 @@ def _run(
     clock = utc_now if recorder is None else recorder.drawn(utc_now)
     codec = Codec(Signer(info.key, info.signature_scheme), origin="broker", clock=clock, **named)
     directory = stack.enter_context(_socket_directory())  # the zygote is about to know of it, and would remove it
+    if zygote is not None:
+        stack.callback(zygote.close, now=True)  # before the folder is gone, which it would complain of
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
