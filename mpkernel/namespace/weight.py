@@ -55,16 +55,18 @@ def in_band(value: Any, depth: int = 2) -> int:
         return len(value)
     if kind in _CONTAINERS:
         return _of_container(value, depth)
-    if depth and kind.__module__ == "__main__":
-        return _of_instance(value, depth)
-    if kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "memory_usage"):
+    library = kind.__module__.partition(".")[0]
+    if library == "pandas" and hasattr(value, "memory_usage"):
         return _of_frame(value)
-    return 0
+    if library == "polars" and hasattr(value, "estimated_size"):
+        return int(value.estimated_size())  # it is pickled as one string of bytes
+    return _of_instance(value, depth) if depth else 0
 
 
 def _of_instance(value: Any, depth: int) -> int:
     try:
-        return _of_container(object.__getattribute__(value, "__dict__"), depth)
+        attributes = object.__getattribute__(value, "__dict__")
+        return _of_container(attributes, depth) if type(attributes) is dict else 0
     except Exception:  # it has none, or one of its own
         return 0
 

@@ -569,3 +569,13 @@ def test_values_inside_of_others_are_pickled_once(two: Two, monkeypatch: pytest.
     assert dumped == [1, 11]
     there.hear()
     assert there.value("all[3] is x3 and x4[1] is all")
+
+
+def test_large_containers_inside_of_instances_count() -> None:
+    class Graph:
+        def __init__(self, nodes: int) -> None:
+            self.name = "graph"
+            self.nodes = {i: {i + 1: {}} for i in range(nodes)}
+
+    assert weight.in_band(Graph(10)) < 100_000
+    assert weight.in_band(Graph(100_000)) > weight.HEAVY
