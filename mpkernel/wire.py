@@ -31,8 +31,10 @@ EMPTY_DICT = b"{}"
 
 # A header holds ids, a name and a date: a few hundred bytes. What is larger isn't parsed, nor even hashed.
 MAX_HEADER_BYTES = 1 << 20
-# How many signatures are remembered to refuse a replayed message; jupyter_client keeps as many.
+# How many signatures are remembered to refuse a replayed message, at most; jupyter_client keeps as many.
 MAX_REMEMBERED_SIGNATURES = 1 << 16
+# Of each so much that it is a small int: of 10**13 other messages one would begin like one of them.
+_HEX_DIGITS = 15
 
 Json = dict[str, Any]
 
@@ -220,7 +222,8 @@ class Codec:
         self._origin = origin if origin is not None else str(os.getpid())
         self._counter = itertools.count()
         self._clock = clock
-        self._seen: dict[bytes, None] = {}
+        self._seen: set[int] = set()  # beginnings of signatures
+        self._seen_before: set[int] = set()
 
     def header(self, msg_type: str, **extra: Any) -> Json:
         """A fresh header dict."""
@@ -284,9 +287,9 @@ class Codec:
         return Message(tuple(idents), header, (*signed, *frames[split + 6 :]))
 
     def _remember(self, signature: bytes) -> None:
-        if signature in self._seen:
+        number = int(signature[:_HEX_DIGITS], 16)
+        if number in self._seen or number in self._seen_before:
             raise BadSignature("a message with this signature came before: a replay")
-        self._seen[signature] = None
-        if len(self._seen) > MAX_REMEMBERED_SIGNATURES:
-            for old in list(itertools.islice(self._seen, MAX_REMEMBERED_SIGNATURES // 2)):
-                del self._seen[old]
+        self._seen.add(number)
+        if len(self._seen) >= MAX_REMEMBERED_SIGNATURES // 2:
+            self._seen, self._seen_before = set(), self._seen
