@@ -61,7 +61,7 @@ class Pool:
     def _assign(self, worker: Worker, subshell: Subshell) -> None:
         worker.subshell = subshell
         if worker.ready:
-            subshell.failed_starts = 0
+            subshell.failed_starts, subshell.refused = 0, ""
             assign = messages.Assign(
                 subshell.id, subshell.name, subshell.execution_count, subshell.mode, list(self._machine.everywhere)
             )
@@ -127,10 +127,11 @@ class Pool:
             self._machine.act(Log("warning", what))
         if not worker.ready and worker.ending is None:
             subshell.failed_starts += 1
+            subshell.refused = refusal_said("".join(words for _, words in event.last_words)) or subshell.refused
             if subshell.failed_starts < MAX_FAILED_STARTS and (subshell.queue or subshell.to_debugger):
                 subshell.worker = self.start(subshell)
                 return
-            error = self._start_failed(subshell, refusal_said("".join(w for _, w in event.last_words)) or how)
+            error = self._start_failed(subshell, subshell.refused or how)
         else:
             error = self._death(worker, subshell, how)
         if excerpt := answers.crash_excerpt(event.dump):
@@ -158,7 +159,7 @@ class Pool:
 
     def _start_failed(self, subshell: Subshell, how: str) -> BaseException:
         """The error for the request that waited for a process."""
-        subshell.failed_starts = 0
+        subshell.failed_starts, subshell.refused = 0, ""
         if subshell.queue:
             subshell.running = subshell.queue.popleft()
             self._machine.busy(subshell.running)

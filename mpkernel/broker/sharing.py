@@ -5,7 +5,7 @@ The store has the versions; here they meet subshells, workers and clocks. Two ru
 1. A reply isn't out before what its cell made is in the store. If the commit before it was refused, it is held back
    until the worker has merged.
 2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer. Only for
-   a large value that nobody else has it waits longer.
+   a large value that nobody else has, and for a process that runs no cell, it waits longer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Seconds after which a running cell that has not answered is left alone, and after which it is helped to answer.
 ANSWER_LIMIT = 0.1
 KICK_AFTER = 0.001
+# One that runs no cell isn't in C code, but perhaps slow on a busy machine.
+IDLE_LIMIT = 0.5
 # Somebody who alone has a large value needs time to copy it.
 HOLDER_LIMIT = 120.0
 
@@ -39,7 +41,7 @@ class _Acquisition:
     waiting: set[int]
     holders: set[int]
     silent: list[list[str]]
-    late: bool = False  # who has not answered in `ANSWER_LIMIT` was given up
+    late: bool = False  # who runs a cell and has not answered in `ANSWER_LIMIT` was given up
     holder_limit: float = HOLDER_LIMIT
     then: Callable[[], None] | None = None
 
@@ -185,16 +187,23 @@ class Sharing:
     def on_acquire_timer(self, token: int) -> None:
         """Rule 2."""
         if acquisition := self._acquisitions.get(token):
-            late = set(acquisition.waiting) if acquisition.late else acquisition.waiting - acquisition.holders
+            late = set(acquisition.waiting)
+            if not acquisition.late:
+                late = {worker for worker in late - acquisition.holders if self._runs_a_cell(worker)}
             acquisition.late = True
             for worker in late:
                 self._slow.add(worker)
                 self._give_up_on(acquisition, worker)
             acquisition.waiting -= late
             if acquisition.waiting:
-                self._machine.act(SetTimer(("acquire", token), acquisition.holder_limit))
+                limit = acquisition.holder_limit if acquisition.waiting & acquisition.holders else IDLE_LIMIT
+                self._machine.act(SetTimer(("acquire", token), limit))
             else:
                 self._finish(token)
+
+    def _runs_a_cell(self, worker: int) -> bool:
+        known = self._machine.workers.get(worker)
+        return known is not None and known.subshell is not None and _runs_a_cell(known.subshell)
 
     def _give_up_on(self, acquisition: _Acquisition, worker: int) -> None:
         subshell = self._machine.workers[worker].subshell if worker in self._machine.workers else None

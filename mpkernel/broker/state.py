@@ -112,6 +112,7 @@ class Subshell:
     execution_count: int = 0
     idle_since: float = 0.0
     failed_starts: int = 0
+    refused: str = ""  # why the system let one of these fail, if that is known
     died: str | None = None  # how its last worker ended, until the next one is there
     mode: str = "shared"  # how it takes part in the namespace
     failed: Failure | None = None

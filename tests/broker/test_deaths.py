@@ -202,6 +202,15 @@ def test_after_some_failed_starts_the_request_is_answered(kernel: Kernel, return
     assert kernel.state == "idle"
 
 
+@pytest.mark.parametrize("says", range(MAX_FAILED_STARTS))
+def test_a_limit_that_one_of_the_failed_starts_met_is_told(kernel: Kernel, says: int) -> None:
+    cell = kernel.execute()
+    for number in range(MAX_FAILED_STARTS):
+        words = (("stderr", "RuntimeError: can't start new thread\n"),) if number == says else ()
+        kernel.worker().die(1, last_words=words)
+    assert "ulimit" in kernel.reply(cell)["evalue"]
+
+
 def test_after_failed_starts_the_next_request_tries_again(kernel: Kernel) -> None:
     kernel.execute()
     for _ in range(MAX_FAILED_STARTS):

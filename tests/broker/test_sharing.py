@@ -6,7 +6,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import SignalProcess
-from mpkernel.broker.sharing import ANSWER_LIMIT, KICK_AFTER
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER
 
 from .bench import FakeWorker, Kernel
 
@@ -120,6 +120,18 @@ def test_who_does_not_answer_in_time_is_left_alone_and_named(kernel: Kernel, two
     kernel.running("x", child)
     other.say(messages.Acquire(3, ["x"]))
     assert acquired(other)[-1].token == 2  # but now that it has answered
+
+
+def test_who_runs_no_cell_has_longer_to_answer(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("x = 1")
+    main.reply(background=True)
+    kernel.running("x", child)
+    other.say(messages.Acquire(1, ["x"]))
+    kernel.pass_time(ANSWER_LIMIT)
+    assert acquired(other) == []
+    kernel.pass_time(IDLE_LIMIT)
+    assert [answer.token for answer in acquired(other)] == [1]
 
 
 def test_nobody_waits_for_who_is_gone(kernel: Kernel, two: Two) -> None:

@@ -273,7 +273,7 @@ def test_the_wall_clock_is_set_back_and_forth(tmp_path: Path) -> None:
     put("+0")
     fake = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
     real = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}  # by which clocks waits are measured
-    with start_kernel(env={**fake, **real}) as kernel:
+    with start_kernel("--debug", env={**fake, **real}) as kernel:
         child = kernel.create_subshell()
         for offset in ("-400d", "+400d"):
             put(offset)
