@@ -44,8 +44,9 @@ log = logging.getLogger("mpkernel.namespace")
 RELEASE_INTERVAL, RELEASE_INTERVAL_ALONE = 0.1, 1.0
 # CPU time (seconds) that goes into sharing at the end of each cell, as long as there is nobody to share with, and then.
 ALONE, NOT_ALONE = 0.01, 0.05
-# As much of the time that a cell took may go into it anyway: what has been computed for an hour is to outlive a crash.
-SHARE = 0.05
+# As much of the time that a cell took may go into it anyway, but so many seconds at most: what has been computed for an
+# hour is to outlive a crash.
+SHARE, MOST = 0.05, 2.0
 # Values that don't change in place, or not by being used.
 _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.FunctionType)
 _BUILTINS = frozenset(dir(builtins))
@@ -113,7 +114,7 @@ class NamespaceSync:
         """After a top-level statement: commit rebound and deleted names, if the last commit isn't just over."""
         seconds = time.monotonic() - self._committed
         if seconds >= (RELEASE_INTERVAL_ALONE if self._alone else RELEASE_INTERVAL):
-            self._commit(mutations=False, allowance=Allowance(SHARE * seconds))
+            self._commit(mutations=False, allowance=Allowance(min(MOST, SHARE * seconds)))
 
     def commit(self) -> None:
         """At the end of a cell: commit what it changed."""
@@ -123,7 +124,8 @@ class NamespaceSync:
 
     def _allowance(self) -> Allowance:
         """What a cell that is at its end may spend on being shared."""
-        return Allowance(max(ALONE if self._alone else NOT_ALONE, SHARE * (time.monotonic() - self._began)))
+        share = min(MOST, SHARE * (time.monotonic() - self._began))
+        return Allowance(max(ALONE if self._alone else NOT_ALONE, share))
 
     def release_names(self, names: Collection[str] | None) -> None:
         """In the service thread: somebody needs the newest values of `names` (None: all) while a cell runs here."""
