@@ -29,8 +29,8 @@ from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 CHECK_ALL_BUDGET = 0.0002
 # From so many seconds on it matters whether there is time to check a value.
 DEAR = 0.002
-# Seconds that were not enough for a value: if twice as many are allowed, and at most this, it is tried again.
-MOST_TRIED = 0.1
+# Seconds that were not enough for a value: if twice as many are allowed it is tried again.
+MIN_TRIED, MAX_TRIED = 0.001, 0.1
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
 
@@ -90,6 +90,7 @@ class Tracker:
         self._unknown: set[Group] = set()  # groups without a fingerprint that need one before a cell changes them
         self._unchecked: set[Group] = set()  # code has run since they were checked
         self._tried: set[Group] = set()  # groups that are held as there was too little time
+        self._to_regroup: set[str] = set()  # names that may share objects with others, as is found out later
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
         self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
@@ -259,7 +260,7 @@ class Tracker:
             self._drop(name)
         if mutations or only is not None:
             groups = self._to_check(only)
-            dirty |= self._mutated(groups, changes, allowance)
+            dirty |= self._mutated(groups, changes, Allowance(allowance.left / 2))
             if deliver:
                 dirty |= {name for group in groups if group.held for name in group.names}
         atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
@@ -292,13 +293,15 @@ class Tracker:
         changes = Changes()
         dirty = self._mutated(list(self._unchecked), changes, allowance)
         dirty |= {name for group in self._tried for name in group.names}
+        dirty |= {name for name in self._to_regroup if name in self._groups}
+        self._to_regroup.clear()
         self._regroup(dirty, changes, allowance=allowance)
         return changes
 
     @property
     def swept(self) -> bool:
         """Whether all groups have been checked, and pickled, since code ran."""
-        return not (self._unchecked or self._tried)
+        return not (self._unchecked or self._tried or self._to_regroup)
 
     def only_dear_left(self, seconds: float) -> bool:
         """Whether `sweep` has nothing to do any more."""
@@ -333,6 +336,7 @@ class Tracker:
                         digest = self._fingerprint(group, allowance)
                     except TooDear:
                         self._unchecked.add(group)
+                        self._seconds += group.seconds - before
                         continue
                     if digest != group.digest:
                         patch = group.buffers.patch(sorted(group.names)) if group.buffers is not None else None
@@ -349,10 +353,14 @@ class Tracker:
         values = {name: self._base[name] for name in sorted(group.names)}
         try:
             if group.buffers is None:
-                return self._pickling.digest(values, allowance=allowance)
-            return group.buffers.look(self._pickling.dump(values, outer=False, allowance=allowance))
-        finally:
-            group.seconds = time.thread_time() - start
+                digest = self._pickling.digest(values, allowance=allowance)
+            else:
+                digest = group.buffers.look(self._pickling.dump(values, outer=False, allowance=allowance))
+        except TooDear:
+            group.seconds = max(group.seconds, time.thread_time() - start)
+            raise
+        group.seconds = time.thread_time() - start
+        return digest
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -428,8 +436,12 @@ class Tracker:
                 pickled = self._dumped(members, deliver, allowance)
             if pickled is None and allowance.left <= 0:
                 # Those that share objects with them are left as they are, until there is time.
-                group = Group(part.names & wanted, {id(self._base[name]) for name in part.names & wanted})
-                group.tried = min(given, MOST_TRIED)
+                self._to_regroup |= part.names - wanted
+                part.names &= wanted
+                if not part.names:
+                    continue
+                group = Group(part.names, {id(self._base[name]) for name in part.names})
+                group.tried = max(MIN_TRIED, min(given, MAX_TRIED))
             self._make_group(group, pickled, changes, deliver)
 
     def _expected(self, name: str) -> tuple[float, bool]:
@@ -444,7 +456,6 @@ class Tracker:
         if not deliver and any(weight.in_band(value) > weight.HEAVY for value in values.values()):
             return None
         try:
-            allowance.check()
             return self._pickling.dump(values, outer=False, allowance=allowance)
         except TooDear:
             return None

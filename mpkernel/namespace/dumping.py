@@ -36,7 +36,7 @@ TRIES = 8
 MAX_REUSED = 20_000
 # So many values of one dump can turn out to be unpicklable before it is given up as a whole.
 MAX_FAILED = 100
-# The allowance is looked at once for so many objects.
+# The allowance is looked at once for so many objects: values of fewer are always pickled.
 CHECK_EVERY = 64
 # Seconds that a notebook's classes have for their part in one pickle.
 HOOK_LIMIT = 1.0
@@ -68,7 +68,7 @@ class Dumper(pickle.Pickler):
         self.failed: dict[int, tuple[Any, str]] = {}
         self.last: Any = None
         self.allowance = UNLIMITED
-        self._met = 0  # objects
+        self.met = 0  # objects
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
@@ -150,8 +150,8 @@ class Dumper(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Reduced:
         """Asked for everything that isn't a plain container or atom. Raises TooDear."""
-        self._met += 1
-        if not self._met % CHECK_EVERY:
+        self.met += 1
+        if not self.met % CHECK_EVERY:
             self.allowance.check()
         if self.failed and (failed := self.failed.get(id(obj))) is not None:
             return self.stub(obj, failed[1])
@@ -318,7 +318,7 @@ class Context:
     def dumper(self, allowance: Allowance = UNLIMITED) -> Iterator[Dumper]:
         """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
         dumper = self._free.pop() if self._free else Dumper(self)
-        dumper.allowance = allowance
+        dumper.allowance, dumper.met = allowance, 0
         try:
             yield dumper
         except TooDear:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -449,12 +450,23 @@ def test_a_large_value_that_only_another_has_wins(two: Two) -> None:
 
 # --- values for which there is no time --------------------------------------------------------------------------------
 
+PART = "class Part: pass"
+PARTS = "[Part() for _ in range(200)]"
+
+
+@contextmanager
+def nothing_to_spend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At the end of a cell, on being shared."""
+    with monkeypatch.context() as patch:
+        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
+            patch.setattr(sync, limit, 0.0)
+        yield
+
 
 @pytest.fixture
-def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end of a cell nothing may be spent on being shared."""
-    for limit in ("ALONE", "NOT_ALONE", "SHARE"):
-        monkeypatch.setattr(sync, limit, 0.0)
+def no_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with nothing_to_spend(monkeypatch):
+        yield
 
 
 def at_leisure(notebook: Notebook) -> None:
@@ -465,45 +477,47 @@ def at_leisure(notebook: Notebook) -> None:
 @pytest.mark.usefixtures("no_time")
 def test_what_there_was_no_time_for_is_there_on_demand(two: Two) -> None:
     here, there = two
-    assert here.run("xs = [1]; n = 2") == ["n", "xs"]
+    here.run(PART)
+    here.run(f"parts = {PARTS}; n = 2; small = [Part()]")
     there.hear()
-    assert there.value("n") == 2
-    assert "xs" not in there.names
-    assert there.sync.needs(compile("xs", "cell", "exec"), crowded=False) == {"xs"}
+    assert there.value("n == 2 and len(small) == 1")
+    assert "parts" not in there.names
+    assert there.sync.needs(compile("parts", "cell", "exec"), crowded=False) == {"parts"}
     with here.as_main():
-        here.sync.release_names(["xs"])
+        here.sync.release_names(["parts"])
     there.hear()
-    assert there.value("xs") == [1]
+    assert there.value("len(parts)") == 200
 
 
 @pytest.mark.usefixtures("no_time")
 def test_what_there_was_no_time_for_is_shared_in_the_next_pause(two: Two) -> None:
     here, there = two
-    here.run("inner = []; outer = [inner]; other = {}")
+    here.run(PART)
+    here.run(f"inner = {PARTS}; outer = [inner]; other = {PARTS}")
     assert not here.sync.settled
     assert here.sync.only_dear_left(1.0)
     at_leisure(here)
     assert here.sync.settled
     there.hear()
-    assert there.value("outer[0] is inner and other == {}")
+    assert there.value("outer[0] is inner and len(other) == 200")
 
 
 @pytest.mark.usefixtures("no_time")
 def test_a_change_there_was_no_time_to_look_for_is_found_in_the_next_pause(two: Two) -> None:
     here, there = two
-    here.run("xs = [1]")
+    here.run(PART)
+    here.run(f"parts = {PARTS}")
     at_leisure(here)
-    here.run("xs.append(2)")
+    here.run("parts[7].seven = 7")
+    assert not here.sync.settled
     at_leisure(here)
     there.hear()
-    assert there.value("xs") == [1, 2]
+    assert there.value("parts[7].seven") == 7
 
 
 def test_a_message_ends_what_is_done_in_a_pause(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
-    with monkeypatch.context() as patch:
-        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
-            patch.setattr(sync, limit, 0.0)
+    with nothing_to_spend(monkeypatch):
         here.run("class Many:\n    def __reduce__(self):\n        met.append(1); return Many, ()\nmet = []")
         here.run("many = [Many() for _ in range(20_000)]")
     met = here.value("met")
@@ -529,28 +543,41 @@ def test_who_shares_objects_with_it_is_left_alone_if_there_is_no_time(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = two
-    here.run("data = [1]")
-    with monkeypatch.context() as patch:
-        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
-            patch.setattr(sync, limit, 0.0)
+    here.run(PART)
+    here.run(f"data = {PARTS}")
+    with nothing_to_spend(monkeypatch):
         here.run("model = [data]")
     there.hear()
-    assert there.value("data") == [1]
+    assert there.value("len(data)") == 200
     assert "model" not in there.names
     at_leisure(here)
     there.hear()
     assert there.value("model[0] is data")
 
 
+def test_what_is_changed_together_with_what_there_is_no_time_for_is_shared(two: Two, no_time: None) -> None:
+    """Also if the two share objects."""
+    here, there = two
+    here.run(PART)
+    here.run(f"data = {PARTS}")
+    at_leisure(here)
+    there.hear()
+    here.run("small = [data[0]]; data[0].n = 1")
+    at_leisure(here)
+    there.hear()
+    assert there.value("small[0] is data[0] and small[0].n == 1")
+
+
 def test_a_long_cell_has_more_time(two: Two, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     for limit in ("ALONE", "NOT_ALONE"):
         monkeypatch.setattr(sync, limit, 0.0)
+    here.run(PART)
     here.sync.starts(beside=False, alone=True)
     clock.append(clock[-1] + 100)
-    assert here.run("xs = [1]") == ["xs"]
+    assert here.run(f"parts = {PARTS}") == ["parts"]
     there.hear()
-    assert there.value("xs") == [1]
+    assert there.value("len(parts)") == 200
 
 
 def test_values_inside_of_others_are_pickled_once(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
