@@ -345,7 +345,7 @@ class NamespaceSync:
         if self.mode != "shared" or (self._committed_all and self._tracker.swept and not self.background):
             return set(), set()
         names = {name for part in parts for name in part.names}
-        changes = self._tracker.collect(only=names, deliver=False, allowance=self._allowance())
+        changes = self._tracker.collect(only=names, deliver=False)  # whatever it takes, so that nothing is lost
         self._publish(changes)
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound

@@ -515,6 +515,25 @@ def test_a_change_there_was_no_time_to_look_for_is_found_in_the_next_pause(two: 
     assert there.value("parts[7].seven") == 7
 
 
+@pytest.mark.usefixtures("no_time")
+def test_a_change_there_was_no_time_to_look_for_is_not_lost_to_news(two: Two) -> None:
+    here, there = two
+    here.run(PART)
+    here.run(f"parts = {PARTS}")
+    at_leisure(here)
+    there.hear()
+    there.start("parts[1].one = 1")
+    here.run("parts[7].seven = 7")
+    there.commit()
+    at_leisure(there)
+    here.hear()
+    here.commit()
+    at_leisure(here)
+    there.hear()
+    for notebook in (here, there):
+        assert notebook.value("parts[1].one, parts[7].seven") == (1, 7)
+
+
 def test_a_message_ends_what_is_done_in_a_pause(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     with nothing_to_spend(monkeypatch):
