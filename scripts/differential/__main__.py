@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from scripts.differential import cells, notebooks
 from scripts.differential.play import play
@@ -18,7 +19,8 @@ from scripts.harness.kernel import Spec
 def main() -> int:
     arguments = _arguments()
     areas = sorted(cells.AREAS.glob("*.ipy"))
-    if unknown := set(arguments.area) - {path.stem for path in areas}:
+    given = [Path(name) for name in arguments.area if arguments.notebooks and name.endswith(".ipynb")]
+    if unknown := set(arguments.area) - {path.stem for path in areas} - {str(path) for path in given}:
         print(f"no area {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in areas)}", file=sys.stderr)
         return 2
     kernels = [Spec.parse(text) for text in arguments.kernel] or [
@@ -29,7 +31,8 @@ def main() -> int:
         print("two kernels are compared: give --kernel twice, or not at all", file=sys.stderr)
         return 2
     if arguments.notebooks:
-        return notebooks.compare(kernels, [path for path in areas if path.stem in (arguments.area or notebooks.AREAS)])
+        wanted = arguments.area or notebooks.AREAS
+        return notebooks.compare(kernels, [*given, *(path for path in areas if path.stem in wanted)])
     count = different = excused = 0
     for path in areas:
         if arguments.area and path.stem not in arguments.area:
@@ -55,7 +58,12 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.differential", description=__doc__)
-    parser.add_argument("area", nargs="*", help="only these areas (files in scripts/differential/areas)")
+    parser.add_argument(
+        "area",
+        nargs="*",
+        help="only these areas (files in scripts/differential/areas); with --notebooks also notebooks, FILE.ipynb, of "
+        "which nbclient runs the code without what is beside the file",
+    )
     parser.add_argument(
         "--kernel", action="append", default=[], metavar="NAME=WHAT", help="as in scripts.bench; ours, then theirs"
     )

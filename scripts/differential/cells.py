@@ -53,6 +53,13 @@ def read(path: Path) -> list[Cell]:
     return [_cell(path.stem, number, mark.strip(), code.rstrip()) for number, (mark, code) in enumerate(pairs, 1)]
 
 
+def read_notebook(path: Path) -> list[Cell]:
+    """The code cells of somebody's notebook. Raises ValueError if it is none."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    found = [cell for cell in notebook.get("cells", ()) if cell["cell_type"] == "code"]
+    return [Cell(path.stem, number, "".join(cell["source"])) for number, cell in enumerate(found, 1)]
+
+
 def _cell(area: str, number: int, mark: str, code: str) -> Cell:
     mark, _, differs = mark.partition("differs:")
     msg_type, _, options = mark.strip().partition("{") if not mark.startswith("{") else ("", "", mark[1:])

@@ -1,4 +1,4 @@
-"""``--notebooks``: an area's cells as a whole notebook, executed by the programs that people and schedulers use.
+"""``--notebooks``: an area's cells, or somebody's notebook, executed by the programs that people and schedulers use.
 
 Each program executes the same notebook on both kernels, and the notebooks that come out are compared: outputs cell by
 cell, and the states of widgets. Cells that are asked something, or whose answers may differ, are left out; a cell may
@@ -55,8 +55,10 @@ def compare(kernels: Sequence[Spec], areas: Sequence[Path]) -> int:
     print(f"{'program':16} {'area':10} {'cells':>5} {'same':>5}" + "".join(f" {k.name + ' s':>12}" for k in kernels))
     different: list[tuple[str, Cell, list[str], list[str]]] = []
     for path in areas:
-        asked = [cell for cell in cells.read(path) if _is_for_notebooks(cell)]
-        for program in _PROGRAMS:
+        is_notebook = path.suffix == ".ipynb"
+        asked = cells.read_notebook(path) if is_notebook else cells.read(path)
+        asked = [cell for cell in asked if _is_for_notebooks(cell)]
+        for program in _PROGRAMS if not is_notebook else ("nbclient",):
             ours, theirs = (_execute(program, spec, asked) for spec in kernels)
             named = [*asked, Cell(path.stem, len(asked) + 1, "the states of widgets")]
             apart = [parts for parts in zip(named, ours.cells, theirs.cells, strict=True) if parts[1] != parts[2]]
