@@ -118,18 +118,20 @@ class Callbacks:
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _wake_thread(self) -> None:
-        if self._thread_loop is None:
-            self._thread_loop = asyncio.new_event_loop()
+        """The loop is made in the thread: that writes to a log, whose lock an interrupt may have left locked."""
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run_thread, name="mpkernel-callbacks", daemon=True)
             self._thread.start()
-        self._thread_loop.call_soon_threadsafe(self._take_urgent)
+        elif self._thread_loop is not None:
+            self._thread_loop.call_soon_threadsafe(self._take_urgent)
 
     def _run_thread(self) -> None:
-        assert self._thread_loop is not None
-        asyncio.set_event_loop(self._thread_loop)
+        self._thread_loop = loop = asyncio.new_event_loop()
+        loop.call_soon(self._take_urgent)  # what has come before there was a loop to wake
+        asyncio.set_event_loop(loop)
         while True:
             with suppress(KeyboardInterrupt):  # came a moment after the callback that it was meant for
-                self._thread_loop.run_forever()
+                loop.run_forever()
 
     def _take_urgent(self) -> None:
         """In the thread: leave the messages to the main thread if that is free, else take them."""

@@ -224,6 +224,7 @@ class WorkerKernel(LibraryAPI):
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
+        _free_log()
         reply = self._reply(request, message, content)
         self.running, self.request_task = False, None  # before anybody can know
         self.lanes.send(reply)
@@ -381,6 +382,14 @@ class WorkerKernel(LibraryAPI):
         in_io_thread = threading.current_thread() is self.lanes
         if os.getpid() == self.lanes.pid and not in_io_thread and self.interrupts.can_wait():
             self.lanes.pace.wait()
+
+
+def _free_log() -> None:
+    """In the main thread, at the end of a request: an interrupt may have come between taking logging's lock and its
+    ``try``. All threads that log, or make an event loop, would wait for it."""
+    lock: Any = getattr(logging, "_lock", None)
+    while lock is not None and lock._is_owned():
+        lock.release()
 
 
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:

@@ -257,3 +257,12 @@ def test_interrupts_at_random_moments_hit_their_cell_or_nothing(kernel: Kernel) 
     interrupt_stress(kernel, shells, int(os.environ.get("MPKERNEL_STRESS", "300")), random.Random(seed))
     assert [kernel.value("__import__('os').getpid()", shell) for shell in shells] == pids
     assert [kernel.value("remembered", shell) for shell in shells] == [[1, 2, 3]] * 2
+
+
+def test_an_interrupt_in_the_midst_of_logging_stops_no_other_thread(kernel: Kernel, shell: str | None) -> None:
+    """It may come between the acquiring of logging's lock and the `try` whose end releases it."""
+    kernel.run("import logging, threading\nlogging._lock.acquire(); raise KeyboardInterrupt", shell)
+    kernel.run(
+        "thread = threading.Thread(target=logging.getLogger('any').debug, args=('word',))\nthread.start()", shell
+    )
+    assert kernel.value("thread.join(10) or thread.is_alive()", shell) is False
