@@ -189,7 +189,8 @@ class Sharing:
         if acquisition := self._acquisitions.get(token):
             late = set(acquisition.waiting)
             if not acquisition.late:
-                late = {worker for worker in late - acquisition.holders if self._runs_a_cell(worker)}
+                subshells = {worker: self._subshell_of(worker) for worker in late - acquisition.holders}
+                late = {worker for worker, subshell in subshells.items() if subshell and _runs_a_cell(subshell)}
             acquisition.late = True
             for worker in late:
                 self._slow.add(worker)
@@ -201,12 +202,12 @@ class Sharing:
             else:
                 self._finish(token)
 
-    def _runs_a_cell(self, worker: int) -> bool:
+    def _subshell_of(self, worker: int) -> Subshell | None:
         known = self._machine.workers.get(worker)
-        return known is not None and known.subshell is not None and _runs_a_cell(known.subshell)
+        return known.subshell if known is not None else None
 
     def _give_up_on(self, acquisition: _Acquisition, worker: int) -> None:
-        subshell = self._machine.workers[worker].subshell if worker in self._machine.workers else None
+        subshell = self._subshell_of(worker)
         if subshell is not None:
             code = subshell.running.content().get("code") if subshell.running is not None else ""
             acquisition.silent.append([subshell.name or subshell.label, str(code)])

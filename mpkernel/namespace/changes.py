@@ -54,6 +54,11 @@ class Group:
     tried: float = 0.0  # so many seconds were not enough to pickle it
     uses: frozenset[str] = frozenset()  # ids of functions and classes
 
+    @property
+    def waits_for_copy(self) -> bool:
+        """Whether it is large, and only here."""
+        return self.held and not self.kept and not self.tried
+
 
 @dataclass(slots=True)
 class Changes:
@@ -161,12 +166,12 @@ class Tracker:
     @property
     def holds(self) -> bool:
         """Whether there are large values that only this process has, though they could be copied."""
-        return any(group.held and not group.kept and not group.tried for group in self._groups.values())
+        return any(group.waits_for_copy for group in self._groups.values())
 
     def next_held(self) -> tuple[Group, dict[str, Any]] | None:
         """A group of large values that is held, with its values; each is given once."""
         for group in self._groups.values():
-            if group.held and not group.kept and not group.tried:
+            if group.waits_for_copy:
                 group.kept = True
                 return group, {name: self._base[name] for name in sorted(group.names)}
         return None

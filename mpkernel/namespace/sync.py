@@ -379,7 +379,9 @@ class NamespaceSync:
             self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
-        """A cell is about to run that may change what came from elsewhere."""
+        """A cell is about to run that may change what came from elsewhere; None: a callback, though no cell runs."""
+        if code is None:
+            self._began = time.monotonic()
         with self._lock:
             self._committed_all = False
             self._tracker.prepare(code)

@@ -625,3 +625,12 @@ def test_large_containers_inside_of_instances_count() -> None:
 
     assert weight.in_band(Graph(10)) < 100_000
     assert weight.in_band(Graph(100_000)) > weight.HEAVY
+
+
+def test_a_callback_after_a_long_pause_has_no_more_time_for_it(two: Two, clock: list[float]) -> None:
+    here, _ = two
+    here.sync.starts(beside=False, alone=True)
+    here.run("x = 1")
+    clock.append(clock[-1] + 3600)
+    here.sync.before_cell(None)
+    assert here.sync._allowance().left <= sync.ALONE
