@@ -46,8 +46,9 @@ LONG_COMPLETION = 2.0
 def import_jedi(shell: InteractiveShell) -> None:
     """What the first completion would import and read, so that an interrupt can't leave that half done for good.
 
-    Jedi's parser, parso, keeps files that it parsed in a cache on disk, and fails on one that another process is just
-    writing: the first completions in several subshells at once found nothing. It may parse the file itself.
+    Jedi's parser, parso, keeps files that it parsed in a cache on disk. It fails, and a completion finds nothing, when
+    another process is just writing such a file or making the folder, when the disk is full, or mounted read-only. It
+    can do without: it parses the file itself.
     """
     if not getattr(shell.Completer, "use_jedi", False):
         return
@@ -65,16 +66,19 @@ def _import_jedi() -> None:
     if "jedi.api.classes" not in sys.modules:
         importlib.import_module("jedi.api.classes")
         cache: Any = importlib.import_module("parso.cache")
-        load = cache._load_from_file_system
-
-        def load_if_whole(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return load(*args, **kwargs)
-            except Exception:
-                return None
-
-        cache._load_from_file_system = load_if_whole
+        for name in ("_load_from_file_system", "_save_to_file_system", "_remove_cache_and_update_lock"):
+            setattr(cache, name, _or_none(getattr(cache, name)))
         sys.modules["jedi"].Interpreter("str.", [{}]).complete(1, 4)
+
+
+def _or_none(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            return None
+
+    return call
 
 
 def complete(shell: InteractiveShell, content: Json) -> Json:

@@ -88,6 +88,12 @@ def test_no_folder_for_a_profile_leaves_none_behind(tmp_path: Path) -> None:
         check_works(kernel)
 
 
+def test_completion_without_a_place_for_jedis_cache(tmp_path: Path) -> None:
+    (tmp_path / "jedi").touch()
+    with start_kernel(env={"XDG_CACHE_HOME": str(tmp_path)}) as kernel:
+        assert "isdigit" in kernel.request("complete_request", {"code": "str.isdi", "cursor_pos": 8}).content["matches"]
+
+
 def test_an_environment_that_is_almost_empty() -> None:
     with start_kernel(command=["env", "-i", *COMMAND]) as kernel:
         check_works(kernel)
