@@ -167,7 +167,10 @@ class SideRequest(LaneMessage):
 
 @record
 class Taken(LaneMessage):
-    """The broker holds the segments of these names now, and could not get hold of those that it refuses."""
+    """The broker holds the segments of these names now, and could not get hold of those that it refuses.
+
+    What was in the latter is committed again, and then there is a `Resent`.
+    """
 
     segments: list[str]
     refused: list[str]
@@ -299,6 +302,11 @@ class Commit(LaneMessage):
     overruled: list[str]
     force: bool
     blobs: Blobs
+
+
+@record
+class Resent(LaneMessage):
+    """What a `Taken` refused is committed by other means."""
 
 
 @record
@@ -440,7 +448,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Acquire, Released, Settled),
+        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Resent, Acquire, Released, Settled),
         *(Reply, Flush, Mark, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),

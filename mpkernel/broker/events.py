@@ -65,6 +65,14 @@ class WorkerGone(Record):
 
 
 @record
+class SegmentsRefused(Record):
+    """The memory of these names could not be had, so that they are left out of the commit that comes next."""
+
+    worker: int
+    names: list[str]
+
+
+@record
 class MemoryShort(Record):
     """Copies of large values take so many bytes more than there is room for."""
 
@@ -139,6 +147,7 @@ Event = (
     | WorkerLaunched
     | WorkerGone
     | TimerFired
+    | SegmentsRefused
     | MemoryShort
     | Interrupted
     | ToldToStop

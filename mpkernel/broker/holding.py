@@ -17,13 +17,15 @@ class Note(dict[str, Any]):
     """Where readers find a segment, for a component's `meta`. With the last reference to it the segment is let go."""
 
 
-def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> Taken | None:
+def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> tuple[Taken | None, list[str]]:
     """Take hold of what `commit` of the process `pid` speaks of, and put into it where readers find that.
 
-    Components whose memory can't be had are dropped from it. Returns the answer to the worker, if it needs one.
+    Components whose memory can't be had are dropped from it. Returns the answer to the worker, if it needs one, and
+    the names that were dropped.
     """
     taken: list[str] = []
     refused: list[str] = []
+    names: list[str] = []
     kept = []
     for head in commit.components:
         what = "delta" if "delta" in head[2] else "segment"
@@ -34,11 +36,12 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
             except BadSegment as error:
                 log.warning("a segment of worker %d is refused: %s", worker, error)
                 refused.append(told["name"])
+                names += head[0]
                 continue
         kept.append(head)
     if refused:
         _drop_blobs(commit, kept)
-    return Taken(taken, refused) if taken or refused else None
+    return (Taken(taken, refused) if taken or refused else None), names
 
 
 def hold(segments: Segments, pid: int, told: dict[str, Any]) -> Note:

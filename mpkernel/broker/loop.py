@@ -39,6 +39,7 @@ from mpkernel.broker.events import (
     MemoryShort,
     RemoveFile,
     SaveNamespace,
+    SegmentsRefused,
     Send,
     SetTimer,
     SignalProcess,
@@ -406,9 +407,11 @@ class Loop:
                 self._log.append(message.line)
                 continue
             elif isinstance(message, messages.Commit):
-                answer = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
+                answer, refused = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:
                     self._lanes.send(worker, answer, service=True)
+                    if refused:
+                        self._event(SegmentsRefused(worker, refused))
                     self._event(FromWorker(worker, message))
                     if short := shortage(self._segments.total, self._memory_cap):
                         self._event(MemoryShort(short))

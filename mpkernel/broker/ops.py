@@ -213,7 +213,7 @@ class Ops:
             return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": 0, **self._kept([])}
         if worker.id in self._kills:
             raise RequestFailed(f"subshell {subshell.label} is being killed already")
-        lost = machine.sharing.store.lost_names(worker.id)
+        lost = machine.sharing.lost_names(worker)
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
         worker.ending = "killed"

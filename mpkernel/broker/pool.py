@@ -169,9 +169,9 @@ class Pool:
 
     def _death(self, worker: Worker, subshell: Subshell, how: str) -> BaseException:
         """The error for the request that the process ran."""
-        store = self._machine.sharing.store
+        sharing = self._machine.sharing
         cell = subshell.running.cell if subshell.running else None
         text = answers.death_notice(
-            subshell.label, worker.pid, how, cell, store.kept_names(), store.lost_names(worker.id)
+            subshell.label, worker.pid, how, cell, sharing.store.kept_names(), sharing.lost_names(worker)
         )
         return Killed(text) if worker.ending == "killed" else WorkerDied(text)

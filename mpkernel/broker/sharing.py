@@ -3,19 +3,22 @@
 The store has the versions; here they meet subshells, workers and clocks. Two rules:
 
 1. A reply isn't out before what its cell made is in the store. If the commit before it was refused, it is held back
-   until the worker has merged.
+   until the worker has merged; if its memory could not be had, until the worker has sent it by other means. If there is
+   no such memory because the process is gone, the cell is one that was lost with it.
 2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer. Only for
    a large value that nobody else has, and for a process that runs no cell, it waits longer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
-from mpkernel.broker.events import CancelTimer, SetTimer, SignalProcess, ToWorker
+from mpkernel.broker.events import CancelTimer, SegmentsRefused, SetTimer, SignalProcess, ToWorker
 from mpkernel.broker.state import Subshell, Worker
 from mpkernel.broker.turns import Turns
 from mpkernel.namespace.component import join, split
@@ -52,6 +55,7 @@ class Sharing:
         self.store = NamespaceStore()
         self.turns = Turns(self, machine.act)
         self._acquisitions: dict[int, _Acquisition] = {}
+        self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
 
@@ -86,7 +90,22 @@ class Sharing:
 
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
-        return bool(self.store.clashing(worker.id)) or self.turns.waits(worker)
+        return bool(self.store.clashing(worker.id)) or self.turns.waits(worker) or worker.id in self._refused
+
+    def on_refused(self, event: SegmentsRefused) -> None:
+        self._refused.setdefault(event.worker, deque()).append(event.names)
+
+    def on_resent(self, worker: Worker, message: messages.Resent) -> None:
+        if refused := self._refused.get(worker.id):
+            refused.popleft()
+        if not refused:
+            self._refused.pop(worker.id, None)
+            self._machine.release_reply(worker)
+
+    def lost_names(self, worker: Worker) -> list[str]:
+        """Names whose newest value goes with `worker`."""
+        refused = chain.from_iterable(self._refused.get(worker.id, ()))
+        return sorted({*self.store.lost_names(worker.id), *refused})
 
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
@@ -230,6 +249,7 @@ class Sharing:
         """`worker` is gone; nobody waits for it any longer."""
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
+        self._refused.pop(worker.id, None)
         for message in self.turns.on_gone(worker):
             self._commit(worker, message)
         self.store.forget(worker.id)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News
+from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News, Resent
 from mpkernel.namespace import component, merge, weight
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Changes, Group, Tracker
@@ -274,9 +274,13 @@ class NamespaceSync:
 
     def taken(self, segments: list[str], refused: list[str]) -> None:
         """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
-        for names in self._exchange.taken(segments, refused):
-            with self._lock:
-                self._publish(self._tracker.collect(only=names, force=names))
+        try:
+            for names in self._exchange.taken(segments, refused):
+                with self._lock:
+                    self._publish(self._tracker.collect(only=names, force=names))
+        finally:
+            if refused:
+                self._send(Resent())  # a reply waits for that
 
     def keep(self, key: str, names: list[str]) -> None:
         """In the service thread: there is no copy any more of what was sent as `key`."""

@@ -30,6 +30,7 @@ from mpkernel.broker.events import (
     NamespaceLoaded,
     NamespaceSaved,
     SaveNamespace,
+    SegmentsRefused,
     Send,
     SetTimer,
     SignalWorker,
@@ -113,6 +114,7 @@ class FakeWorker:
     service: list[messages.LaneMessage] = field(default_factory=list)
     merged: int = 0  # how many Merge messages it has answered
     released: int = 0  # and how many Release messages
+    refused: int = 0  # commits of which the memory could not be had, since `resend`
     signals: list[int] = field(default_factory=list)
     running: messages.Request | None = None  # got, not yet replied to
     started: bool = False
@@ -237,6 +239,19 @@ class FakeWorker:
         """Tell that there are new values, which are too large to be published unasked."""
         heads, blobs = join([Component((name,), HELD) for name in names])
         self.say(messages.Commit(0, heads, [], False, blobs))
+
+    def lose_memory(self, *names: str) -> None:
+        """Publish names in memory that the broker can't get at."""
+        self.refused += 1
+        self.kernel.handle(SegmentsRefused(self.id, list(names)))
+        self.commit()
+
+    def resend(self) -> bool:
+        """Say that what was refused is committed, if anything was."""
+        refused, self.refused = self.refused, 0
+        for _ in range(refused):
+            self.say(messages.Resent())
+        return bool(refused)
 
     def merge(self) -> bool:
         """Answer what it was told to merge, if anything."""

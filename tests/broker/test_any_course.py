@@ -214,6 +214,16 @@ class AnyCourse(RuleBasedStateMachine):
     def merge(self, who: int) -> None:
         self.worker(who, ready).merge()
 
+    @when(ready)
+    @rule(who=anyone)
+    def lose_memory(self, who: int) -> None:
+        self.worker(who, ready).lose_memory("x")
+
+    @when(ready)
+    @rule(who=anyone)
+    def resend(self, who: int) -> None:
+        self.worker(who, ready).resend()
+
     @when(runs)
     @rule(who=anyone)
     def ask_input(self, who: int) -> None:
@@ -347,7 +357,7 @@ class AnyCourse(RuleBasedStateMachine):
         elif worker.running is not None:
             worker.reply()
         else:
-            return worker.merge() or worker.release()
+            return worker.merge() or worker.release() or worker.resend()
         return True
 
 

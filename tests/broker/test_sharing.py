@@ -56,6 +56,30 @@ def test_the_reply_waits_until_the_worker_has_merged(kernel: Kernel, two: Two) -
     assert kernel.worker(child).cell == "later"
 
 
+def test_the_reply_waits_until_what_was_refused_was_sent_again(kernel: Kernel) -> None:
+    main = kernel.ready()
+    cell = kernel.running("x = large()")
+    main.lose_memory("x")
+    main.lose_memory("y")
+    main.reply()
+    main.say(messages.Resent())
+    assert kernel.status(cell) is None
+    main.commit("x", "y")
+    main.say(messages.Resent())
+    assert kernel.status(cell) == "ok"
+
+
+def test_a_reply_without_what_its_cell_made_is_not_given(kernel: Kernel) -> None:
+    """The process was killed before the broker had got hold of its memory."""
+    main = kernel.ready()
+    cell = kernel.running("x = large()")
+    main.lose_memory("x")
+    main.reply()
+    main.die()
+    assert kernel.reply(cell)["ename"] == "WorkerDied"
+    assert "lost, because only that process could have them: 1 name (x)" in kernel.reply(cell)["evalue"]
+
+
 def test_who_dies_before_it_has_merged_is_answered_for(kernel: Kernel, two: Two) -> None:
     main, other, child = two
     kernel.running("x = 1")
