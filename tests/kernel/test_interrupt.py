@@ -201,7 +201,13 @@ def test_a_cell_may_catch_its_interrupt(kernel: Kernel) -> None:
 
 @pytest.mark.mpkernel_only(NOT_ALONE)
 def test_the_traceback_of_an_interrupted_await_ends_with_who_awaited(kernel: Kernel) -> None:
-    code = f"import asyncio\nasync def nap():\n    {READY}    await asyncio.sleep(100)\nawait nap()"
+    code = (
+        "import asyncio\n"
+        "async def nap():\n"
+        "    asyncio.get_running_loop().call_soon(print, 'ready')\n"  # once it waits
+        "    await asyncio.sleep(100)\n"
+        "await nap()"
+    )
     pending = kernel.start(code, None)
     kernel.interrupt()
     result = check_interrupted(pending)
