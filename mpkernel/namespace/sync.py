@@ -87,7 +87,7 @@ class NamespaceSync:
         self._at_leisure = Allowance()  # for what is done between cells
         self._inbox: deque[News | Acquired | Merge] = deque()
         self._offers: dict[str, Component] = {}
-        self._missed: set[str] = set()  # of these, what could not be loaded here
+        self._missed: dict[str, str] = {}  # of these, what could not be loaded here, and why
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
@@ -327,9 +327,9 @@ class NamespaceSync:
                     continue
                 try:
                     self._apply(message)
-                except BaseException:
+                except BaseException as error:
                     parts = component.split(message.components, message.blobs)
-                    self._miss(message.number, [part for part in parts if part.kind == component.VALUE])
+                    self._miss(message.number, [(part, error) for part in parts if part.kind == component.VALUE])
                     raise
 
     def _apply(self, news: News | Acquired) -> None:
@@ -340,14 +340,14 @@ class NamespaceSync:
         changed, bound = self._changed_meanwhile(parts)
         fresh: dict[str, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
-        missed: list[Component] = []
+        missed: list[tuple[Component, BaseException]] = []
         for part in parts:
             if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
                 try:
                     names = self._take_over(part, fresh)
                 except Exception as error:
-                    missed.append(part)
-                    self._warn_of_missed(part, error)
+                    missed.append((part, error))
+                    log.warning("%s could not be loaded", listed(part.names), exc_info=True)
                 else:
                     grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
@@ -393,7 +393,7 @@ class NamespaceSync:
         names = part.meta.get("take", part.names)
         for name in names:
             self._offers.pop(name, None)
-            self._missed.discard(name)
+            self._missed.pop(name, None)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
@@ -406,18 +406,13 @@ class NamespaceSync:
         self._exchange.arrived(part, names)
         return list(names)
 
-    def _warn_of_missed(self, part: Component, error: Exception) -> None:
-        names = part.meta.get("take", part.names)
-        log.warning("%s could not be loaded", listed(names), exc_info=error)
-        self._warn(f"the value of {listed(names)} from another subshell can't be had here: {told(error)}")
-
-    def _miss(self, number: int, parts: Collection[Component]) -> None:
+    def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
-        missed = {name: part for part in parts for name in part.meta.get("take", part.names)}
-        if missed:
-            self._offers.update(missed)
-            self._missed.update(missed)
-            self._send(Missed(number, sorted(missed)))
+        for part, error in parts:
+            names = part.meta.get("take", part.names)
+            self._offers.update(dict.fromkeys(names, part))
+            self._missed.update(dict.fromkeys(names, told(error)))
+            self._send(Missed(number, list(names)))
 
     def starts(self, *, beside: bool, alone: bool) -> None:
         """A cell is about to run; `beside` others? `alone`: no other subshell has run anything."""
@@ -451,9 +446,17 @@ class NamespaceSync:
             return None
         return names - _BUILTINS if crowded else names & self._offers.keys()
 
-    def too_large(self, code: types.CodeType) -> set[str]:
-        """The names of which the cell `code` needs values that are too large to be had here."""
-        return (self.needs(code, crowded=False) or set()) - self._missed
+    def not_had(self, names: Collection[str]) -> Iterator[str]:
+        """What to tell a user whose code needs `names`: values of other subshells that aren't here."""
+        wanted = sorted(self._offers.keys() & names)
+        for why in dict.fromkeys(self._missed[name] for name in wanted if name in self._missed):
+            those = [name for name in wanted if self._missed.get(name) == why]
+            yield f"the value of {listed(those)} from another subshell can't be had here: {why}"
+        if large := [name for name in wanted if name not in self._missed]:
+            yield (
+                f"{', '.join(large)} stays in its subshell: there isn't enough memory for a copy here. "
+                "%%subshell runs a cell there"
+            )
 
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""

@@ -188,6 +188,8 @@ class Service:
         self.acquire(names)
         with self._kernel.interrupts.shelter():
             self._kernel.sync.prepare()
+        for line in self._kernel.sync.not_had(names or ()):
+            self._kernel.warn(line)
 
     def _commit(self, names: list[str] | None) -> None:
         with self._kernel.interrupts.shelter():
