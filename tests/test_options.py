@@ -85,6 +85,21 @@ def test_what_some_part_of_the_kernel_knows_is_none(argv: list[str]) -> None:
     options.check(argv)
 
 
+def test_each_option_of_our_own_is_documented() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    app = options.MPKernelApp()
+    own = app.class_own_traits(config=True).keys() - {"parent_handle"}
+    spelled = {f"MPKernelApp.{name}": {f"MPKernelApp.{name}"} for name in own}
+    for names, trait in app.aliases.items():
+        for name in [names] if isinstance(names, str) else names:
+            spelled.get(trait, set()).add(f"{'-' if len(name) == 1 else '--'}{name}")
+    for name, (settings, _) in app.flags.items():
+        for option in settings.get("MPKernelApp", {}):
+            spelled[f"MPKernelApp.{option}"].add(f"--{name}")
+    missing = {option for option, ways in spelled.items() if not any(f"`{way}" in page for way in ways)}
+    assert missing == set()
+
+
 class TestAProfile:
     @pytest.mark.parametrize(
         ("argv", "remedy"),
