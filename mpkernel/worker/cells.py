@@ -153,7 +153,7 @@ class Cells:
                 break
             silent = self._kernel.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
-        if missing := self._kernel.sync.needs(code, crowded=False):
+        if missing := self._kernel.sync.too_large(code):
             self._kernel.warn(
                 f"{', '.join(sorted(missing))} stays in its subshell: there isn't enough memory for a copy here. "
                 "%%subshell runs a cell there"
