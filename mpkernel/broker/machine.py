@@ -317,7 +317,7 @@ class Machine:
 
     def _refuse(self, request: Request, subshell: Subshell) -> None:
         waiting = (
-            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.label}"
+            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.shown}"
         )
         error = TooManyRequests(f"{waiting}: no more are taken. Send it again when some of them are done.")
         if request.is_comm:  # which has no reply

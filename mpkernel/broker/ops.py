@@ -99,7 +99,7 @@ class Ops:
             named = [s for s in machine.subshells.values() if s.name == wanted]
             found = named[0] if len(named) == 1 else None
         if found is None:
-            known = ", ".join(s.name or s.label for s in machine.subshells.values())
+            known = ", ".join(s.shown for s in machine.subshells.values())
             raise SubshellNotFound(f"there is no subshell {wanted!r}; there are: {known}")
         return found
 
@@ -212,7 +212,7 @@ class Ops:
         if worker is None or worker.pid is None:
             return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": 0, **self._kept([])}
         if worker.id in self._kills:
-            raise RequestFailed(f"subshell {subshell.label} is being killed already")
+            raise RequestFailed(f"subshell {subshell.shown} is being killed already")
         lost = machine.sharing.lost_names(worker)
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
@@ -279,7 +279,7 @@ class Ops:
     def _trace(self, asker: _Asker, content: Reply) -> Reply | None:
         subshell = self._target(content)
         if subshell.worker is None or not subshell.worker.ready:
-            return {"text": f"subshell {subshell.label} has no process at the moment\n"}
+            return {"text": f"subshell {subshell.shown} has no process at the moment\n"}
         token = self._machine.number()
         self._dumps[token] = (asker, subshell.worker.id)
         self._machine.act(DumpStacks(token, subshell.worker.id))

@@ -170,7 +170,7 @@ def _on_targets(
         reply = replies[target]
         sentence, good = (str(reply), False) if isinstance(reply, MPKernelError) else told(reply)
         if good:
-            print(f"{target}: {clean(sentence)}")
+            print(clean(f"{target}: {sentence}"))
         else:
             complain(f"{target}: {sentence}")
             failed = True

@@ -278,7 +278,7 @@ def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
     kernel.interrupt()
     (said,) = kernel.sent("iopub", "stream")
     assert said.parent == cell.id
-    assert "mpkernel kill" in said.content["text"]
+    assert "`mpkernel kill " in said.content["text"]
     assert kernel.worker().signals == [INT] * 5
 
 

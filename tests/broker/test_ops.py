@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,13 @@ def test_an_unknown_op_is_an_error_that_names_the_known_ones(kernel: Kernel, op:
     assert reply["ename"] == "BadMessage"
     for known in ("ps", "interrupt", "kill", "new", "delete", "trace", "run"):
         assert known in reply["evalue"]
+
+
+def test_each_op_is_documented_with_its_arguments(kernel: Kernel) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    known = kernel.reply(kernel.op("no such"))["evalue"].rpartition("there are ")[2].split(", ")
+    documented = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page.partition("| op |")[2], re.MULTILINE)
+    assert documented == [op for op in known if op != "shutdown"]  # that one is for cells alone
 
 
 @pytest.mark.parametrize("op", ["interrupt", "kill", "delete", "trace"])

@@ -157,6 +157,11 @@ def test_kernels_of_other_implementations_are_not_shown_and_are_asked_nothing_el
     assert foreign.kinds() == ["kernel_info_request"]
 
 
+def test_a_wrapper_kernel_is_ours_whatever_it_calls_itself(kernels: Kernels, mpkernel: Shell) -> None:
+    kernels.start("echo", implementation="Echo")
+    assert [item["kernel"] for item in objects(mpkernel("ps", "--json"))] == ["echo"]
+
+
 def test_files_that_are_not_connection_files_are_left_alone(kernels: Kernels, mpkernel: Shell) -> None:
     for name in ("jpserver-12.json", "kernel-x.json.lock", "nbsignatures.db"):
         (kernels.directory / name).write_text("{}")
