@@ -234,6 +234,14 @@ class Bad:
     def __reduce__(self): return Bad, (Bad(),)
 x = Bad()
 
+# goes on and on
+from fractions import Fraction
+class Bad:
+    def __reduce__(self): return Bad, (), None, self.items()
+    def items(self):
+        while True: yield Fraction(1, 3)
+x = Bad()
+
 # recursion in __reduce__
 class Bad:
     def __reduce__(self): return self.__reduce__()
