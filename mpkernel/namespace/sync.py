@@ -293,6 +293,11 @@ class NamespaceSync:
         """In the IO thread: here is what `take` will find."""
         self._inbox.append(message)
 
+    @property
+    def has_to_merge(self) -> bool:
+        """Whether a reply waits for `take`."""
+        return any(isinstance(message, Merge) for message in tuple(self._inbox))
+
     def take(self) -> None:
         """Take over what other subshells committed, and merge it with what was refused."""
         while self._inbox:

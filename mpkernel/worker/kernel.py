@@ -116,6 +116,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             ProcessState([*all_facets(), *shell_facets(shell)]),
         )
+        self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
         self._callback_ran = False  # beside the cell
