@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -167,6 +168,13 @@ class Service:
         if reply.get("status") != "ok":
             raise RequestFailed(str(reply.get("evalue", reply)))
         return dict(reply)
+
+    def is_alive(self, worker: int) -> bool:
+        """Whether a worker is there; also if that can't be known, as in a process that user code forked."""
+        try:
+            return os.getpid() != self._kernel.lanes.pid or bool(self.op("alive", worker=worker)["alive"])
+        except RequestFailed:  # on our way out
+            return True
 
     def parent(self) -> dict[str, Any]:
         """The header of the request that the calling code belongs to."""

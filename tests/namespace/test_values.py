@@ -365,6 +365,32 @@ def test_any_use_of_a_stub_says_where_the_value_is(use: str, pair: Pair) -> None
         there.execute(use)
 
 
+def test_a_stub_names_the_variable_that_remote_takes(pair: Pair) -> None:
+    here, there = pair("x = (i for i in [1]); xs = [(i for i in [1])]")
+    there.load(here.dump("x"))
+    there.load(here.dump("xs"))
+    with pytest.raises(LivesElsewhere, match=r"mpkernel\.remote\('x'\)"):
+        there.execute("next(x)")
+    with pytest.raises(LivesElsewhere, match=r"mpkernel\.remote of this"):
+        there.execute("next(xs[0])")
+
+
+def test_a_stub_whose_process_has_ended_advises_to_make_it_again() -> None:
+    here, there = Process(1, "main", "x = (i for i in [1])"), Process(3, "main", is_alive=lambda worker: worker != 1)
+    there.load(here.dump("x"))
+    with pytest.raises(LivesElsewhere, match=r"was in subshell 'main' .* That process has ended: make it again$"):
+        there.execute("next(x)")
+
+
+def test_a_stub_at_home_of_what_is_gone_says_so(pair: Pair) -> None:
+    here, there = pair("x = (i for i in [1])")
+    there.load(here.dump("x"))
+    here.execute("del x")
+    here.load(there.dump("x"))
+    with pytest.raises(LivesElsewhere, match=r"is gone: nothing here refers to it any more. Make it again"):
+        here.execute("next(x)")
+
+
 def test_displaying_a_stub_is_no_use(pair: Pair) -> None:
     here, there = pair("x = (i for i in [1])")
     there.load(here.dump("x"))
