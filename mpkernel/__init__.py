@@ -115,11 +115,16 @@ def everywhere(code: str) -> None:
     """Run `code` here, in the process of every other subshell (after the cell that runs there), and first in new ones.
 
     For what belongs to a process and isn't shared: variables of modules, signal handlers, options of some libraries.
+    It can't be taken back, but be followed by its opposite, by the same means. Code that fails here is run nowhere
+    else: its error is shown, and MPKernelError raised.
     """
     import IPython
 
     service = _service()
-    IPython.get_ipython().run_cell(code, store_history=False)
+    result = IPython.get_ipython().run_cell(code, store_history=False)
+    if not result.success:
+        error = type(result.error_before_exec or result.error_in_exec).__name__
+        raise MPKernelError(f"the code failed here ({error}, see above), and isn't run in other subshells")
     service.op("everywhere", code=code, parent=service.parent())
 
 

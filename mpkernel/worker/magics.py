@@ -76,7 +76,10 @@ class KernelMagics(Magics):
     @line_cell_magic
     def everywhere(self, line: str, cell: str | None = None) -> None:
         """Run code in the process of every subshell, also of later ones: ``%everywhere CODE`` or ``%%everywhere``."""
-        mpkernel.everywhere(line if cell is None else cell)
+        try:
+            mpkernel.everywhere(line if cell is None else cell)
+        except MPKernelError as error:
+            raise UsageError(str(error)) from None
 
     @line_magic
     def connect_info(self, _line: str) -> None:

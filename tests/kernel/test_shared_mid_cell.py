@@ -200,6 +200,19 @@ def test_everywhere_runs_in_all_processes_also_in_later_ones(story: Stories) -> 
 
 
 @pytest.mark.mpkernel_only(NO_API)
+@pytest.mark.parametrize("way", ["mpkernel.everywhere(code)", "get_ipython().run_line_magic('everywhere', code)"])
+@pytest.mark.parametrize(("fails", "ename"), [("raise ValueError(7)", "ValueError"), ("1 +", "SyntaxError")])
+def test_what_fails_here_is_not_run_elsewhere(story: Stories, way: str, fails: str, ename: str) -> None:
+    code = f"import sys; sys.mpt_failed = 1\n{fails}"
+    story(f"M: import mpkernel, sys; code = {code!r}; sys.__dict__.pop('mpt_failed', None)\nA: pass")
+    result = story.kernel.run(way)
+    assert f"the code failed here ({ename}" in str(result.content.get("evalue")) + result.stderr
+    assert result.status == "error"
+    for letter in "AN":
+        story.check(letter, "not hasattr(__import__('sys'), 'mpt_failed')")
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_remote_uses_an_object_where_it_lives(story: Stories) -> None:
     story("""
         A: import mpkernel, sqlite3
