@@ -166,7 +166,7 @@ class Report(dict[str, Any]):
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
-    Setting an attribute of the proxy sets it there: ``remote("slider").value = 5`` moves a widget of another subshell.
+    Its attributes are read and set there: ``remote("slider").value = 5`` moves a widget of another subshell.
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
     beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
     what the method raised.
@@ -181,7 +181,7 @@ def remote(stub: Any) -> Remote:
 
 
 class Remote:
-    """Methods of an object in another process; see `remote`."""
+    """Methods and attributes of an object in another process, but for private ones; see `remote`."""
 
     _worker: int
     _token: int
@@ -189,15 +189,21 @@ class Remote:
     def __init__(self, worker: int, token: int) -> None:
         self._worker, self._token = worker, token
 
-    def __getattr__(self, method: str) -> Any:
-        if method.startswith("_"):
-            raise AttributeError(method)
-        return lambda *args, **kwargs: _service().call(self._worker, self._token, method, args, kwargs)
+    def __getattr__(self, name: str) -> Any:
+        """A method, or a copy of the value that the attribute has there. Raises AttributeError."""
+        _refuse_private(name)
+        found, value = _service().call(self._worker, self._token, "__getattr__", (name,), {})
+        if found == "nothing":
+            raise AttributeError(value)
+        if found == "value":
+            return value
+        return lambda *args, **kwargs: _service().call(self._worker, self._token, name, args, kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("_worker", "_token"):
             object.__setattr__(self, name, value)
         else:
+            _refuse_private(name)
             _service().call(self._worker, self._token, "__setattr__", (name, value), {})
 
     def __iter__(self) -> Remote:
@@ -212,6 +218,11 @@ class Remote:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _service().call(self._worker, self._token, "__call__", args, kwargs)
+
+
+def _refuse_private(name: str) -> None:
+    if name.startswith("_"):  # display and inspection try many such, and take "no" for an answer
+        raise AttributeError(f"{name!r} is private: mpkernel.remote reaches names without an underscore at the start")
 
 
 def run(code: str, subshell: str) -> str:

@@ -226,6 +226,31 @@ def test_remote_uses_an_object_where_it_lives(story: Stories) -> None:
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_remote_reads_and_sets_attributes_where_the_object_lives(story: Stories) -> None:
+    story("""
+        A: import mpkernel, threading
+           class Worker(threading.Thread):
+               label = "a"; _secret = 1
+               def double(self, n): return 2 * n
+               def __getattr__(self, name):
+                   if name != "lazy": raise AttributeError(f"no {name} here")
+                   return [1, 2]
+           worker = Worker()
+        B: import mpkernel; far = mpkernel.remote("worker")
+        B? (far.label, far.daemon, far.lazy, far.double(4)) == ("a", False, [1, 2], 8)
+        B: far.label = "b"
+        B? far.label == "b" and getattr(far, "missing", 5) == 5
+        B! AttributeError: far.missing
+        B! AttributeError: far._secret
+        B! AttributeError: far._secret = 2
+        A? worker.label == "b" and worker._secret == 1
+    """)
+    assert "no missing here" in story.kernel.run("far.missing", story.subshell("B")).traceback
+    assert "'_secret' is private" in story.kernel.run("far._secret", story.subshell("B")).traceback
+    assert "mpkernel.Remote" in story.run("B", "far").text
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_subshells_says_what_there_is(story: Stories) -> None:
     story("M: import mpkernel\nA: pass")
     cell = story.open_cell("A", "pass")
