@@ -90,6 +90,7 @@ def pull(*names: str) -> None:
     """Take over the newest values of these variables (default: of all), also from cells that are running elsewhere.
 
     At the start of a cell this happens by itself. Between, variables don't change under a running cell unless it asks.
+    Raises NameError if no subshell has such a variable.
     """
     _service().pull(list(names) or None)
 

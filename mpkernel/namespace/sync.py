@@ -408,6 +408,10 @@ class NamespaceSync:
             return None
         return names - _BUILTINS if crowded else names & self._offers.keys()
 
+    def is_offered(self, name: str) -> bool:
+        """Whether another subshell has a value of `name` that this one hasn't."""
+        return name in self._offers
+
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""
         stored = {i.argval for i in dis.get_instructions(theirs) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}

@@ -212,9 +212,15 @@ class Service:
         return namespace
 
     def pull(self, names: list[str] | None) -> None:
-        """Take over the newest values of `names` (None: all), though a cell is running here."""
+        """Take over the newest values of `names` (None: all), though a cell is running here. Raises NameError."""
+        here = set(self.names)
         self._kernel.sync.release_names(names)
-        self.acquire(names)
+        silent = self.acquire(names)
+        for name in names or ():
+            # One that was here was deleted elsewhere.
+            if name not in here and name not in self.names and not self._kernel.sync.is_offered(name):
+                unknown = "".join(f"; subshell {where} does not answer (in C code?)" for where, _ in silent)
+                raise NameError(f"there is no variable {name!r} to pull, here or in another subshell{unknown}")
 
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""

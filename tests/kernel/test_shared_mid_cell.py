@@ -168,6 +168,21 @@ def test_names_stay_under_a_running_cell_until_it_pulls(story: Stories, pull: st
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_to_pull_what_nobody_has_is_an_error_and_what_somebody_has_deleted_is_not(story: Stories) -> None:
+    story("""
+        M: import mpkernel; x = 1
+        A: import mpkernel
+        M! NameError: mpkernel.pull("x", "there_is_none")
+        A! NameError: get_ipython().run_line_magic("pull", "there_is_none")
+        M: mpkernel.pull("x"); mpkernel.pull()
+    """)
+    cell = story.open_cell("M", "pass", "mpkernel.pull('x'); gone = 'x' not in globals()")
+    story.run("A", "del x")
+    assert cell.finish().status == "ok"
+    story("M? gone")
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_pull_takes_from_a_running_cell_as_well(story: Stories) -> None:
     story("M: import mpkernel; x = 1\nA: pass")
     waiting = story.open_cell("M", "before = x", "mpkernel.pull('x'); after = x")
