@@ -242,17 +242,24 @@ def interrupt(subshell: str) -> bool:
 
 
 def subshells() -> list[dict[str, Any]]:
-    """A dict for each subshell: id, name, state, pid, running cell, … as ``mpkernel ps --json`` has them."""
+    """A dict for each subshell, of what the broker knows.
+
+    ``subshell`` ("main" or an id), ``name`` (or None), ``mode`` ("shared", "snapshot", "isolated"), ``state`` ("idle",
+    "busy", "starting", "stopping", "lazy": it has no process yet, "dead": it gets a new one when it is used), ``pid``,
+    ``execution_count``, ``cell`` (the first line of the running one), ``busy_s`` and ``idle_s`` (seconds; one of them
+    is None), ``queued`` (requests), ``age_s``.
+    ``mpkernel ps --json`` has measures of the processes besides.
+    """
     return list(_service().op("ps")["subshells"])
 
 
 def format_subshells() -> str:
     """The table that ``%subshell`` prints; a star marks the subshell that asks."""
-    rows: list[tuple[str, ...]] = [("", "subshell", "name", "state", "pid", "count", "cell")]
+    rows: list[tuple[str, ...]] = [("", "subshell", "name", "mode", "state", "pid", "count", "cell")]
     for row in subshells():
         star = "*" if row["pid"] == os.getpid() else ""
-        cells = (row["subshell"], row["name"], row["state"], row["pid"], row["execution_count"], row["cell"])
-        rows.append((star, *("" if cell is None else str(cell)[:50] for cell in cells)))
+        shown = [row[field] for field in ("subshell", "name", "mode", "state", "pid", "execution_count", "cell")]
+        rows.append((star, *("" if cell is None else str(cell)[:50] for cell in shown)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -111,6 +111,9 @@ def test_modes_and_names_are_listed_and_checked(kernel: Kernel) -> None:
     kernel.run("import mpkernel; found = {row['name']: row['mode'] for row in mpkernel.subshells()}")
     rows = "[found[name] for name in ('trial', 'plotter', 'alone')]"
     assert kernel.value(rows) == ["snapshot", "shared", "isolated"]
+    heading, *lines = kernel.run("%subshell").stdout.splitlines()
+    assert heading.split()[:4] == ["subshell", "name", "mode", "state"]
+    assert [line.split()[2] for line in lines[1:]] == ["snapshot", "shared", "isolated"]
     for mode in ("", "SHARED", 5, None, ["shared"]):
         reply = kernel.control("create_subshell_request", {"mode": mode})
         assert reply.status == "error", f"mode {mode!r}"

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+import mpkernel
+
 from .sandbox import PATIENCE
 from .stories import Stories, needs_numpy
 
@@ -273,6 +275,7 @@ def test_subshells_says_what_there_is(story: Stories) -> None:
     cell.finish()
     found = {row["subshell"]: row for row in rows}
     assert {"main", story.subshell("A")} <= set(found)
+    assert [field for field in found["main"] if f"``{field}``" not in str(mpkernel.subshells.__doc__)] == []
     assert len({row["pid"] for row in rows if row["pid"]}) == len([row for row in rows if row["pid"]])
     assert found["main"]["mode"] == "shared"
     assert found["main"]["state"] != "idle", "main runs the cell that asks"
