@@ -166,6 +166,7 @@ class Machine:
             messages.Awaits: self._on_awaits,
             messages.Commit: self.sharing.on_commit,
             messages.Resent: self.sharing.on_resent,
+            messages.Missed: lambda w, m: self.sharing.store.missed(w.id, m.number, m.names),
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,

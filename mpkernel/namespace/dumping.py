@@ -92,7 +92,7 @@ class Dumper(pickle.Pickler):
     def pickle(self, value: Any) -> bytes:
         """The bytes of `value`; what was met on the way is in the attributes until `clear`.
 
-        Raises RecursionError, PicklingError, or whatever comes from outside (BaseException).
+        Raises RecursionError, PicklingError, MemoryError, or whatever comes from outside (BaseException).
         """
         try:
             return self._pickle(value)
@@ -114,6 +114,9 @@ class Dumper(pickle.Pickler):
                 if self._deferred is not None:
                     raise
                 return self._pickle_deep(value)
+            except MemoryError:
+                self.size = MAX_REUSED + 1  # the file is closed
+                raise
             except TookTooLong:
                 if self._blamed is None:
                     raise  # it is the alarm of a dump around this one

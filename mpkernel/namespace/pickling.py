@@ -99,7 +99,8 @@ class Pickling:
     def dump(self, values: Any, *, outer: bool = True, allowance: Allowance = UNLIMITED) -> Pickled:
         """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
 
-        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear.
+        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear,
+        and MemoryError.
         """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
@@ -177,6 +178,8 @@ class Pickling:
         """The pickle, and whether it is of all: what fails as a whole is in it as a stub."""
         try:
             return dumper.pickle(values), True
+        except MemoryError:
+            raise
         except Exception as error:
             return dumper.pickle(self._without_failing(dumper, values, error)), False
 

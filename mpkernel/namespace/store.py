@@ -185,8 +185,10 @@ class NamespaceStore:
         """
         view = self._view(worker)
         entries = self._fresh(view)
-        for name in [name for name in view.offered if wanted is None or name in wanted]:
-            entries.setdefault(name, view.offered[name])
+        asked = {id(entry) for name, entry in view.offered.items() if wanted is None or name in wanted}
+        for name, entry in view.offered.items():
+            if id(entry) in asked:  # with all names that it offers: they share objects
+                entries.setdefault(name, entry)
         if not entries:
             return None
         names_of: dict[int, tuple[Entry, list[str]]] = {}
@@ -225,6 +227,15 @@ class NamespaceStore:
         """The worker that alone has the value of `name`."""
         entry = self._heads.get(name)
         return entry.writer if entry is not None and entry.component.kind == HELD else None
+
+    def missed(self, worker: int, number: int, names: Iterable[str]) -> None:
+        """`worker` could not load these names of message `number`: it has what it had, and may ask for them again."""
+        view = self._view(worker)
+        for told, entries in view.told:
+            if told == number:
+                for name in names:
+                    if (entry := entries.pop(name, None)) is not None:
+                        view.offered[name] = entry
 
     def _tell(self, view: _View, entries: dict[str, Entry]) -> int:
         self._number += 1

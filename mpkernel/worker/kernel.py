@@ -301,14 +301,25 @@ class WorkerKernel(LibraryAPI):
             self.sync.release()
 
     def _before_callbacks(self) -> None:
-        if not self.running:
+        if self.running:
+            self._prepare_for_callback()
+        else:
             self.interrupts.install()
             self.sync.before_cell(None)
+
+    def _prepare_for_callback(self) -> None:
+        """Beside a cell it may change what has come from elsewhere since that began."""
+        try:
+            self.sync.prepare()
+        except Exception:
+            self.log_failure("what a callback changes may not be found")
 
     def _run_callback(self, request: messages.CommRequest) -> None:
         """In the main thread or beside it, in a context of its own."""
         message = message_of(request)
         in_main = threading.current_thread() is self._main_thread
+        if not in_main:
+            self._prepare_for_callback()
         try:
             self.parents.set_here(request_of(message, message.header))
             with figures.apart() if self.running or not in_main else nullcontext(), self.interrupts.callback():

@@ -191,6 +191,19 @@ class Service:
             self._kernel.sync.take()
         return answer.silent
 
+    def _acquire_within(self, names: list[str] | None) -> list[list[str]]:
+        """As `acquire`, in the midst of a cell, which may change at once what has come."""
+        silent = self.acquire(names)
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.prepare()
+        for line in self._kernel.sync.not_had(names or ()):
+            self._kernel.warn(line)
+        return silent
+
+    def _commit(self, names: list[str] | None) -> None:
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.release_names(names)
+
     def live(self, name: str, subshell: str | None) -> Any:
         """The value that `name` has now in another subshell. Raises MPKernelError if it can't be had."""
         return self._value(lambda token: messages.AskLive(token, name, subshell))
@@ -214,8 +227,8 @@ class Service:
     def pull(self, names: list[str] | None) -> None:
         """Take over the newest values of `names` (None: all), though a cell is running here. Raises NameError."""
         here = set(self.names)
-        self._kernel.sync.release_names(names)
-        silent = self.acquire(names)
+        self._commit(names)
+        silent = self._acquire_within(names)
         for name in names or ():
             # One that was here was deleted elsewhere.
             if name not in here and name not in self.names and not self._kernel.sync.is_offered(name):
@@ -224,18 +237,19 @@ class Service:
 
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""
-        self._kernel.sync.publish(names)
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.publish(names)
 
     def save(self, path: str) -> dict[str, Any]:
         """Write what is shared, this cell's variables as they are now, to a file. Raises RequestFailed."""
-        self._kernel.sync.release_names(None)
+        self._commit(None)
         return self.op("save", path=path)
 
     def restore(self, path: str) -> dict[str, Any]:
         """Take over what a file has, in all subshells; in this one at once. Raises RequestFailed."""
-        self._kernel.sync.release_names(None)  # what was changed before is older than the file's
+        self._commit(None)  # what was changed before is older than the file's
         reply = self.op("restore", path=path)
-        self.acquire(reply["names"])
+        self._acquire_within(reply["names"])
         return reply
 
     def _value(self, make: Any) -> Any:

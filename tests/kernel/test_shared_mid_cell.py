@@ -185,6 +185,31 @@ def test_to_pull_what_nobody_has_is_an_error_and_what_somebody_has_deleted_is_no
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_what_was_pulled_may_be_changed_in_the_same_cell(story: Stories) -> None:
+    story("M: x = [1]\nA: import mpkernel; x")
+    cell = story.open_cell("A", "pass", "mpkernel.pull('x'); x.append(3)")
+    story.run("M", "x.append(2)")
+    assert cell.finish().status == "ok"
+    story("M? x == [1, 2, 3]\nA? x == [1, 2, 3]")
+
+
+@pytest.mark.mpkernel_only(NO_API)
+@pytest.mark.parametrize("call", ["pull()", "publish()"])
+def test_an_interrupt_in_the_midst_of_sharing_loses_nothing(story: Stories, call: str) -> None:
+    story(
+        "M: import mpkernel, os, signal; bound = 1; d = {}\n"
+        "M: class K:\n    def __getstate__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n        return {}\n"
+        "A: bound, d"
+    )
+    story.run(
+        "M",
+        "def f():\n    global bound, k\n    bound = 2; d['new'] = 1; k = K()\n"
+        f"    try:\n        mpkernel.{call}\n    except KeyboardInterrupt:\n        del k\nf()",
+    )
+    story("A? bound == 2 and d == {'new': 1}\nM? 'k' not in globals()")
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_pull_takes_from_a_running_cell_as_well(story: Stories) -> None:
     story("M: import mpkernel; x = 1\nA: pass")
     waiting = story.open_cell("M", "before = x", "mpkernel.pull('x'); after = x")
