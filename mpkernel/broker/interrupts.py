@@ -65,8 +65,7 @@ class Interrupts:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
         if request is None:
             return beside
-        if worker is not None and worker.held_back is not None:
-            return False  # it is done, and only merges
+        # One that has replied only merges, but a task that it left may hog the main thread, which is to do that.
         request.interrupts += 1
         if request.running and worker is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))

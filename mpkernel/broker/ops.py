@@ -51,6 +51,7 @@ class Ops:
         self._dumps: dict[int, tuple[_Asker, int]] = {}  # token: who asked, worker id
         self._table: dict[str, Callable[[_Asker, Reply], Reply | None]] = {
             "ps": self._ps,
+            "alive": self._alive,
             "interrupt": self._interrupt,
             "kill": self._kill,
             "new": self._new,
@@ -139,6 +140,11 @@ class Ops:
         facts = machine.facts
         kernel = {"pid": facts.pid, "version": facts.mpkernel_version, "age_s": now - machine.created}
         return {"kernel": kernel, "subshells": rows}
+
+    def _alive(self, asker: _Asker, content: Reply) -> Reply:
+        """Whether a process is there, by the number that stand-ins have."""
+        workers = self._machine.workers.values()
+        return {"alive": any(worker.id == content.get("worker") and not worker.ending for worker in workers)}
 
     def _interrupt(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)

@@ -8,7 +8,8 @@ import sys
 
 from mpkernel.cli import client
 from mpkernel.cli.act import ask, one_kernel
-from mpkernel.cli.text import clean, count, duration, size
+from mpkernel.cli.text import clean, duration, size
+from mpkernel.outcomes import count
 from mpkernel.wire import Json
 
 

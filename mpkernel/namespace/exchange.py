@@ -181,12 +181,15 @@ class Parcels:
     def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
         """Call a method of an object for which another process has a stub, and pack what it returns.
 
-        ``__next__`` returns whether there was an item, and the item. Raises what the method raises.
+        ``__next__`` returns whether there was an item, and the item; ``__getattr__`` what there is, and the value of
+        what can't be called. Raises what the method raises.
         """
         given = self.unpack(heads, blobs)
         target = self._pickling.held(held)
         if method == "__next__":
             return self.pack({"result": _next(target)})
+        if method == "__getattr__":
+            return self.pack({"result": _attribute(target, *given["args"])})
         return self.pack({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
 
 
@@ -195,3 +198,11 @@ def _next(iterator: Any) -> tuple[bool, Any]:
         return True, next(iterator)
     except StopIteration:
         return False, None
+
+
+def _attribute(target: Any, name: str) -> tuple[str, Any]:
+    try:
+        value = getattr(target, name)
+    except AttributeError as error:
+        return "nothing", str(error)
+    return ("method", None) if callable(value) else ("value", value)

@@ -67,7 +67,8 @@ class Pickled:
 
 class Pickling:
     """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
-    `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long."""
+    `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long;
+    `is_alive` tells whether another process, by id, is still there."""
 
     def __init__(
         self,
@@ -75,11 +76,12 @@ class Pickling:
         worker: int,
         where: Callable[[], str],
         limit: Limit = lambda _: nullcontext(),
+        is_alive: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.worker = worker
         self._namespace = namespace
         self._definitions = Definitions(worker)
-        self._held = Held(worker, where)
+        self._held = Held(worker, where, namespace, is_alive)
         self._context = Context(namespace, self._definitions, self._held, handler_for, limit)
         self._sweep = 0  # 0: definitions are looked at each time
         self._sweeps = 0

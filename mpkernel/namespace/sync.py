@@ -314,6 +314,11 @@ class NamespaceSync:
         """In the IO thread: here is what `take` will find."""
         self._inbox.append(message)
 
+    @property
+    def has_to_merge(self) -> bool:
+        """Whether a reply waits for `take`."""
+        return any(isinstance(message, Merge) for message in tuple(self._inbox))
+
     def take(self) -> None:
         """Take over what other subshells committed, and merge it with what was refused."""
         while self._inbox:
@@ -445,6 +450,10 @@ class NamespaceSync:
         if names is None:
             return None
         return names - _BUILTINS if crowded else names & self._offers.keys()
+
+    def is_offered(self, name: str) -> bool:
+        """Whether another subshell has a value of `name` that this one hasn't."""
+        return name in self._offers
 
     def not_had(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`: values of other subshells that aren't here."""

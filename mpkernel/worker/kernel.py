@@ -107,7 +107,7 @@ class WorkerKernel(LibraryAPI):
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
         self.interrupts.interrupt_look = self.service.looks.interrupt
-        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
+        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit, self.service.is_alive)
         self.sync = NamespaceSync(
             shell.user_ns,
             pickling,
@@ -116,6 +116,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             ProcessState([*all_facets(), *shell_facets(shell)]),
         )
+        self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
         self._callback_ran = False  # beside the cell

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -168,6 +169,13 @@ class Service:
             raise RequestFailed(str(reply.get("evalue", reply)))
         return dict(reply)
 
+    def is_alive(self, worker: int) -> bool:
+        """Whether a worker is there; also if that can't be known, as in a process that user code forked."""
+        try:
+            return os.getpid() != self._kernel.lanes.pid or bool(self.op("alive", worker=worker)["alive"])
+        except RequestFailed:  # on our way out
+            return True
+
     def parent(self) -> dict[str, Any]:
         """The header of the request that the calling code belongs to."""
         return self._kernel.parents.get()
@@ -183,13 +191,14 @@ class Service:
             self._kernel.sync.take()
         return answer.silent
 
-    def _acquire_within(self, names: list[str] | None) -> None:
+    def _acquire_within(self, names: list[str] | None) -> list[list[str]]:
         """As `acquire`, in the midst of a cell, which may change at once what has come."""
-        self.acquire(names)
+        silent = self.acquire(names)
         with self._kernel.interrupts.shelter():
             self._kernel.sync.prepare()
         for line in self._kernel.sync.not_had(names or ()):
             self._kernel.warn(line)
+        return silent
 
     def _commit(self, names: list[str] | None) -> None:
         with self._kernel.interrupts.shelter():
@@ -216,9 +225,15 @@ class Service:
         return namespace
 
     def pull(self, names: list[str] | None) -> None:
-        """Take over the newest values of `names` (None: all), though a cell is running here."""
+        """Take over the newest values of `names` (None: all), though a cell is running here. Raises NameError."""
+        here = set(self.names)
         self._commit(names)
-        self._acquire_within(names)
+        silent = self._acquire_within(names)
+        for name in names or ():
+            # One that was here was deleted elsewhere.
+            if name not in here and name not in self.names and not self._kernel.sync.is_offered(name):
+                unknown = "".join(f"; subshell {where} does not answer (in C code?)" for where, _ in silent)
+                raise NameError(f"there is no variable {name!r} to pull, here or in another subshell{unknown}")
 
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""

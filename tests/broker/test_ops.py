@@ -276,6 +276,19 @@ def test_a_cell_gets_the_answer_and_no_status_is_shown_for_it(kernel: Kernel) ->
     assert kernel.sent() == []
 
 
+def test_a_cell_may_ask_whether_another_process_is_there(kernel: Kernel) -> None:
+    child = kernel.create()
+    main, other = kernel.ready(), kernel.ready(child)
+    kernel.running()
+
+    def is_alive(worker: object) -> object:
+        return main.op_reply(main.op("alive", worker=worker))["alive"]
+
+    assert [is_alive(worker) for worker in (other.id, 4711, None, [])] == [True, False, False, False]
+    other.die()
+    assert is_alive(other.id) is False
+
+
 @pytest.mark.parametrize(("op", "content"), [("no such", {}), ("delete", {"subshell": "nobody"})])
 def test_a_cell_gets_an_error_as_a_reply(kernel: Kernel, op: str, content: dict[str, str]) -> None:
     kernel.running()

@@ -25,6 +25,7 @@ def row(subshell: str = "main", **changed: Any) -> Json:
     return {
         "subshell": subshell,
         "name": None,
+        "mode": "shared",
         "state": "idle",
         "pid": None,
         "execution_count": 3,

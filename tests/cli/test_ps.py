@@ -20,6 +20,7 @@ FIELDS = [
     "connection_file",
     "subshell",
     "name",
+    "mode",
     "state",
     "pid",
     "cpu_percent",
@@ -53,7 +54,7 @@ def test_there_is_a_line_for_each_subshell_under_a_heading(kernels: Kernels, mpk
     heading, *lines = outcome.lines
     assert heading.split()[0] == "TARGET"
     assert [line.split()[0] for line in lines] == ["one/main", "one/7be0", "two/main"]
-    assert lines[1].split()[1:4] == ["loader", "busy", "2.0s"]
+    assert lines[1].split()[1:5] == ["loader", "shared", "busy", "2.0s"]
     assert lines[1].endswith("load()")
 
 

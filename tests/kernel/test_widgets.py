@@ -392,6 +392,7 @@ def test_a_widget_of_another_subshell_is_a_stub_and_can_be_set_from_afar(kernel:
     assert kernel.run("import mpkernel; mpkernel.remote('slider').value = 9").status == "ok"
     assert kernel.value("slider.value", child) == 9
     assert kernel.value("mpkernel.remote('slider').get_state('value')") == {"value": 9}
+    assert kernel.value("mpkernel.remote('slider').value") == 9
 
 
 @needs_widgets
