@@ -48,14 +48,23 @@ class Telling:
     offered: list[Component]
 
 
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """Message `number` says that there is such a value. The worker still has the one before, if it has any."""
+
+    entry: Entry
+    number: int
+
+
 @dataclass(slots=True)
 class _View:
     """What one worker has."""
 
     seen: int = 0  # the clock when it was told last
+    heard: int = 0  # the last message that it is known to have applied
     has: dict[str, Entry] = field(default_factory=dict)
     told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
-    offered: dict[str, Entry] = field(default_factory=dict)
+    offered: dict[str, _Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
 
 
@@ -111,6 +120,7 @@ class NamespaceStore:
     def heard(self, worker: int, number: int) -> None:
         """`worker` has applied what it was sent up to message `number`."""
         view = self._view(worker)
+        view.heard = max(view.heard, number)
         while view.told and view.told[0][0] <= number:
             view.has.update(view.told.popleft()[1])
 
@@ -121,6 +131,10 @@ class NamespaceStore:
         head = self._heads.get(name)
         if head is None or head is view.has.get(name) or head.component.kind == DELETED:
             return False
+        offer = view.offered.get(name)
+        if offer is not None and offer.entry is head and offer.number <= view.heard:
+            # It knew of the other value without having it: it can have replaced that, but not have changed it in place.
+            return component.kind != DELETED and name not in component.meta.get("rebound", component.names)
         return component.kind != DELETED or name in head.component.meta.get("rebound", component.names)
 
     def _stays_deleted(self, view: _View, name: str, component: Component) -> bool:
@@ -167,8 +181,8 @@ class NamespaceStore:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
         heads = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
-        view.offered.update({name: entry for name, entry in heads.items() if entry.component.kind == HELD})
-        number = self._tell(view, heads)
+        held = {name: entry for name, entry in heads.items() if entry.component.kind == HELD}
+        number = self._tell(view, {name: entry for name, entry in heads.items() if name not in held}, held)
         view.clashing.update(dict.fromkeys(clash.names, number))
         return number
 
@@ -186,25 +200,28 @@ class NamespaceStore:
         view = self._view(worker)
         entries = self._fresh(view)
         for name in [name for name in view.offered if wanted is None or name in wanted]:
-            entries.setdefault(name, view.offered[name])
+            entries.setdefault(name, view.offered[name].entry)
         if not entries:
             return None
         names_of: dict[int, tuple[Entry, list[str]]] = {}
         for name, entry in entries.items():
             names_of.setdefault(id(entry), (entry, []))[1].append(name)
         sent, offered = [], []
+        given: dict[str, Entry] = {}
+        kept: dict[str, Entry] = {}
         for entry, names in names_of.values():
             component = entry.component
             dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
             if component.kind == HELD or dear:
                 offered.append(Component(tuple(names), component.kind, {"nbytes": component.nbytes}))
-                view.offered.update(dict.fromkeys(names, entry))
+                kept.update(dict.fromkeys(names, entry))
             else:
                 meta = {**component.meta, "take": names}
                 sent.append(Component(component.names, component.kind, meta, component.blobs))
+                given.update(dict.fromkeys(names, entry))
                 for name in names:
                     view.offered.pop(name, None)
-        return Telling(self._tell(view, entries), sent, offered)
+        return Telling(self._tell(view, given, kept), sent, offered)
 
     def _fresh(self, view: _View) -> dict[str, Entry]:
         """What was accepted since `view` was told, and isn't its own; in the order of acceptance."""
@@ -226,9 +243,12 @@ class NamespaceStore:
         entry = self._heads.get(name)
         return entry.writer if entry is not None and entry.component.kind == HELD else None
 
-    def _tell(self, view: _View, entries: dict[str, Entry]) -> int:
+    def _tell(self, view: _View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
+        """A worker is given these values, and offered those."""
         self._number += 1
-        view.told.append((self._number, entries))
+        if given:
+            view.told.append((self._number, given))
+        view.offered.update({name: _Offer(entry, self._number) for name, entry in offered.items()})
         return self._number
 
     def _known(self, view: _View) -> dict[str, Entry]:

@@ -6,7 +6,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import SignalProcess
-from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
 
 from .bench import FakeWorker, Kernel
 
@@ -268,3 +268,38 @@ def test_what_a_cell_leaves_running_is_no_cell_beside(kernel: Kernel, two: Two) 
     kernel.running("while True: pass")
     kernel.running("xs", child)
     assert other.running.beside
+
+
+def test_a_cell_that_may_reach_everything_gets_what_only_others_have(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.execute("big = ...; small = 1", child)
+    holder.commit("small")
+    holder.hold("big")
+    holder.reply()
+    kernel.running("eval('big')")
+    main.say(messages.Acquire(1, None))
+    [release] = holder.got(messages.Release)
+    assert release.names == ["big"]
+    assert acquired(main) == []
+    holder.commit("big")
+    holder.say(messages.Released(release.token))
+    [answer] = acquired(main)
+    assert [names for names, *_ in answer.components] == [["big"]]
+
+
+def test_who_does_not_give_what_no_cell_names_is_waited_for_once(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.execute("big = ...", child)
+    holder.hold("big")
+    holder.reply()
+    cell = kernel.running("eval('1')")
+    main.say(messages.Acquire(1, None))
+    kernel.pass_time(ANSWER_LIMIT + UNNAMED_LIMIT)
+    assert [answer.token for answer in acquired(main)] == [1]
+    [told] = kernel.sent("iopub", "stream", about=cell)
+    assert "big: the newest value stays in its subshell" in told.content["text"]
+    main.reply()
+    again = kernel.running("eval('2')")
+    main.say(messages.Acquire(2, None))
+    assert [answer.token for answer in acquired(main)] == [1, 2]
+    assert kernel.sent("iopub", "stream", about=again) == []  # it was told

@@ -245,6 +245,42 @@ def test_what_a_worker_holds_has_no_value_yet(store: NamespaceStore) -> None:
     assert heard(store, B) == {"x": "1"}
 
 
+def test_what_was_only_offered_is_not_changed_in_place(store: NamespaceStore) -> None:
+    """The worker has the value before that; the change is of that one."""
+    commit(store, A, x="old")
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    clash = store.commit(B, told.number, [Component(("x",), meta={"rebound": []}, blobs=(b"old+mine",))])
+    assert clash is not None
+    assert [part.kind for part in clash.theirs] == [HELD]
+    assert [part.blobs for part in clash.base] == [(b"old",)]
+    assert store.holder("x") == A
+
+
+def test_what_was_only_offered_can_be_replaced_and_deleted(store: NamespaceStore) -> None:
+    for name in ("x", "y"):
+        commit(store, A, **{name: "old"})
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD), Component(("y",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    new = Component(("x",), meta={"rebound": ["x"]}, blobs=(b"new",))
+    assert store.commit(B, told.number, [new, Component(("y",), DELETED)]) is None
+    assert heard(store, A) == {"x": "new", "y": None}
+
+
+def test_what_is_replaced_before_the_offer_has_come_is_merged(store: NamespaceStore) -> None:
+    commit(store, A, x="old")
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    new = Component(("x",), meta={"rebound": ["x"]}, blobs=(b"new",))
+    assert store.commit(B, told.number - 1, [new]) is not None
+
+
 # --- what could not be pickled ----------------------------------------------------------------------------------------
 
 
