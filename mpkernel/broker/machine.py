@@ -130,7 +130,7 @@ class Machine:
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
             SegmentsRefused: self.sharing.on_refused,
-            MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
+            MemoryShort: self.sharing.on_memory_short,
             StacksDumped: self.ops.on_stacks,
             Inquired: self.ops.on_inquired,
             NamespaceSaved: self.keeping.on_saved,

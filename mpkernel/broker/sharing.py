@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
-from mpkernel.broker.events import CancelTimer, SegmentsRefused, SetTimer, SignalProcess, ToWorker
+from mpkernel.broker.events import CancelTimer, MemoryShort, SegmentsRefused, SetTimer, SignalProcess, ToWorker
 from mpkernel.broker.state import Subshell, Worker
 from mpkernel.broker.turns import Turns
 from mpkernel.namespace.component import join, split
@@ -87,9 +87,9 @@ class Sharing:
         merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
         self._machine.act(ToWorker(worker.id, merge))
 
-    def on_memory_short(self, nbytes: int) -> None:
+    def on_memory_short(self, event: MemoryShort) -> None:
         """Give up copies of values that are still with those who made them."""
-        for worker, key, names in self.store.give_up(nbytes):
+        for worker, key, names in self.store.give_up(event.nbytes, event.segments):
             self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))
 
     def holds_back(self, worker: Worker) -> bool:

@@ -259,15 +259,17 @@ class NamespaceStore:
             known.update(entries)
         return known
 
-    def give_up(self, nbytes: int) -> list[tuple[int, str, list[str]]]:
-        """Forget large values that their workers still have, the oldest first, until at least so much memory is free.
+    def give_up(self, nbytes: int, segments: int = 0) -> list[tuple[int, str, list[str]]]:
+        """Forget large values that their workers still have, the oldest first.
+
+        Until at least so many bytes, and so many segments, are free.
 
         Returns workers, each with the key of a segment and the names that only it has now.
         """
         given: list[tuple[int, str, list[str]]] = []
         for entry in list(dict.fromkeys(self._heads.values())):
             told = entry.component.meta.get("segment")
-            if nbytes <= 0:
+            if nbytes <= 0 and segments <= 0:
                 break
             if told is None or any(self._heads[name] is not entry for name in entry.component.names):
                 continue
@@ -275,6 +277,7 @@ class NamespaceStore:
             if view is None or any(view.has.get(name) is not entry for name in entry.component.names):
                 continue
             nbytes -= told["size"]
+            segments -= 1 + len(entry.component.meta.get("deltas", ()))
             given.append((entry.writer, told["key"], list(entry.component.names)))
             entry.component = Component(entry.component.names, HELD, {"nbytes": entry.component.nbytes})
         return given

@@ -353,6 +353,12 @@ def test_the_oldest_large_values_that_their_workers_have_are_given_up(store: Nam
     assert commit(store, A, x="new") is None
 
 
+def test_so_many_segments_as_are_needed_are_given_up(store: NamespaceStore) -> None:
+    for name in "xyz":
+        store.commit(A, 0, [large(name, f"a.{name}")])
+    assert store.give_up(0, 2) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
+
+
 def test_what_nobody_else_has_is_not_given_up(store: NamespaceStore) -> None:
     store.commit(A, 0, [large("x", "a.1")])
     store.forget(A)
