@@ -89,8 +89,16 @@ class Sharing:
 
     def on_memory_short(self, event: MemoryShort) -> None:
         """Give up copies of values that are still with those who made them."""
-        for worker, key, names in self.store.give_up(event.nbytes, event.segments):
+        self._have_kept(self.store.give_up(event.nbytes, event.segments))
+
+    def _have_kept(self, given_up: Iterable[tuple[int, str, list[str]]]) -> None:
+        for worker, key, names in given_up:
             self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))
+
+    def _heirs(self, worker: Worker) -> list[int]:
+        """Those who may keep what was given up when `worker` is gone."""
+        others = (subshell.worker for subshell in self._machine.subshells.values() if subshell.mode == "shared")
+        return [other.id for other in others if other and other is not worker and other.ready and not other.ending]
 
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
@@ -109,7 +117,7 @@ class Sharing:
     def lost_names(self, worker: Worker) -> list[str]:
         """Names whose newest value goes with `worker`."""
         refused = chain.from_iterable(self._refused.get(worker.id, ()))
-        return sorted({*self.store.lost_names(worker.id), *refused})
+        return sorted({*self.store.lost_names(worker.id, self._heirs(worker)), *refused})
 
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
@@ -286,7 +294,7 @@ class Sharing:
         self._refused.pop(worker.id, None)
         for message in self.turns.on_gone(worker):
             self._commit(worker, message)
-        self.store.forget(worker.id)
+        self._have_kept(self.store.forget(worker.id, self._heirs(worker)))
         for token, acquisition in list(self._acquisitions.items()):
             if worker.id in acquisition.waiting:
                 acquisition.waiting.discard(worker.id)

@@ -23,11 +23,15 @@ _NOBODY = 0  # workers have positive numbers
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Entry:
-    """An accepted component. It is replaced if its memory has to be given up."""
+    """An accepted component. It is replaced if its memory has to be given up; `key` tells as what others have it then.
+
+    `writer` is who made it, or who keeps it now.
+    """
 
     component: Component
     version: int
     writer: int
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -262,23 +266,28 @@ class NamespaceStore:
     def give_up(self, nbytes: int, segments: int = 0) -> list[tuple[int, str, list[str]]]:
         """Forget large values that their workers still have, the oldest first.
 
-        Until at least so many bytes, and so many segments, are free.
+        Until at least so many bytes, and so many segments, are free. What a worker was told of stays: it may not have
+        mapped it yet.
 
         Returns workers, each with the key of a segment and the names that only it has now.
         """
         given: list[tuple[int, str, list[str]]] = []
+        under_way = {id(e) for view in self._views.values() for _, entries in view.told for e in entries.values()}
         for entry in list(dict.fromkeys(self._heads.values())):
             told = entry.component.meta.get("segment")
             if nbytes <= 0 and segments <= 0:
                 break
             if told is None or any(self._heads[name] is not entry for name in entry.component.names):
                 continue
+            if id(entry) in under_way:
+                continue
             view = self._views.get(entry.writer)
             if view is None or any(view.has.get(name) is not entry for name in entry.component.names):
                 continue
             nbytes -= told["size"]
             segments -= 1 + len(entry.component.meta.get("deltas", ()))
-            given.append((entry.writer, told["key"], list(entry.component.names)))
+            entry.key = told["key"]
+            given.append((entry.writer, entry.key, list(entry.component.names)))
             entry.component = Component(entry.component.names, HELD, {"nbytes": entry.component.nbytes})
         return given
 
@@ -287,12 +296,33 @@ class NamespaceStore:
     def _view(self, worker: int) -> _View:
         return self._views.setdefault(worker, _View())
 
-    def forget(self, worker: int) -> None:
-        """`worker` is gone: what only it had is gone too. A stub stays, and says so."""
+    def forget(self, worker: int, heirs: Collection[int] = ()) -> list[tuple[int, str, list[str]]]:
+        """`worker` is gone: what only it had is gone too. A stub stays, and says so.
+
+        Of what was given up, a worker among `heirs` may have the same version. Returns those, as `give_up` does.
+        """
         self._views.pop(worker, None)
-        for name in self.lost_names(worker):
-            if self._heads[name].component.kind == HELD:
-                del self._heads[name]
+        given: list[tuple[int, str, list[str]]] = []
+        for entry, names in self._held_by(worker):
+            if (heir := self._heir(entry, names, heirs)) is not None:
+                entry.writer = heir
+                given.append((heir, entry.key, names))
+            else:
+                for name in names:
+                    del self._heads[name]
+        return given
+
+    def _held_by(self, worker: int) -> list[tuple[Entry, list[str]]]:
+        names_of: dict[int, tuple[Entry, list[str]]] = {}
+        for name, entry in self._heads.items():
+            if entry.writer == worker and entry.component.kind == HELD:
+                names_of.setdefault(id(entry), (entry, []))[1].append(name)
+        return list(names_of.values())
+
+    def _heir(self, entry: Entry, names: list[str], heirs: Collection[int]) -> int | None:
+        """Who else has what was given up."""
+        views = {heir: self._views[heir] for heir in heirs if heir in self._views and entry.key}
+        return next((h for h, view in views.items() if all(view.has.get(name) is entry for name in names)), None)
 
     def held(self) -> dict[int, list[str]]:
         """Names that have no copy, by the worker that has their values."""
@@ -322,14 +352,17 @@ class NamespaceStore:
         self.commit(_NOBODY, 0, told, force=True)
         self.forget(_NOBODY)
 
-    def lost_names(self, worker: int) -> list[str]:
-        """Names whose value only `worker` has."""
-        return sorted(
+    def lost_names(self, worker: int, heirs: Collection[int] = ()) -> list[str]:
+        """Names whose value only `worker` has; `heirs` as in `forget`."""
+        lost = {
             name
             for name, entry in self._heads.items()
-            if entry.writer == worker
-            and (entry.component.kind == HELD or name in entry.component.meta.get("stubs", ()))
-        )
+            if entry.writer == worker and name in entry.component.meta.get("stubs", ())
+        }
+        for entry, names in self._held_by(worker):
+            if self._heir(entry, names, [heir for heir in heirs if heir != worker]) is None:
+                lost.update(names)
+        return sorted(lost)
 
     def kept_names(self) -> list[str]:
         """Names that a new worker would get."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpkernel import messages
-from mpkernel.broker.events import SignalProcess
+from mpkernel.broker.events import MemoryShort, SignalProcess
 from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
 
 from .bench import FakeWorker, Kernel
@@ -303,3 +303,19 @@ def test_who_does_not_give_what_no_cell_names_is_waited_for_once(kernel: Kernel,
     main.say(messages.Acquire(2, None))
     assert [answer.token for answer in acquired(main)] == [1, 2]
     assert kernel.sent("iopub", "stream", about=again) == []  # it was told
+
+
+def test_what_was_given_up_is_kept_by_another_that_has_it_when_its_maker_dies(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.execute("big = ...", child)
+    segment = {"name": "7", "size": 100, "ranges": [], "key": "2.1"}
+    other.say(messages.Commit(0, [[["big"], "value", {"segment": segment}, 0]], [], False, ()))
+    other.reply()
+    kernel.running("big")
+    main.reply()
+    kernel.handle(MemoryShort(100))
+    assert [(kept.key, kept.names) for kept in other.got(messages.Keep)] == [("2.1", ["big"])]
+    dying = kernel.running("crash()", child)
+    other.die()
+    assert "lost" not in kernel.reply(dying)["evalue"]
+    assert [(kept.key, kept.names) for kept in main.got(messages.Keep)] == [("2.1", ["big"])]

@@ -359,6 +359,29 @@ def test_so_many_segments_as_are_needed_are_given_up(store: NamespaceStore) -> N
     assert store.give_up(0, 2) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
 
 
+def test_what_a_worker_was_told_of_is_not_given_up_before_it_has_it(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    told = store.news(B, {"x"})
+    assert told is not None
+    assert store.give_up(1) == []
+    store.heard(B, told.number)
+    assert store.give_up(1) == [(A, "a.1", ["x"])]
+
+
+def test_what_was_given_up_is_not_lost_with_its_maker_if_another_has_it(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    told = store.news(B, {"x"})
+    assert told is not None
+    store.heard(B, told.number)
+    store.commit(A, 0, [large("y", "a.2")])  # of which B has not heard
+    store.give_up(1000)
+    assert (store.lost_names(A), store.lost_names(A, [A, B])) == (["x", "y"], ["y"])
+    assert store.forget(A, [B, C]) == [(B, "a.1", ["x"])]
+    assert (store.holder("x"), store.holder("y")) == (B, None)
+    assert commit(store, B, x="x again") is None
+    assert heard(store, C) == {"x": "x again"}
+
+
 def test_what_nobody_else_has_is_not_given_up(store: NamespaceStore) -> None:
     store.commit(A, 0, [large("x", "a.1")])
     store.forget(A)
