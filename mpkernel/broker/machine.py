@@ -429,7 +429,9 @@ class Machine:
             worker.seqs.discard(message.seq)
             request, _, _ = self._side.pop(message.seq)
             worker.background = worker.background or message.background
-            worker.comms.discard(message.seq)
+            if message.seq in worker.comms:
+                worker.comms.discard(message.seq)
+                self.sharing.on_comm_reply(worker, request, message)
             self._pass_reply(request, message)
             self.comms.go_on(worker)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.broker.events import CancelTimer, MemoryShort, SegmentsRefused, SetTimer, SignalProcess, ToWorker
-from mpkernel.broker.state import Subshell, Worker
+from mpkernel.broker.state import Request, Subshell, Worker
 from mpkernel.broker.turns import Turns
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.store import Clash, NamespaceStore, Telling
@@ -124,6 +124,11 @@ class Sharing:
         self._kicked.discard(worker.id)
         self.store.heard(worker.id, worker.last_told)
 
+    def on_comm_reply(self, worker: Worker, request: Request, message: messages.Reply) -> None:
+        """The same, of a message for a comm, if no cell and no thread ran beside its callback."""
+        if not message.background:
+            self.store.heard(worker.id, request.last_told)
+
     # --- at the start of a cell ---------------------------------------------------------------------------------------
 
     def before_request(self, worker: Worker, subshell: Subshell) -> bool:
@@ -136,6 +141,15 @@ class Sharing:
             worker.last_told = telling.number
             self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
         return any(self._others(worker))
+
+    def before_comms(self, worker: Worker, subshell: Subshell) -> None:
+        """The same before messages for comms.
+
+        One whose threads go on doesn't tell when it has applied the news; it gets no more of them once there are many,
+        until it runs a cell.
+        """
+        if not self.store.is_behind(worker.id):
+            self.before_request(worker, subshell)
 
     def cells_run_beside(self, worker: Worker) -> bool:
         """Whether another subshell runs a cell at this moment."""

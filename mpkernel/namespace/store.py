@@ -18,6 +18,12 @@ from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Componen
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
+# What a worker was told and isn't known to have applied yet: bytes, with so many for each message.
+MOST_UNHEARD, MESSAGE = 64 << 20, 1 << 10
+# Deletions that are remembered though all workers know of them.
+LAST_DELETIONS = 256
+# Values that lost a conflict, all together: names, bytes.
+MOST_LOSERS, MOST_LOST_BYTES = 100, 256 << 20
 _NOBODY = 0  # workers have positive numbers
 
 
@@ -68,6 +74,7 @@ class _View:
     heard: int = 0  # the last message that it is known to have applied
     has: dict[str, Entry] = field(default_factory=dict)
     told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
+    unheard: int = 0  # bytes of these
     offered: dict[str, _Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
 
@@ -80,7 +87,8 @@ class NamespaceStore:
     _number: int = 0
     _heads: dict[str, Entry] = field(default_factory=dict)  # ordered by version
     _views: dict[int, _View] = field(default_factory=dict)
-    _losers: dict[str, Component] = field(default_factory=dict)
+    _losers: dict[str, Component] = field(default_factory=dict)  # the last ones
+    _bury_at: int = LAST_DELETIONS
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
@@ -95,7 +103,7 @@ class NamespaceStore:
         self.heard(worker, after)
         for name in lost:
             if name in self._heads:
-                self._losers[name] = self._heads[name].component
+                self._keep_loser(name, self._heads[name].component)
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
         self.clock += 1
@@ -119,6 +127,8 @@ class NamespaceStore:
                 self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
                 self._heads[name] = view.has[name] = entry
                 view.offered.pop(name, None)
+        if len(self._heads) > self._bury_at:
+            self._bury()
         return clash if clash.names else None
 
     def heard(self, worker: int, number: int) -> None:
@@ -126,7 +136,9 @@ class NamespaceStore:
         view = self._view(worker)
         view.heard = max(view.heard, number)
         while view.told and view.told[0][0] <= number:
-            view.has.update(view.told.popleft()[1])
+            entries = view.told.popleft()[1]
+            view.unheard -= _cost(entries)
+            view.has.update(entries)
 
     def _overtaken(self, view: _View, name: str, component: Component) -> bool:
         """Whether somebody was faster, and the two can't simply both be done."""
@@ -252,8 +264,13 @@ class NamespaceStore:
         self._number += 1
         if given:
             view.told.append((self._number, given))
+            view.unheard += _cost(given)
         view.offered.update({name: _Offer(entry, self._number) for name, entry in offered.items()})
         return self._number
+
+    def is_behind(self, worker: int) -> bool:
+        """Whether `worker` was told a lot that it isn't known to have applied."""
+        return self._view(worker).unheard > MOST_UNHEARD
 
     def _known(self, view: _View) -> dict[str, Entry]:
         if not view.told:
@@ -271,6 +288,10 @@ class NamespaceStore:
 
         Returns workers, each with the key of a segment and the names that only it has now.
         """
+        for name in [name for name, component in self._losers.items() if "segment" in component.meta]:
+            if nbytes > 0 or segments > 0:
+                nbytes -= self._losers.pop(name).meta["segment"]["size"]
+                segments -= 1
         given: list[tuple[int, str, list[str]]] = []
         under_way = {id(e) for view in self._views.values() for _, entries in view.told for e in entries.values()}
         for entry in list(dict.fromkeys(self._heads.values())):
@@ -324,6 +345,19 @@ class NamespaceStore:
         views = {heir: self._views[heir] for heir in heirs if heir in self._views and entry.key}
         return next((h for h, view in views.items() if all(view.has.get(name) is entry for name in names)), None)
 
+    def _bury(self) -> None:
+        """Forget deletions that no worker needs to hear of any more.
+
+        But for the last ones: startup files of new workers may make the names again.
+        """
+        deleted = [name for name, entry in self._heads.items() if entry.component.kind == DELETED]
+        for name in deleted[:-LAST_DELETIONS]:
+            if not any(_may_have(view, name, self._heads[name]) for view in self._views.values()):
+                del self._heads[name]
+                for view in self._views.values():
+                    view.has.pop(name, None)
+        self._bury_at = LAST_DELETIONS + len(self._heads) * 3 // 2
+
     def held(self) -> dict[int, list[str]]:
         """Names that have no copy, by the worker that has their values."""
         found: dict[int, list[str]] = {}
@@ -374,6 +408,24 @@ class NamespaceStore:
             and not name.startswith(PROCESS)
         )
 
+    def _keep_loser(self, name: str, component: Component) -> None:
+        self._losers.pop(name, None)
+        self._losers[name] = component
+        total = sum(loser.nbytes for loser in self._losers.values())
+        while len(self._losers) > MOST_LOSERS or (total > MOST_LOST_BYTES and len(self._losers) > 1):
+            total -= self._losers.pop(next(iter(self._losers))).nbytes
+
     def loser(self, name: str) -> Component | None:
         """What `name` was in the subshell that lost the last conflict over it."""
         return self._losers.get(name)
+
+
+def _cost(entries: dict[str, Entry]) -> int:
+    return MESSAGE + sum(entry.component.nbytes for entry in entries.values())
+
+
+def _may_have(view: _View, name: str, deletion: Entry) -> bool:
+    """Whether the worker may have the name, and not yet know that it was deleted."""
+    if view.has.get(name, deletion) is not deletion or name in view.offered or name in view.clashing:
+        return True
+    return any(name in entries for _, entries in view.told)

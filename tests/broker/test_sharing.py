@@ -7,6 +7,7 @@ import pytest
 from mpkernel import messages
 from mpkernel.broker.events import MemoryShort, SignalProcess
 from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
+from mpkernel.namespace import store
 
 from .bench import FakeWorker, Kernel
 
@@ -319,3 +320,25 @@ def test_what_was_given_up_is_kept_by_another_that_has_it_when_its_maker_dies(ke
     other.die()
     assert "lost" not in kernel.reply(dying)["evalue"]
     assert [(kept.key, kept.names) for kept in main.got(messages.Keep)] == [("2.1", ["big"])]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_who_handles_only_messages_for_comms_has_heard_what_it_was_told(
+    kernel: Kernel, two: Two, monkeypatch: pytest.MonkeyPatch, *, background: bool
+) -> None:
+    """But for one whose threads may have had them; to that, no more is told than can be remembered."""
+    main, other, child = two
+    monkeypatch.setattr(store, "MOST_UNHEARD", 20 * store.MESSAGE)
+    main.open_comm("slider")
+    for _ in range(100):
+        kernel.running("x = 1", child)
+        other.commit("x")
+        other.reply()
+        kernel.ask("comm_msg", {"comm_id": "slider", "data": {}})
+        main.reply_comm(background=background)
+    waiting = kernel.machine.sharing.store._views[main.id].told
+    assert len(waiting) == 20 if background else not waiting
+    kernel.running("x")
+    main.reply()
+    assert not waiting
+    assert len(main.got(messages.News)) == (21 if background else 100)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpkernel.namespace.component import DELETED, HELD, Component
-from mpkernel.namespace.store import MAX_SENT_UNASKED, Clash, NamespaceStore
+from mpkernel.namespace.store import LAST_DELETIONS, MAX_SENT_UNASKED, MOST_LOSERS, Clash, NamespaceStore
 
 A, B, C = 1, 2, 3
 
@@ -335,6 +335,57 @@ def test_what_was_refused_stays_refused_until_it_was_merged(store: NamespaceStor
     commit(store, B, after=merge, x="5")
     assert heard(store, C) == {"x": "5"}
     assert not store.clashing(B)
+
+
+def test_deletions_that_all_know_of_are_forgotten(store: NamespaceStore) -> None:
+    commit(store, A, kept="1")
+    heard(store, B)
+    for n in range(4 * LAST_DELETIONS):
+        commit(store, A, **{f"t{n}": "x"})
+        heard(store, B)
+        commit(store, A, deleted=[f"t{n}"])
+        heard(store, B)
+        commit(store, B)  # which has all that by now
+    for grown in (store._heads, *(view.has for view in store._views.values())):
+        assert len(grown) < 3 * LAST_DELETIONS
+    assert heard(store, C)["kept"] == "1"
+
+
+def test_deletions_that_somebody_needs_to_hear_of_are_not_forgotten(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    heard(store, B)
+    commit(store, A, deleted=["x"])
+    for n in range(4 * LAST_DELETIONS):
+        commit(store, A, **{f"t{n}": "x"})
+        commit(store, A, deleted=[f"t{n}"])
+    assert heard(store, B)["x"] is None
+
+
+def test_of_what_lost_conflicts_the_last_is_kept(store: NamespaceStore) -> None:
+    for n in range(MOST_LOSERS + 1):
+        commit(store, A, **{f"x{n}": "1"})
+        store.commit(B, 10**9, [value("2", f"x{n}")], force=True, lost=[f"x{n}"])
+    assert store.loser("x0") is None
+    assert len([n for n in range(MOST_LOSERS + 1) if store.loser(f"x{n}")]) == MOST_LOSERS
+
+
+def test_large_values_that_lost_conflicts_are_the_first_to_be_given_up(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.commit(B, 10**9, [large("x", "b.1")], force=True, lost=["x"])
+    assert store.give_up(1) == []
+    assert store.loser("x") is None
+    assert store.give_up(1) == [(B, "b.1", ["x"])]
+
+
+def test_who_does_not_tell_what_it_has_heard_is_behind(store: NamespaceStore) -> None:
+    while not store.is_behind(B):
+        commit(store, A, x="x" * MAX_SENT_UNASKED)
+        told = store.news(B)
+        assert told is not None
+    assert len(store._views[B].told) <= 65
+    store.heard(B, told.number)
+    assert not store.is_behind(B)
+    assert store._views[B].unheard == 0
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
