@@ -119,6 +119,11 @@ class Sharing:
         refused = chain.from_iterable(self._refused.get(worker.id, ()))
         return sorted({*self.store.lost_names(worker.id, self._heirs(worker)), *refused})
 
+    def fallen_back(self, worker: Worker) -> list[str]:
+        """Those of `lost_names` of which another process has an older value, which counts then."""
+        heirs = self._heirs(worker)
+        return [name for name in self.store.lost_names(worker.id, heirs) if self.store.older(name, heirs) is not None]
+
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
         self._kicked.discard(worker.id)

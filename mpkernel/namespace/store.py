@@ -320,18 +320,48 @@ class NamespaceStore:
     def forget(self, worker: int, heirs: Collection[int] = ()) -> list[tuple[int, str, list[str]]]:
         """`worker` is gone: what only it had is gone too. A stub stays, and says so.
 
-        Of what was given up, a worker among `heirs` may have the same version. Returns those, as `give_up` does.
+        Of what was given up, one of `heirs` may have the same version. Returns whom to tell that they keep something
+        now, as `give_up` does. For what is lost the value before that counts, if one of them has that.
         """
         self._views.pop(worker, None)
+        self.clock += 1
         given: list[tuple[int, str, list[str]]] = []
         for entry, names in self._held_by(worker):
             if (heir := self._heir(entry, names, heirs)) is not None:
                 entry.writer = heir
                 given.append((heir, entry.key, names))
             else:
-                for name in names:
-                    del self._heads[name]
+                given += self._go_back(names, heirs)
         return given
+
+    def _go_back(self, names: list[str], heirs: Collection[int]) -> list[tuple[int, str, list[str]]]:
+        given: list[tuple[int, str, list[str]]] = []
+        again: dict[tuple[int, int], Entry] = {}  # by what they were, and who has it
+        for name in names:
+            del self._heads[name]
+            was_known = [view for view in self._views.values() if view.offered.pop(name, None) or name in view.has]
+            if (found := self.older(name, heirs)) is not None:
+                heir, old = found
+                held = old.component.kind == HELD
+                entry = Entry(old.component, self.clock, heir if held else old.writer, old.key)
+                entry = self._heads[name] = again.setdefault((id(old), heir), entry)
+                if held:
+                    self._views[heir].has[name] = entry
+                    given += [(heir, old.key, [name])] if old.key else []
+            elif was_known:
+                self._heads[name] = Entry(Component((name,), DELETED), self.clock, _NOBODY)
+        return given
+
+    def older(self, name: str, heirs: Collection[int]) -> tuple[int, Entry] | None:
+        """The newest value of `name` that one of `heirs` has, though it may not be the last that was committed."""
+        views = {heir: self._views[heir] for heir in heirs if heir in self._views}
+        found = [(heir, entry) for heir, view in views.items() if (entry := view.has.get(name)) is not None]
+        if not found:
+            return None
+        heir, entry = max(found, key=lambda one: (one[1].version, one[0] == one[1].writer))
+        if entry.component.kind == HELD:
+            return (heir, entry) if heir == entry.writer or entry.key else None
+        return (heir, entry) if entry.component.kind == VALUE else None
 
     def _held_by(self, worker: int) -> list[tuple[Entry, list[str]]]:
         names_of: dict[int, tuple[Entry, list[str]]] = {}

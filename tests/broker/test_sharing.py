@@ -8,6 +8,7 @@ from mpkernel import messages
 from mpkernel.broker.events import MemoryShort, SignalProcess
 from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
 from mpkernel.namespace import store
+from mpkernel.namespace.component import DELETED, VALUE
 
 from .bench import FakeWorker, Kernel
 
@@ -342,3 +343,21 @@ def test_who_handles_only_messages_for_comms_has_heard_what_it_was_told(
     main.reply()
     assert not waiting
     assert len(main.got(messages.News)) == (21 if background else 100)
+
+
+def test_what_only_a_dead_process_had_is_not_offered_any_more(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("x = y = 0")
+    main.commit("x")
+    main.reply()
+    kernel.running("x = y = large()", child)
+    other.hold("x", "y")
+    other.reply()
+    kernel.execute("pass")
+    main.reply()
+    dying = kernel.running("crash()", child)
+    other.die()
+    assert "2 names (x, y); there is an older value, which counts again: x." in kernel.reply(dying)["evalue"]
+    kernel.execute("x")
+    news = main.got(messages.News)[-1]
+    assert [(names, kind) for names, kind, *_ in news.components] == [(["x"], VALUE), (["y"], DELETED)]

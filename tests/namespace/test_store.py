@@ -281,6 +281,50 @@ def test_what_is_replaced_before_the_offer_has_come_is_merged(store: NamespaceSt
     assert store.commit(B, told.number - 1, [new]) is not None
 
 
+def offered(store: NamespaceStore, worker: int) -> list[str]:
+    telling = store.news(worker, {"x"})
+    return [] if telling is None else [name for part in telling.offered for name in part.names]
+
+
+def test_for_what_is_lost_with_its_holder_the_value_before_that_counts(store: NamespaceStore) -> None:
+    commit(store, A, x="old")
+    heard(store, B)
+    commit(store, B)  # has it
+    store.commit(A, 0, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    store.forget(A, [B])
+    assert heard(store, B) == {"x": "old"}  # again, so that it doesn't ask for the other one
+    assert heard(store, C) == {"x": "old"}
+    assert offered(store, B) == []
+    assert commit(store, B, x="new") is None
+
+
+def test_what_is_lost_with_its_holder_is_deleted_if_nobody_has_the_value_before_that(store: NamespaceStore) -> None:
+    store.commit(A, 0, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    store.forget(A, [B])
+    assert heard(store, B) == {"x": None}
+    assert offered(store, B) == []
+
+
+def test_what_is_lost_with_its_holder_and_nobody_was_told_of_was_never_there(store: NamespaceStore) -> None:
+    store.commit(A, 0, [Component(("x",), HELD)])
+    store.forget(A, [B])
+    assert heard(store, B) == {}
+
+
+def test_the_value_before_that_may_be_held_by_another(store: NamespaceStore) -> None:
+    store.commit(B, 0, [Component(("x",), HELD)])
+    assert offered(store, A) == ["x"]
+    store.commit(A, 10**9, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    assert store.forget(A, [B]) == []
+    assert store.holder("x") == B
+    assert offered(store, B) == []
+    assert offered(store, C) == ["x"]
+    assert commit(store, B, x="copied") is None
+
+
 # --- what could not be pickled ----------------------------------------------------------------------------------------
 
 
