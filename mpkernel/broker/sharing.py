@@ -286,7 +286,12 @@ class Sharing:
             return
         if acquisition.names is None:
             self._tell_missing(worker)
-        telling = self.store.news(acquisition.worker, acquisition.names) or Telling(0, [], [])
+        shares = worker.subshell is None or worker.subshell.mode == "shared"
+        if shares or acquisition.names is None:
+            telling = self.store.news(worker.id, acquisition.names)
+        else:  # it pulls these, and leaves the rest as it was
+            telling = self.store.only(worker.id, acquisition.names)
+        telling = telling or Telling(0, [], [])
         heads, offers, blobs = _fields(telling)
         answer = messages.Acquired(acquisition.token, telling.number, heads, offers, acquisition.silent, blobs)
         self._machine.act(ToWorker(acquisition.worker, answer))  # in order with news and merges

@@ -217,6 +217,15 @@ class NamespaceStore:
         entries = self._fresh(view)
         for name in [name for name in view.offered if wanted is None or name in wanted]:
             entries.setdefault(name, view.offered[name].entry)
+        return self._telling(view, entries, wanted)
+
+    def only(self, worker: int, wanted: Collection[str]) -> Telling | None:
+        """Others' newest values of the `wanted` names, for one who keeps all else as it is; None if there are none."""
+        heads = {name: entry for name in wanted if (entry := self._heads.get(name)) is not None}
+        others = {name: entry for name, entry in heads.items() if entry.writer != worker}
+        return self._telling(self._view(worker), others, wanted)
+
+    def _telling(self, view: _View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
         if not entries:
             return None
         names_of: dict[int, tuple[Entry, list[str]]] = {}

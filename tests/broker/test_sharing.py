@@ -361,3 +361,17 @@ def test_what_only_a_dead_process_had_is_not_offered_any_more(kernel: Kernel, tw
     kernel.execute("x")
     news = main.got(messages.News)[-1]
     assert [(names, kind) for names, kind, *_ in news.components] == [(["x"], VALUE), (["y"], DELETED)]
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "isolated"])
+def test_who_goes_its_own_way_pulls_nothing_but_what_it_names(kernel: Kernel, mode: str) -> None:
+    main = kernel.ready()
+    own = kernel.reply(kernel.control("create_subshell_request", {"mode": mode}))["subshell_id"]
+    puller = kernel.ready(own)
+    kernel.running("x = y = 1")
+    main.commit("x", "y")
+    main.reply()
+    kernel.running("pull('y'); pull()", own)
+    puller.say(messages.Acquire(1, ["y"]))
+    puller.say(messages.Acquire(2, None))
+    assert [[names for names, *_ in answer.components] for answer in acquired(puller)] == [[["y"]], [["x"]]]

@@ -281,6 +281,19 @@ def test_what_is_replaced_before_the_offer_has_come_is_merged(store: NamespaceSt
     assert store.commit(B, told.number - 1, [new]) is not None
 
 
+def test_who_goes_its_own_way_is_told_only_what_it_wants(store: NamespaceStore) -> None:
+    commit(store, A, x="1", y="1", both="1")
+    telling = store.only(B, ["y", "nowhere"])
+    assert telling is not None
+    assert [part.meta["take"] for part in telling.sent] == [["y"]]
+    assert store.only(B, ["nowhere"]) is None
+    assert store.only(A, ["y"]) is None
+    store.commit(A, 0, [value("2", "x", "y")])
+    telling = store.only(B, ["y"])  # which it may have changed since
+    assert telling is not None
+    assert [(part.names, part.meta["take"]) for part in telling.sent] == [(("x", "y"), ["y"])]
+
+
 def offered(store: NamespaceStore, worker: int) -> list[str]:
     telling = store.news(worker, {"x"})
     return [] if telling is None else [name for part in telling.offered for name in part.names]
