@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +67,16 @@ def crash_excerpt(dump: str) -> str:
     return "\n".join([head, *(["most recent call first:"] if frames else []), *frames]).strip()
 
 
-def death_notice(subshell: str, pid: int | None, how: str, cell: str | None, kept: list[str], lost: list[str]) -> str:
-    """What is said to the user whose cell ran in a process that died."""
+def death_notice(
+    subshell: str,
+    pid: int | None,
+    how: str,
+    cell: str | None,
+    kept: list[str],
+    lost: list[str],
+    older: Sequence[str] = (),
+) -> str:
+    """What is said to the user whose cell ran in a process that died. `older`: lost names that have an older value."""
     parts = [
         f"the process of subshell {subshell} (pid {pid}) was {how}"
         if how.startswith("killed")
@@ -79,14 +88,20 @@ def death_notice(subshell: str, pid: int | None, how: str, cell: str | None, kep
     parts.append(f"{_names(kept)} kept as of the last finished cell" if kept else "No names had been kept yet")
     if lost:
         parts.append(f"; lost, because only that process could have them: {_names(lost)}")
+    if older:
+        parts.append(f"; there is an older value, which counts again: {', '.join(older[:_MOST])}")
     if how == "killed by SIGKILL":
         parts.append(". SIGKILL often means that memory ran out (see `dmesg`)")
     return "".join(parts) + "."
 
 
-def _names(names: list[str], most: int = 12) -> str:
-    shown = ", ".join(names[:most])
-    return f"{len(names)} name{'s' * (len(names) != 1)} ({shown}{', …' if len(names) > most else ''})"
+# So many names are shown.
+_MOST = 12
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:_MOST])
+    return f"{len(names)} name{'s' * (len(names) != 1)} ({shown}{', …' if len(names) > _MOST else ''})"
 
 
 @dataclass(frozen=True, slots=True)

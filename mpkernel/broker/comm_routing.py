@@ -71,7 +71,7 @@ class CommRouting:
         """
         if subshell.running is None:
             if subshell.queue and subshell.queue[0].is_comm:
-                self._machine.sharing.before_request(worker, subshell)
+                self._machine.sharing.before_comms(worker, subshell)
         elif self._wait:
             return
         for request in may_follow(subshell):
@@ -80,6 +80,7 @@ class CommRouting:
             subshell.queue.remove(request)
             worker.served = True
             worker.comms.add(request.seq)
+            request.last_told = worker.last_told
             self._machine.put_aside(request, worker, subshell)
             self.owners.note_request(request, worker)
             idents = request.message.idents

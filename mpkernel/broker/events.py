@@ -74,9 +74,10 @@ class SegmentsRefused(Record):
 
 @record
 class MemoryShort(Record):
-    """Copies of large values take so many bytes more than there is room for."""
+    """Copies of large values take so many bytes, or segments, more than there is room for."""
 
     nbytes: int
+    segments: int = 0
 
 
 @record

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import resource
+import sys
 import weakref
 from typing import Any
 
@@ -13,6 +17,11 @@ from mpkernel.namespace.segments import Segments
 log = logging.getLogger("mpkernel.broker")
 
 
+# Each part of a segment that is held takes one of this process's files. A quarter of those that it may have is left for
+# new workers and clients, and at least so many.
+LEFT = 48
+
+
 class Note(dict[str, Any]):
     """Where readers find a segment, for a component's `meta`. With the last reference to it the segment is let go."""
 
@@ -20,8 +29,8 @@ class Note(dict[str, Any]):
 def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> tuple[Taken | None, list[str]]:
     """Take hold of what `commit` of the process `pid` speaks of, and put into it where readers find that.
 
-    Components whose memory can't be had are dropped from it. Returns the answer to the worker, if it needs one, and
-    the names that were dropped.
+    Components whose memory can't be had, or would leave too few files, are dropped from it. Returns the answer to the
+    worker, if it needs one, and the names that were dropped.
     """
     taken: list[str] = []
     refused: list[str] = []
@@ -44,8 +53,34 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
     return (Taken(taken, refused) if taken or refused else None), names
 
 
+def crowded(commit: Commit) -> int:
+    """How many segments should be given up before those of `commit` are taken, as files run out."""
+    wanted = sum("delta" in head[2] or "segment" in head[2] for head in commit.components)
+    lacking = wanted - _room() if wanted else 0
+    return max(lacking, wanted, _most() // 8) if lacking > 0 else 0
+
+
+def _most() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return limit - max(LEFT, limit // 4)
+
+
+def _room() -> int:
+    """How many files segments may take, at least if those that are open are in a row."""
+    try:
+        lowest_free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return 0 if error.errno in (errno.EMFILE, errno.ENFILE) else _most()
+    os.close(lowest_free)
+    return max(0, _most() - lowest_free)
+
+
 def hold(segments: Segments, pid: int, told: dict[str, Any]) -> Note:
-    """What lets the segment go when nobody speaks of it any more."""
+    """What lets the segment go when nobody speaks of it any more. Raises BadSegment."""
+    if not _room():
+        raise BadSegment("too few open files are left in the broker (ulimit -n)")
     number = segments.take(pid, told["name"], told["size"])
     place = segments.place(number)
     note = Note(told, pid=place.pid, name=place.name, size=place.size)

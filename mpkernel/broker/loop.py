@@ -55,7 +55,7 @@ from mpkernel.broker.events import (
     WorkerGone,
     WorkerLaunched,
 )
-from mpkernel.broker.holding import take_segments
+from mpkernel.broker.holding import crowded, take_segments
 from mpkernel.broker.lanes import Lanes
 from mpkernel.broker.machine import Machine
 from mpkernel.broker.outgoing import LOOK, LOOK_SOON, Outgoing
@@ -91,6 +91,8 @@ DRAIN_LIMIT = 0.5
 FILES_OF_A_WORKER = 24
 # Without pidfds: look so often whether the parent is still there.
 PARENT_LOOK = 1.0
+# If it can't be found out how much memory there is, copies take as much as they need.
+_UNLIMITED = 1 << 60
 # faulthandler's dump has no end mark: it's complete when the file has been still for this long.
 DUMP_STILL, DUMP_LIMIT = 0.05, 2.0
 
@@ -134,7 +136,7 @@ class Loop:
         self._segments = Segments(transport)
         self._transport = transport
         self._filing: Filing | None = None  # nothing was saved yet
-        self._memory_cap = cap()
+        self._memory_cap = _found(cap, _UNLIMITED)
         self._running = True
         self._parent = parent
         self._recorder = recorder
@@ -407,13 +409,15 @@ class Loop:
                 self._log.append(message.line)
                 continue
             elif isinstance(message, messages.Commit):
+                if too_many := crowded(message):
+                    self._event(MemoryShort(0, too_many))
                 answer, refused = take_segments(self._segments, worker, self._pid_of(worker) or 0, message)
                 if answer is not None:
                     self._lanes.send(worker, answer, service=True)
                     if refused:
                         self._event(SegmentsRefused(worker, refused))
                     self._event(FromWorker(worker, message))
-                    if short := shortage(self._segments.total, self._memory_cap):
+                    if short := _found(lambda: shortage(self._segments.total, self._memory_cap), 0):
                         self._event(MemoryShort(short))
                     continue
             self._event(FromWorker(worker, message))
@@ -540,6 +544,15 @@ class Loop:
             self._watch(fd, died)
         else:
             self._set_timer(("parent",), PARENT_LOOK, lambda: self._watch_parent(pid, stack))
+
+
+def _found(look: Callable[[], int], otherwise: int) -> int:
+    """What a look at the system's memory tells, if it can be taken: what fails there must not end the kernel."""
+    try:
+        return look()
+    except (OSError, ImportError, LookupError, ValueError) as error:
+        log.warning("it can't be found out how much memory there is: %s", error)
+        return otherwise
 
 
 def _pidfd(pid: int) -> int | None:

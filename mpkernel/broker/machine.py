@@ -131,7 +131,7 @@ class Machine:
             ToldToStop: self._on_told_to_stop,
             UsageMeasured: self._on_usage,
             SegmentsRefused: self.sharing.on_refused,
-            MemoryShort: lambda event: self.sharing.on_memory_short(event.nbytes),
+            MemoryShort: self.sharing.on_memory_short,
             StacksDumped: self.ops.on_stacks,
             Inquired: self.ops.on_inquired,
             NamespaceSaved: self.keeping.on_saved,
@@ -431,7 +431,9 @@ class Machine:
             worker.seqs.discard(message.seq)
             request, _, _ = self._side.pop(message.seq)
             worker.background = worker.background or message.background
-            worker.comms.discard(message.seq)
+            if message.seq in worker.comms:
+                worker.comms.discard(message.seq)
+                self.sharing.on_comm_reply(worker, request, message)
             self._pass_reply(request, message)
             self.comms.go_on(worker)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:

@@ -171,7 +171,6 @@ class Pool:
         """The error for the request that the process ran."""
         sharing = self._machine.sharing
         cell = subshell.running.cell if subshell.running else None
-        text = answers.death_notice(
-            subshell.shown, worker.pid, how, cell, sharing.store.kept_names(), sharing.lost_names(worker)
-        )
+        kept, lost, older = sharing.store.kept_names(), sharing.lost_names(worker), sharing.fallen_back(worker)
+        text = answers.death_notice(subshell.shown, worker.pid, how, cell, kept, lost, older)
         return Killed(text) if worker.ending == "killed" else WorkerDied(text)

@@ -29,7 +29,10 @@ class Reads:
     def on_ask_theirs(self, worker: Worker, message: messages.AskTheirs) -> None:
         loser = self._machine.sharing.store.loser(message.name)
         if loser is None:
-            text = f"there is no other value of {message.name!r}: no cell's change of it was overruled by another's"
+            text = (
+                f"there is no other value of {message.name!r}: no cell's change of it was overruled by another's, "
+                "or many others were since"
+            )
             self._refuse(worker.id, message.token, text)
         else:
             self._ask(worker.id, messages.LiveValue(message.token, None, *join([loser])))

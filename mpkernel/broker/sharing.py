@@ -6,23 +6,25 @@ The store has the versions; here they meet subshells, workers and clocks. Two ru
    until the worker has merged; if its memory could not be had, until the worker has sent it by other means. If there is
    no such memory because the process is gone, the cell is one that was lost with it.
 2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer. Only for
-   a large value that nobody else has, and for a process that runs no cell, it waits longer.
+   a large value that nobody else has, and for a process that runs no cell, it waits longer. A cell that may reach
+   everything (`eval`, magics) waits for all large values, but not again for those whose owner didn't give them in time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
-from mpkernel.broker.events import CancelTimer, SegmentsRefused, SetTimer, SignalProcess, ToWorker
-from mpkernel.broker.state import Subshell, Worker
+from mpkernel.broker.events import CancelTimer, MemoryShort, SegmentsRefused, SetTimer, SignalProcess, ToWorker
+from mpkernel.broker.state import Request, Subshell, Worker
 from mpkernel.broker.turns import Turns
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.store import Clash, NamespaceStore, Telling
+from mpkernel.namespace.wording import listed
 
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
@@ -32,8 +34,9 @@ ANSWER_LIMIT = 0.1
 KICK_AFTER = 0.001
 # One that runs no cell isn't in C code, but perhaps slow on a busy machine.
 IDLE_LIMIT = 0.5
-# Somebody who alone has a large value needs time to copy it.
+# Somebody who alone has a large value needs time to copy it; less if it isn't named, and perhaps not wanted at all.
 HOLDER_LIMIT = 120.0
+UNNAMED_LIMIT = 10.0
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Sharing:
         self._acquisitions: dict[int, _Acquisition] = {}
         self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
+        self._missed: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
 
     # --- commits ------------------------------------------------------------------------------------------------------
@@ -83,10 +87,18 @@ class Sharing:
         merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
         self._machine.act(ToWorker(worker.id, merge))
 
-    def on_memory_short(self, nbytes: int) -> None:
+    def on_memory_short(self, event: MemoryShort) -> None:
         """Give up copies of values that are still with those who made them."""
-        for worker, key, names in self.store.give_up(nbytes):
+        self._have_kept(self.store.give_up(event.nbytes, event.segments))
+
+    def _have_kept(self, given_up: Iterable[tuple[int, str, list[str]]]) -> None:
+        for worker, key, names in given_up:
             self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))
+
+    def _heirs(self, worker: Worker) -> list[int]:
+        """Those who may keep what was given up when `worker` is gone."""
+        others = (subshell.worker for subshell in self._machine.subshells.values() if subshell.mode == "shared")
+        return [other.id for other in others if other and other is not worker and other.ready and not other.ending]
 
     def holds_back(self, worker: Worker) -> bool:
         """Rule 1."""
@@ -105,12 +117,22 @@ class Sharing:
     def lost_names(self, worker: Worker) -> list[str]:
         """Names whose newest value goes with `worker`."""
         refused = chain.from_iterable(self._refused.get(worker.id, ()))
-        return sorted({*self.store.lost_names(worker.id), *refused})
+        return sorted({*self.store.lost_names(worker.id, self._heirs(worker)), *refused})
+
+    def fallen_back(self, worker: Worker) -> list[str]:
+        """Those of `lost_names` of which another process has an older value, which counts then."""
+        heirs = self._heirs(worker)
+        return [name for name in self.store.lost_names(worker.id, heirs) if self.store.older(name, heirs) is not None]
 
     def on_reply(self, worker: Worker) -> None:
         """What `worker` was told before the request, it has applied by now."""
         self._kicked.discard(worker.id)
         self.store.heard(worker.id, worker.last_told)
+
+    def on_comm_reply(self, worker: Worker, request: Request, message: messages.Reply) -> None:
+        """The same, of a message for a comm, if no cell and no thread ran beside its callback."""
+        if not message.background:
+            self.store.heard(worker.id, request.last_told)
 
     # --- at the start of a cell ---------------------------------------------------------------------------------------
 
@@ -124,6 +146,15 @@ class Sharing:
             worker.last_told = telling.number
             self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
         return any(self._others(worker))
+
+    def before_comms(self, worker: Worker, subshell: Subshell) -> None:
+        """The same before messages for comms.
+
+        One whose threads go on doesn't tell when it has applied the news; it gets no more of them once there are many,
+        until it runs a cell.
+        """
+        if not self.store.is_behind(worker.id):
+            self.before_request(worker, subshell)
 
     def cells_run_beside(self, worker: Worker) -> bool:
         """Whether another subshell runs a cell at this moment."""
@@ -143,16 +174,28 @@ class Sharing:
                 yield other
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
-        machine = self._machine
-        asked = set() if message.names == [] else {other.id for other in self._others(worker)}
-        holders = {h for name in message.names or () if (h := self.store.holder(name)) is not None}
-        holders = {h for h in holders if h != worker.id and h in machine.workers}
-        token = machine.number()
+        names = message.names
+        asked = set() if names == [] else {other.id for other in self._others(worker)}
+        held = self._held_elsewhere(worker.id, names)
+        holders = set(held) if names is not None else set(held) - self._slow
         waiting = (asked - self._slow) | holders
-        acquisition = _Acquisition(worker.id, message.token, message.names, waiting, holders, [])
+        limit = HOLDER_LIMIT if names is not None else UNNAMED_LIMIT
+        acquisition = _Acquisition(worker.id, message.token, names, waiting, holders, [], holder_limit=limit)
         for other in asked & self._slow - holders:
             self._give_up_on(acquisition, other)
-        self._ask(token, acquisition, dict.fromkeys(waiting, message.names))
+        wanted = {other: names if names is not None or other in asked else held[other] for other in waiting}
+        self._ask(self._machine.number(), acquisition, wanted)
+
+    def _held_elsewhere(self, worker: int, names: Collection[str] | None) -> dict[int, list[str]]:
+        """Those of `names` (None: of all) that only others have, by their owners."""
+        if names is None:
+            found = self.store.held()
+        else:
+            found = {}
+            for name in names:
+                if (holder := self.store.holder(name)) is not None:
+                    found.setdefault(holder, []).append(name)
+        return {owner: of for owner, of in found.items() if owner != worker and owner in self._machine.workers}
 
     def gather(self, then: Callable[[], None], holder_limit: float = HOLDER_LIMIT) -> None:
         """Have the store get what running cells have changed, and values that only their makers have; then call `then`.
@@ -238,21 +281,44 @@ class Sharing:
         if acquisition.then is not None:
             acquisition.then()
             return
-        if acquisition.worker not in self._machine.workers:
+        worker = self._machine.workers.get(acquisition.worker)
+        if worker is None:
             return
-        telling = self.store.news(acquisition.worker, acquisition.names) or Telling(0, [], [])
+        if acquisition.names is None:
+            self._tell_missing(worker)
+        shares = worker.subshell is None or worker.subshell.mode == "shared"
+        if shares or acquisition.names is None:
+            telling = self.store.news(worker.id, acquisition.names)
+        else:  # it pulls these, and leaves the rest as it was
+            telling = self.store.only(worker.id, acquisition.names)
+        telling = telling or Telling(0, [], [])
         heads, offers, blobs = _fields(telling)
         answer = messages.Acquired(acquisition.token, telling.number, heads, offers, acquisition.silent, blobs)
         self._machine.act(ToWorker(acquisition.worker, answer))  # in order with news and merges
+
+    def _tell_missing(self, worker: Worker) -> None:
+        """A cell that may reach everything doesn't get these; if it names them, its worker says so."""
+        missing = {name for names in self._held_elsewhere(worker.id, None).values() for name in names}
+        fresh = sorted(missing - self._missed.get(worker.id, set()))
+        self._missed[worker.id] = missing
+        request = worker.subshell.running if worker.subshell is not None else None
+        if fresh and request is not None and request.is_execute and not request.content().get("silent"):
+            text = (
+                f"mpkernel: {listed(fresh)}: the newest value stays in its subshell (there isn't enough memory for a "
+                f"copy here, or it takes more than {UNNAMED_LIMIT:.0f} s). A cell that names it waits longer; "
+                "%%subshell runs a cell there\n"
+            )
+            self._machine.publish("stream", {"name": "stderr", "text": text}, request.output_frame)
 
     def on_gone(self, worker: Worker) -> None:
         """`worker` is gone; nobody waits for it any longer."""
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
+        self._missed.pop(worker.id, None)
         self._refused.pop(worker.id, None)
         for message in self.turns.on_gone(worker):
             self._commit(worker, message)
-        self.store.forget(worker.id)
+        self._have_kept(self.store.forget(worker.id, self._heirs(worker)))
         for token, acquisition in list(self._acquisitions.items()):
             if worker.id in acquisition.waiting:
                 acquisition.waiting.discard(worker.id)

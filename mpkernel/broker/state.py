@@ -29,6 +29,7 @@ class Request:
     received: float
     started: float | None = None  # when it was forwarded to a worker
     running: bool = False  # the worker said `Started`
+    last_told: int = 0  # number of the last news that its worker was sent before it, if it is for a comm
     awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end
     interrupt_wanted: bool = False  # interrupted before it ran
     interrupts: int = 0

@@ -25,14 +25,21 @@ class Limit:
     available: int
 
 
+# What stands for these is tried again; a file that isn't there never will be.
+_NO_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def memory_available(root: Path = _ROOT) -> int:
     """Bytes that this process could still use before anything refuses, or kills."""
     return max(0, min(limit.available for limit in limits(root)))
 
 
 def plentiful(nbytes: int, root: Path = _ROOT) -> bool:
-    """Whether after a copy of that many bytes more than half of what any limit allows is still there."""
-    return all(limit.available - nbytes > limit.total / 2 for limit in limits(root))
+    """Whether after a copy of that many bytes more than half of what any limit allows is known to be still there."""
+    try:
+        return all(limit.available - nbytes > limit.total / 2 for limit in limits(root))
+    except OSError:
+        return False
 
 
 def cap(root: Path = _ROOT) -> int:
@@ -53,7 +60,10 @@ def room_for(nbytes: int, root: Path = _ROOT) -> None:
 
 
 def limits(root: Path = _ROOT) -> list[Limit]:
-    """All that bound memory here, the machine's first. `root` is where /proc and /sys are found."""
+    """All that bound memory here, the machine's first. `root` is where /proc and /sys are found.
+
+    Raises OSError if it can't be found out now, as there are too few files for a look.
+    """
     return [_machine(root), *_cgroups(root), *_own(root)]
 
 
@@ -111,7 +121,12 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def _text(path: Path) -> str:
+    """What is in the file; nothing, if it isn't there or isn't for us. Raises OSError if no file can be opened."""
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        return ""
+    except OSError as error:
+        if error.errno in _NO_LOOK:
+            raise
         return ""

@@ -18,16 +18,26 @@ from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Componen
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
+# What a worker was told and isn't known to have applied yet: bytes, with so many for each message.
+MOST_UNHEARD, MESSAGE = 64 << 20, 1 << 10
+# Deletions that are remembered though all workers know of them.
+LAST_DELETIONS = 256
+# Values that lost a conflict, all together: names, bytes.
+MOST_LOSERS, MOST_LOST_BYTES = 100, 256 << 20
 _NOBODY = 0  # workers have positive numbers
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Entry:
-    """An accepted component. It is replaced if its memory has to be given up."""
+    """An accepted component. It is replaced if its memory has to be given up; `key` tells as what others have it then.
+
+    `writer` is who made it, or who keeps it now.
+    """
 
     component: Component
     version: int
     writer: int
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -48,14 +58,24 @@ class Telling:
     offered: list[Component]
 
 
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """Message `number` says that there is such a value. The worker still has the one before, if it has any."""
+
+    entry: Entry
+    number: int
+
+
 @dataclass(slots=True)
 class _View:
     """What one worker has."""
 
     seen: int = 0  # the clock when it was told last
+    heard: int = 0  # the last message that it is known to have applied
     has: dict[str, Entry] = field(default_factory=dict)
     told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
-    offered: dict[str, Entry] = field(default_factory=dict)
+    unheard: int = 0  # bytes of these
+    offered: dict[str, _Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
 
 
@@ -67,7 +87,8 @@ class NamespaceStore:
     _number: int = 0
     _heads: dict[str, Entry] = field(default_factory=dict)  # ordered by version
     _views: dict[int, _View] = field(default_factory=dict)
-    _losers: dict[str, Component] = field(default_factory=dict)
+    _losers: dict[str, Component] = field(default_factory=dict)  # the last ones
+    _bury_at: int = LAST_DELETIONS
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
@@ -82,7 +103,7 @@ class NamespaceStore:
         self.heard(worker, after)
         for name in lost:
             if name in self._heads:
-                self._losers[name] = self._heads[name].component
+                self._keep_loser(name, self._heads[name].component)
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
         self.clock += 1
@@ -106,13 +127,18 @@ class NamespaceStore:
                 self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
                 self._heads[name] = view.has[name] = entry
                 view.offered.pop(name, None)
+        if len(self._heads) > self._bury_at:
+            self._bury()
         return clash if clash.names else None
 
     def heard(self, worker: int, number: int) -> None:
         """`worker` has applied what it was sent up to message `number`."""
         view = self._view(worker)
+        view.heard = max(view.heard, number)
         while view.told and view.told[0][0] <= number:
-            view.has.update(view.told.popleft()[1])
+            entries = view.told.popleft()[1]
+            view.unheard -= _cost(entries)
+            view.has.update(entries)
 
     def _overtaken(self, view: _View, name: str, component: Component) -> bool:
         """Whether somebody was faster, and the two can't simply both be done."""
@@ -121,6 +147,10 @@ class NamespaceStore:
         head = self._heads.get(name)
         if head is None or head is view.has.get(name) or head.component.kind == DELETED:
             return False
+        offer = view.offered.get(name)
+        if offer is not None and offer.entry is head and offer.number <= view.heard:
+            # It knew of the other value without having it: it can have replaced that, but not have changed it in place.
+            return component.kind != DELETED and name not in component.meta.get("rebound", component.names)
         return component.kind != DELETED or name in head.component.meta.get("rebound", component.names)
 
     def _stays_deleted(self, view: _View, name: str, component: Component) -> bool:
@@ -167,8 +197,8 @@ class NamespaceStore:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
         heads = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
-        view.offered.update({name: entry for name, entry in heads.items() if entry.component.kind == HELD})
-        number = self._tell(view, heads)
+        held = {name: entry for name, entry in heads.items() if entry.component.kind == HELD}
+        number = self._tell(view, {name: entry for name, entry in heads.items() if name not in held}, held)
         view.clashing.update(dict.fromkeys(clash.names, number))
         return number
 
@@ -185,28 +215,40 @@ class NamespaceStore:
         """
         view = self._view(worker)
         entries = self._fresh(view)
-        asked = {id(entry) for name, entry in view.offered.items() if wanted is None or name in wanted}
-        for name, entry in view.offered.items():
-            if id(entry) in asked:  # with all names that it offers: they share objects
-                entries.setdefault(name, entry)
+        asked = {id(offer.entry) for name, offer in view.offered.items() if wanted is None or name in wanted}
+        for name, offer in view.offered.items():
+            if id(offer.entry) in asked:  # with all names that it offers: they share objects
+                entries.setdefault(name, offer.entry)
+        return self._telling(view, entries, wanted)
+
+    def only(self, worker: int, wanted: Collection[str]) -> Telling | None:
+        """Others' newest values of the `wanted` names, for one who keeps all else as it is; None if there are none."""
+        heads = {name: entry for name in wanted if (entry := self._heads.get(name)) is not None}
+        others = {name: entry for name, entry in heads.items() if entry.writer != worker}
+        return self._telling(self._view(worker), others, wanted)
+
+    def _telling(self, view: _View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
         if not entries:
             return None
         names_of: dict[int, tuple[Entry, list[str]]] = {}
         for name, entry in entries.items():
             names_of.setdefault(id(entry), (entry, []))[1].append(name)
         sent, offered = [], []
+        given: dict[str, Entry] = {}
+        kept: dict[str, Entry] = {}
         for entry, names in names_of.values():
             component = entry.component
             dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
             if component.kind == HELD or dear:
                 offered.append(Component(tuple(names), component.kind, {"nbytes": component.nbytes}))
-                view.offered.update(dict.fromkeys(names, entry))
+                kept.update(dict.fromkeys(names, entry))
             else:
                 meta = {**component.meta, "take": names}
                 sent.append(Component(component.names, component.kind, meta, component.blobs))
+                given.update(dict.fromkeys(names, entry))
                 for name in names:
                     view.offered.pop(name, None)
-        return Telling(self._tell(view, entries), sent, offered)
+        return Telling(self._tell(view, given, kept), sent, offered)
 
     def _fresh(self, view: _View) -> dict[str, Entry]:
         """What was accepted since `view` was told, and isn't its own; in the order of acceptance."""
@@ -233,14 +275,23 @@ class NamespaceStore:
         view = self._view(worker)
         for told, entries in view.told:
             if told == number:
-                for name in names:
-                    if (entry := entries.pop(name, None)) is not None:
-                        view.offered[name] = entry
+                view.unheard -= _cost(entries)
+                missed = {name: entries.pop(name) for name in names if name in entries}
+                view.unheard += _cost(entries)
+                view.offered.update({name: _Offer(entry, number) for name, entry in missed.items()})
 
-    def _tell(self, view: _View, entries: dict[str, Entry]) -> int:
+    def _tell(self, view: _View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
+        """A worker is given these values, and offered those."""
         self._number += 1
-        view.told.append((self._number, entries))
+        if given:
+            view.told.append((self._number, given))
+            view.unheard += _cost(given)
+        view.offered.update({name: _Offer(entry, self._number) for name, entry in offered.items()})
         return self._number
+
+    def is_behind(self, worker: int) -> bool:
+        """Whether `worker` was told a lot that it isn't known to have applied."""
+        return self._view(worker).unheard > MOST_UNHEARD
 
     def _known(self, view: _View) -> dict[str, Entry]:
         if not view.told:
@@ -250,23 +301,35 @@ class NamespaceStore:
             known.update(entries)
         return known
 
-    def give_up(self, nbytes: int) -> list[tuple[int, str, list[str]]]:
-        """Forget large values that their workers still have, the oldest first, until at least so much memory is free.
+    def give_up(self, nbytes: int, segments: int = 0) -> list[tuple[int, str, list[str]]]:
+        """Forget large values that their workers still have, the oldest first.
+
+        Until at least so many bytes, and so many segments, are free. What a worker was told of stays: it may not have
+        mapped it yet.
 
         Returns workers, each with the key of a segment and the names that only it has now.
         """
+        for name in [name for name, component in self._losers.items() if "segment" in component.meta]:
+            if nbytes > 0 or segments > 0:
+                nbytes -= self._losers.pop(name).meta["segment"]["size"]
+                segments -= 1
         given: list[tuple[int, str, list[str]]] = []
+        under_way = {id(e) for view in self._views.values() for _, entries in view.told for e in entries.values()}
         for entry in list(dict.fromkeys(self._heads.values())):
             told = entry.component.meta.get("segment")
-            if nbytes <= 0:
+            if nbytes <= 0 and segments <= 0:
                 break
             if told is None or any(self._heads[name] is not entry for name in entry.component.names):
+                continue
+            if id(entry) in under_way:
                 continue
             view = self._views.get(entry.writer)
             if view is None or any(view.has.get(name) is not entry for name in entry.component.names):
                 continue
             nbytes -= told["size"]
-            given.append((entry.writer, told["key"], list(entry.component.names)))
+            segments -= 1 + len(entry.component.meta.get("deltas", ()))
+            entry.key = told["key"]
+            given.append((entry.writer, entry.key, list(entry.component.names)))
             entry.component = Component(entry.component.names, HELD, {"nbytes": entry.component.nbytes})
         return given
 
@@ -275,12 +338,76 @@ class NamespaceStore:
     def _view(self, worker: int) -> _View:
         return self._views.setdefault(worker, _View())
 
-    def forget(self, worker: int) -> None:
-        """`worker` is gone: what only it had is gone too. A stub stays, and says so."""
+    def forget(self, worker: int, heirs: Collection[int] = ()) -> list[tuple[int, str, list[str]]]:
+        """`worker` is gone: what only it had is gone too. A stub stays, and says so.
+
+        Of what was given up, one of `heirs` may have the same version. Returns whom to tell that they keep something
+        now, as `give_up` does. For what is lost the value before that counts, if one of them has that.
+        """
         self._views.pop(worker, None)
-        for name in self.lost_names(worker):
-            if self._heads[name].component.kind == HELD:
+        self.clock += 1
+        given: list[tuple[int, str, list[str]]] = []
+        for entry, names in self._held_by(worker):
+            if (heir := self._heir(entry, names, heirs)) is not None:
+                entry.writer = heir
+                given.append((heir, entry.key, names))
+            else:
+                given += self._go_back(names, heirs)
+        return given
+
+    def _go_back(self, names: list[str], heirs: Collection[int]) -> list[tuple[int, str, list[str]]]:
+        given: list[tuple[int, str, list[str]]] = []
+        again: dict[tuple[int, int], Entry] = {}  # by what they were, and who has it
+        for name in names:
+            del self._heads[name]
+            was_known = [view for view in self._views.values() if view.offered.pop(name, None) or name in view.has]
+            if (found := self.older(name, heirs)) is not None:
+                heir, old = found
+                held = old.component.kind == HELD
+                entry = Entry(old.component, self.clock, heir if held else old.writer, old.key)
+                entry = self._heads[name] = again.setdefault((id(old), heir), entry)
+                if held:
+                    self._views[heir].has[name] = entry
+                    given += [(heir, old.key, [name])] if old.key else []
+            elif was_known:
+                self._heads[name] = Entry(Component((name,), DELETED), self.clock, _NOBODY)
+        return given
+
+    def older(self, name: str, heirs: Collection[int]) -> tuple[int, Entry] | None:
+        """The newest value of `name` that one of `heirs` has, though it may not be the last that was committed."""
+        views = {heir: self._views[heir] for heir in heirs if heir in self._views}
+        found = [(heir, entry) for heir, view in views.items() if (entry := view.has.get(name)) is not None]
+        if not found:
+            return None
+        heir, entry = max(found, key=lambda one: (one[1].version, one[0] == one[1].writer))
+        if entry.component.kind == HELD:
+            return (heir, entry) if heir == entry.writer or entry.key else None
+        return (heir, entry) if entry.component.kind == VALUE else None
+
+    def _held_by(self, worker: int) -> list[tuple[Entry, list[str]]]:
+        names_of: dict[int, tuple[Entry, list[str]]] = {}
+        for name, entry in self._heads.items():
+            if entry.writer == worker and entry.component.kind == HELD:
+                names_of.setdefault(id(entry), (entry, []))[1].append(name)
+        return list(names_of.values())
+
+    def _heir(self, entry: Entry, names: list[str], heirs: Collection[int]) -> int | None:
+        """Who else has what was given up."""
+        views = {heir: self._views[heir] for heir in heirs if heir in self._views and entry.key}
+        return next((h for h, view in views.items() if all(view.has.get(name) is entry for name in names)), None)
+
+    def _bury(self) -> None:
+        """Forget deletions that no worker needs to hear of any more.
+
+        But for the last ones: startup files of new workers may make the names again.
+        """
+        deleted = [name for name, entry in self._heads.items() if entry.component.kind == DELETED]
+        for name in deleted[:-LAST_DELETIONS]:
+            if not any(_may_have(view, name, self._heads[name]) for view in self._views.values()):
                 del self._heads[name]
+                for view in self._views.values():
+                    view.has.pop(name, None)
+        self._bury_at = LAST_DELETIONS + len(self._heads) * 3 // 2
 
     def held(self) -> dict[int, list[str]]:
         """Names that have no copy, by the worker that has their values."""
@@ -310,14 +437,17 @@ class NamespaceStore:
         self.commit(_NOBODY, 0, told, force=True)
         self.forget(_NOBODY)
 
-    def lost_names(self, worker: int) -> list[str]:
-        """Names whose value only `worker` has."""
-        return sorted(
+    def lost_names(self, worker: int, heirs: Collection[int] = ()) -> list[str]:
+        """Names whose value only `worker` has; `heirs` as in `forget`."""
+        lost = {
             name
             for name, entry in self._heads.items()
-            if entry.writer == worker
-            and (entry.component.kind == HELD or name in entry.component.meta.get("stubs", ()))
-        )
+            if entry.writer == worker and name in entry.component.meta.get("stubs", ())
+        }
+        for entry, names in self._held_by(worker):
+            if self._heir(entry, names, [heir for heir in heirs if heir != worker]) is None:
+                lost.update(names)
+        return sorted(lost)
 
     def kept_names(self) -> list[str]:
         """Names that a new worker would get."""
@@ -329,6 +459,24 @@ class NamespaceStore:
             and not name.startswith(PROCESS)
         )
 
+    def _keep_loser(self, name: str, component: Component) -> None:
+        self._losers.pop(name, None)
+        self._losers[name] = component
+        total = sum(loser.nbytes for loser in self._losers.values())
+        while len(self._losers) > MOST_LOSERS or (total > MOST_LOST_BYTES and len(self._losers) > 1):
+            total -= self._losers.pop(next(iter(self._losers))).nbytes
+
     def loser(self, name: str) -> Component | None:
         """What `name` was in the subshell that lost the last conflict over it."""
         return self._losers.get(name)
+
+
+def _cost(entries: dict[str, Entry]) -> int:
+    return MESSAGE + sum(entry.component.nbytes for entry in entries.values())
+
+
+def _may_have(view: _View, name: str, deletion: Entry) -> bool:
+    """Whether the worker may have the name, and not yet know that it was deleted."""
+    if view.has.get(name, deletion) is not deletion or name in view.offered or name in view.clashing:
+        return True
+    return any(name in entries for _, entries in view.told)

@@ -228,17 +228,20 @@ class FakeWorker:
 
     def commit(self, *names: str, deleted: Iterable[str] = (), lost: Iterable[str] = ()) -> None:
         """Publish names; each value's pickle is the name itself."""
-        told = [m.number for m in (*self.ordered, *self.service) if isinstance(m, (messages.News, messages.Merge))]
         parts = [Component((name,), blobs=(name.encode(),)) for name in names]
         parts += [Component((name,), DELETED) for name in deleted]
         parts += [Component((name,), meta={"stubs": [name]}, blobs=(b"stub",)) for name in lost]
         heads, blobs = join(parts)
-        self.say(messages.Commit(max(told, default=0), heads, [], False, blobs))
+        self.say(messages.Commit(self._last_told(), heads, [], False, blobs))
 
     def hold(self, *names: str) -> None:
         """Tell that there are new values, which are too large to be published unasked."""
         heads, blobs = join([Component((name,), HELD) for name in names])
-        self.say(messages.Commit(0, heads, [], False, blobs))
+        self.say(messages.Commit(self._last_told(), heads, [], False, blobs))
+
+    def _last_told(self) -> int:
+        told = [m.number for m in (*self.ordered, *self.service) if isinstance(m, (messages.News, messages.Merge))]
+        return max(told, default=0)
 
     def lose_memory(self, *names: str) -> None:
         """Publish names in memory that the broker can't get at."""

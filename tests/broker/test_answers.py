@@ -67,6 +67,11 @@ def test_a_death_notice_says_what_is_lost_and_why_it_may_have_been() -> None:
     assert "memory ran out" in notice
 
 
+def test_a_death_notice_says_which_older_values_count_again() -> None:
+    notice = death_notice("main", 42, "exited with code 3", None, [], ["x", "y"], ["x"])
+    assert "2 names (x, y); there is an older value, which counts again: x." in notice
+
+
 def test_a_death_notice_stays_short() -> None:
     notice = death_notice("main", 42, "killed by SIGSEGV", "x" * 1000, [f"n{n}" for n in range(100)], [])
     assert "100 names (n0, " in notice

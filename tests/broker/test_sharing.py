@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mpkernel import messages
-from mpkernel.broker.events import SignalProcess
-from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER
+from mpkernel.broker.events import MemoryShort, SignalProcess
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
+from mpkernel.namespace import store
+from mpkernel.namespace.component import DELETED, VALUE
 
 from .bench import FakeWorker, Kernel
 
@@ -268,3 +270,108 @@ def test_what_a_cell_leaves_running_is_no_cell_beside(kernel: Kernel, two: Two) 
     kernel.running("while True: pass")
     kernel.running("xs", child)
     assert other.running.beside
+
+
+def test_a_cell_that_may_reach_everything_gets_what_only_others_have(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.execute("big = ...; small = 1", child)
+    holder.commit("small")
+    holder.hold("big")
+    holder.reply()
+    kernel.running("eval('big')")
+    main.say(messages.Acquire(1, None))
+    [release] = holder.got(messages.Release)
+    assert release.names == ["big"]
+    assert acquired(main) == []
+    holder.commit("big")
+    holder.say(messages.Released(release.token))
+    [answer] = acquired(main)
+    assert [names for names, *_ in answer.components] == [["big"]]
+
+
+def test_who_does_not_give_what_no_cell_names_is_waited_for_once(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.execute("big = ...", child)
+    holder.hold("big")
+    holder.reply()
+    cell = kernel.running("eval('1')")
+    main.say(messages.Acquire(1, None))
+    kernel.pass_time(ANSWER_LIMIT + UNNAMED_LIMIT)
+    assert [answer.token for answer in acquired(main)] == [1]
+    [told] = kernel.sent("iopub", "stream", about=cell)
+    assert "big: the newest value stays in its subshell" in told.content["text"]
+    main.reply()
+    again = kernel.running("eval('2')")
+    main.say(messages.Acquire(2, None))
+    assert [answer.token for answer in acquired(main)] == [1, 2]
+    assert kernel.sent("iopub", "stream", about=again) == []  # it was told
+
+
+def test_what_was_given_up_is_kept_by_another_that_has_it_when_its_maker_dies(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.execute("big = ...", child)
+    segment = {"name": "7", "size": 100, "ranges": [], "key": "2.1"}
+    other.say(messages.Commit(0, [[["big"], "value", {"segment": segment}, 0]], [], False, ()))
+    other.reply()
+    kernel.running("big")
+    main.reply()
+    kernel.handle(MemoryShort(100))
+    assert [(kept.key, kept.names) for kept in other.got(messages.Keep)] == [("2.1", ["big"])]
+    dying = kernel.running("crash()", child)
+    other.die()
+    assert "lost" not in kernel.reply(dying)["evalue"]
+    assert [(kept.key, kept.names) for kept in main.got(messages.Keep)] == [("2.1", ["big"])]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_who_handles_only_messages_for_comms_has_heard_what_it_was_told(
+    kernel: Kernel, two: Two, monkeypatch: pytest.MonkeyPatch, *, background: bool
+) -> None:
+    """But for one whose threads may have had them; to that, no more is told than can be remembered."""
+    main, other, child = two
+    monkeypatch.setattr(store, "MOST_UNHEARD", 20 * store.MESSAGE)
+    main.open_comm("slider")
+    for _ in range(100):
+        kernel.running("x = 1", child)
+        other.commit("x")
+        other.reply()
+        kernel.ask("comm_msg", {"comm_id": "slider", "data": {}})
+        main.reply_comm(background=background)
+    waiting = kernel.machine.sharing.store._views[main.id].told
+    assert len(waiting) == 20 if background else not waiting
+    kernel.running("x")
+    main.reply()
+    assert not waiting
+    assert len(main.got(messages.News)) == (21 if background else 100)
+
+
+def test_what_only_a_dead_process_had_is_not_offered_any_more(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("x = y = 0")
+    main.commit("x")
+    main.reply()
+    kernel.running("x = y = large()", child)
+    other.hold("x", "y")
+    other.reply()
+    kernel.execute("pass")
+    main.reply()
+    dying = kernel.running("crash()", child)
+    other.die()
+    assert "2 names (x, y); there is an older value, which counts again: x." in kernel.reply(dying)["evalue"]
+    kernel.execute("x")
+    news = main.got(messages.News)[-1]
+    assert [(names, kind) for names, kind, *_ in news.components] == [(["x"], VALUE), (["y"], DELETED)]
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "isolated"])
+def test_who_goes_its_own_way_pulls_nothing_but_what_it_names(kernel: Kernel, mode: str) -> None:
+    main = kernel.ready()
+    own = kernel.reply(kernel.control("create_subshell_request", {"mode": mode}))["subshell_id"]
+    puller = kernel.ready(own)
+    kernel.running("x = y = 1")
+    main.commit("x", "y")
+    main.reply()
+    kernel.running("pull('y'); pull()", own)
+    puller.say(messages.Acquire(1, ["y"]))
+    puller.say(messages.Acquire(2, None))
+    assert [[names for names, *_ in answer.components] for answer in acquired(puller)] == [[["y"]], [["x"]]]

@@ -138,6 +138,17 @@ def test_too_few_files_for_another_subshell_cost_that_subshell() -> None:
         assert kernel.value("kept") == 1
 
 
+def test_more_large_values_than_files_cost_nothing_but_the_copies() -> None:
+    with limited("RLIMIT_NOFILE", 300) as kernel:
+        kernel.run("import numpy as np")
+        made = kernel.run("for i in range(300): globals()[f'a{i}'] = np.full(10_000, i)")
+        assert made.status == "ok", made.error
+        other = kernel.create_subshell()
+        total = kernel.run("sum(int(globals()[f'a{i}'][0]) for i in range(300))", other)
+        assert total.text == str(sum(range(300))), total.error
+        assert kernel.value("6 * 7") == 42
+
+
 def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> None:
     nowhere = tmp_path / "file"
     nowhere.write_text("no folder")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mpkernel.namespace.pressure import cap, limits, memory_available, plentiful
+from mpkernel.namespace.pressure import cap, limits, memory_available, plentiful, shortage
 
 GB = 1 << 30
 
@@ -31,6 +32,18 @@ def test_the_machine_alone(root: Path) -> None:
     assert cap(root) == 8 * GB
     assert plentiful(3 * GB, root)
     assert not plentiful(4 * GB, root)
+
+
+def test_that_no_file_can_be_opened_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't taken for a system without /proc."""
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert not plentiful(1, root)
+    with pytest.raises(OSError, match="Too many open files"):
+        shortage(1, GB, root)
 
 
 def test_control_groups_of_version_2_and_their_parents(root: Path) -> None:

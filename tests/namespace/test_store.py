@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpkernel.namespace.component import DELETED, HELD, Component
-from mpkernel.namespace.store import MAX_SENT_UNASKED, Clash, NamespaceStore
+from mpkernel.namespace.store import LAST_DELETIONS, MAX_SENT_UNASKED, MOST_LOSERS, Clash, NamespaceStore
 
 A, B, C = 1, 2, 3
 
@@ -245,6 +245,99 @@ def test_what_a_worker_holds_has_no_value_yet(store: NamespaceStore) -> None:
     assert heard(store, B) == {"x": "1"}
 
 
+def test_what_was_only_offered_is_not_changed_in_place(store: NamespaceStore) -> None:
+    """The worker has the value before that; the change is of that one."""
+    commit(store, A, x="old")
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    clash = store.commit(B, told.number, [Component(("x",), meta={"rebound": []}, blobs=(b"old+mine",))])
+    assert clash is not None
+    assert [part.kind for part in clash.theirs] == [HELD]
+    assert [part.blobs for part in clash.base] == [(b"old",)]
+    assert store.holder("x") == A
+
+
+def test_what_was_only_offered_can_be_replaced_and_deleted(store: NamespaceStore) -> None:
+    for name in ("x", "y"):
+        commit(store, A, **{name: "old"})
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD), Component(("y",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    new = Component(("x",), meta={"rebound": ["x"]}, blobs=(b"new",))
+    assert store.commit(B, told.number, [new, Component(("y",), DELETED)]) is None
+    assert heard(store, A) == {"x": "new", "y": None}
+
+
+def test_what_is_replaced_before_the_offer_has_come_is_merged(store: NamespaceStore) -> None:
+    commit(store, A, x="old")
+    heard(store, B)
+    store.commit(A, 0, [Component(("x",), HELD)])
+    told = store.news(B)
+    assert told is not None
+    new = Component(("x",), meta={"rebound": ["x"]}, blobs=(b"new",))
+    assert store.commit(B, told.number - 1, [new]) is not None
+
+
+def test_who_goes_its_own_way_is_told_only_what_it_wants(store: NamespaceStore) -> None:
+    commit(store, A, x="1", y="1", both="1")
+    telling = store.only(B, ["y", "nowhere"])
+    assert telling is not None
+    assert [part.meta["take"] for part in telling.sent] == [["y"]]
+    assert store.only(B, ["nowhere"]) is None
+    assert store.only(A, ["y"]) is None
+    store.commit(A, 0, [value("2", "x", "y")])
+    telling = store.only(B, ["y"])  # which it may have changed since
+    assert telling is not None
+    assert [(part.names, part.meta["take"]) for part in telling.sent] == [(("x", "y"), ["y"])]
+
+
+def offered(store: NamespaceStore, worker: int) -> list[str]:
+    telling = store.news(worker, {"x"})
+    return [] if telling is None else [name for part in telling.offered for name in part.names]
+
+
+def test_for_what_is_lost_with_its_holder_the_value_before_that_counts(store: NamespaceStore) -> None:
+    commit(store, A, x="old")
+    heard(store, B)
+    commit(store, B)  # has it
+    store.commit(A, 0, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    store.forget(A, [B])
+    assert heard(store, B) == {"x": "old"}  # again, so that it doesn't ask for the other one
+    assert heard(store, C) == {"x": "old"}
+    assert offered(store, B) == []
+    assert commit(store, B, x="new") is None
+
+
+def test_what_is_lost_with_its_holder_is_deleted_if_nobody_has_the_value_before_that(store: NamespaceStore) -> None:
+    store.commit(A, 0, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    store.forget(A, [B])
+    assert heard(store, B) == {"x": None}
+    assert offered(store, B) == []
+
+
+def test_what_is_lost_with_its_holder_and_nobody_was_told_of_was_never_there(store: NamespaceStore) -> None:
+    store.commit(A, 0, [Component(("x",), HELD)])
+    store.forget(A, [B])
+    assert heard(store, B) == {}
+
+
+def test_the_value_before_that_may_be_held_by_another(store: NamespaceStore) -> None:
+    store.commit(B, 0, [Component(("x",), HELD)])
+    assert offered(store, A) == ["x"]
+    store.commit(A, 10**9, [Component(("x",), HELD)])
+    assert offered(store, B) == ["x"]
+    assert store.forget(A, [B]) == []
+    assert store.holder("x") == B
+    assert offered(store, B) == []
+    assert offered(store, C) == ["x"]
+    assert commit(store, B, x="copied") is None
+
+
 # --- what could not be pickled ----------------------------------------------------------------------------------------
 
 
@@ -301,6 +394,57 @@ def test_what_was_refused_stays_refused_until_it_was_merged(store: NamespaceStor
     assert not store.clashing(B)
 
 
+def test_deletions_that_all_know_of_are_forgotten(store: NamespaceStore) -> None:
+    commit(store, A, kept="1")
+    heard(store, B)
+    for n in range(4 * LAST_DELETIONS):
+        commit(store, A, **{f"t{n}": "x"})
+        heard(store, B)
+        commit(store, A, deleted=[f"t{n}"])
+        heard(store, B)
+        commit(store, B)  # which has all that by now
+    for grown in (store._heads, *(view.has for view in store._views.values())):
+        assert len(grown) < 3 * LAST_DELETIONS
+    assert heard(store, C)["kept"] == "1"
+
+
+def test_deletions_that_somebody_needs_to_hear_of_are_not_forgotten(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    heard(store, B)
+    commit(store, A, deleted=["x"])
+    for n in range(4 * LAST_DELETIONS):
+        commit(store, A, **{f"t{n}": "x"})
+        commit(store, A, deleted=[f"t{n}"])
+    assert heard(store, B)["x"] is None
+
+
+def test_of_what_lost_conflicts_the_last_is_kept(store: NamespaceStore) -> None:
+    for n in range(MOST_LOSERS + 1):
+        commit(store, A, **{f"x{n}": "1"})
+        store.commit(B, 10**9, [value("2", f"x{n}")], force=True, lost=[f"x{n}"])
+    assert store.loser("x0") is None
+    assert len([n for n in range(MOST_LOSERS + 1) if store.loser(f"x{n}")]) == MOST_LOSERS
+
+
+def test_large_values_that_lost_conflicts_are_the_first_to_be_given_up(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    store.commit(B, 10**9, [large("x", "b.1")], force=True, lost=["x"])
+    assert store.give_up(1) == []
+    assert store.loser("x") is None
+    assert store.give_up(1) == [(B, "b.1", ["x"])]
+
+
+def test_who_does_not_tell_what_it_has_heard_is_behind(store: NamespaceStore) -> None:
+    while not store.is_behind(B):
+        commit(store, A, x="x" * MAX_SENT_UNASKED)
+        told = store.news(B)
+        assert told is not None
+    assert len(store._views[B].told) <= 65
+    store.heard(B, told.number)
+    assert not store.is_behind(B)
+    assert store._views[B].unheard == 0
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +459,35 @@ def test_the_oldest_large_values_that_their_workers_have_are_given_up(store: Nam
     assert store.give_up(150) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
     assert [store.holder(name) for name in ("x", "y", "z", "small")] == [A, A, None, None]
     assert commit(store, A, x="new") is None
+
+
+def test_so_many_segments_as_are_needed_are_given_up(store: NamespaceStore) -> None:
+    for name in "xyz":
+        store.commit(A, 0, [large(name, f"a.{name}")])
+    assert store.give_up(0, 2) == [(A, "a.x", ["x"]), (A, "a.y", ["y"])]
+
+
+def test_what_a_worker_was_told_of_is_not_given_up_before_it_has_it(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    told = store.news(B, {"x"})
+    assert told is not None
+    assert store.give_up(1) == []
+    store.heard(B, told.number)
+    assert store.give_up(1) == [(A, "a.1", ["x"])]
+
+
+def test_what_was_given_up_is_not_lost_with_its_maker_if_another_has_it(store: NamespaceStore) -> None:
+    store.commit(A, 0, [large("x", "a.1")])
+    told = store.news(B, {"x"})
+    assert told is not None
+    store.heard(B, told.number)
+    store.commit(A, 0, [large("y", "a.2")])  # of which B has not heard
+    store.give_up(1000)
+    assert (store.lost_names(A), store.lost_names(A, [A, B])) == (["x", "y"], ["y"])
+    assert store.forget(A, [B, C]) == [(B, "a.1", ["x"])]
+    assert (store.holder("x"), store.holder("y")) == (B, None)
+    assert commit(store, B, x="x again") is None
+    assert heard(store, C) == {"x": "x again"}
 
 
 def test_what_nobody_else_has_is_not_given_up(store: NamespaceStore) -> None:
