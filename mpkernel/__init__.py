@@ -90,6 +90,7 @@ def pull(*names: str) -> None:
     """Take over the newest values of these variables (default: of all), also from cells that are running elsewhere.
 
     At the start of a cell this happens by itself. Between, variables don't change under a running cell unless it asks.
+    Raises NameError if no subshell has such a variable.
     """
     _service().pull(list(names) or None)
 
@@ -115,11 +116,16 @@ def everywhere(code: str) -> None:
     """Run `code` here, in the process of every other subshell (after the cell that runs there), and first in new ones.
 
     For what belongs to a process and isn't shared: variables of modules, signal handlers, options of some libraries.
+    It can't be taken back, but be followed by its opposite, by the same means. Code that fails here is run nowhere
+    else: its error is shown, and MPKernelError raised.
     """
     import IPython
 
     service = _service()
-    IPython.get_ipython().run_cell(code, store_history=False)
+    result = IPython.get_ipython().run_cell(code, store_history=False)
+    if not result.success:
+        error = type(result.error_before_exec or result.error_in_exec).__name__
+        raise MPKernelError(f"the code failed here ({error}, see above), and isn't run in other subshells")
     service.op("everywhere", code=code, parent=service.parent())
 
 
@@ -161,7 +167,7 @@ class Report(dict[str, Any]):
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
-    Setting an attribute of the proxy sets it there: ``remote("slider").value = 5`` moves a widget of another subshell.
+    Its attributes are read and set there: ``remote("slider").value = 5`` moves a widget of another subshell.
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
     beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
     what the method raised.
@@ -176,7 +182,7 @@ def remote(stub: Any) -> Remote:
 
 
 class Remote:
-    """Methods of an object in another process; see `remote`."""
+    """Methods and attributes of an object in another process, but for private ones; see `remote`."""
 
     _worker: int
     _token: int
@@ -184,15 +190,21 @@ class Remote:
     def __init__(self, worker: int, token: int) -> None:
         self._worker, self._token = worker, token
 
-    def __getattr__(self, method: str) -> Any:
-        if method.startswith("_"):
-            raise AttributeError(method)
-        return lambda *args, **kwargs: _service().call(self._worker, self._token, method, args, kwargs)
+    def __getattr__(self, name: str) -> Any:
+        """A method, or a copy of the value that the attribute has there. Raises AttributeError."""
+        _refuse_private(name)
+        found, value = _service().call(self._worker, self._token, "__getattr__", (name,), {})
+        if found == "nothing":
+            raise AttributeError(value)
+        if found == "value":
+            return value
+        return lambda *args, **kwargs: _service().call(self._worker, self._token, name, args, kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("_worker", "_token"):
             object.__setattr__(self, name, value)
         else:
+            _refuse_private(name)
             _service().call(self._worker, self._token, "__setattr__", (name, value), {})
 
     def __iter__(self) -> Remote:
@@ -207,6 +219,11 @@ class Remote:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _service().call(self._worker, self._token, "__call__", args, kwargs)
+
+
+def _refuse_private(name: str) -> None:
+    if name.startswith("_"):  # display and inspection try many such, and take "no" for an answer
+        raise AttributeError(f"{name!r} is private: mpkernel.remote reaches names without an underscore at the start")
 
 
 def run(code: str, subshell: str) -> str:
@@ -225,17 +242,24 @@ def interrupt(subshell: str) -> bool:
 
 
 def subshells() -> list[dict[str, Any]]:
-    """A dict for each subshell: id, name, state, pid, running cell, … as ``mpkernel ps --json`` has them."""
+    """A dict for each subshell, of what the broker knows.
+
+    ``subshell`` ("main" or an id), ``name`` (or None), ``mode`` ("shared", "snapshot", "isolated"), ``state`` ("idle",
+    "busy", "starting", "stopping", "lazy": it has no process yet, "dead": it gets a new one when it is used), ``pid``,
+    ``execution_count``, ``cell`` (the first line of the running one), ``busy_s`` and ``idle_s`` (seconds; one of them
+    is None), ``queued`` (requests), ``age_s``.
+    ``mpkernel ps --json`` has measures of the processes besides.
+    """
     return list(_service().op("ps")["subshells"])
 
 
 def format_subshells() -> str:
     """The table that ``%subshell`` prints; a star marks the subshell that asks."""
-    rows: list[tuple[str, ...]] = [("", "subshell", "name", "state", "pid", "count", "cell")]
+    rows: list[tuple[str, ...]] = [("", "subshell", "name", "mode", "state", "pid", "count", "cell")]
     for row in subshells():
         star = "*" if row["pid"] == os.getpid() else ""
-        cells = (row["subshell"], row["name"], row["state"], row["pid"], row["execution_count"], row["cell"])
-        rows.append((star, *("" if cell is None else str(cell)[:50] for cell in cells)))
+        shown = [row[field] for field in ("subshell", "name", "mode", "state", "pid", "execution_count", "cell")]
+        rows.append((star, *("" if cell is None else str(cell)[:50] for cell in shown)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -69,6 +69,7 @@ class EmbeddedKernel:
 def start_kernel(user_ns: Mapping[str, Any] | None = None, argv: Sequence[str] = ()) -> EmbeddedKernel:
     """Start a kernel whose cells see the variables in `user_ns`; returns as soon as clients can connect.
 
+    They are copies, as they are now: what cells change stays in the kernel, and what the program changes isn't seen.
     `argv` as on the command line. Raises StartError if the kernel can't start; it says why on stderr.
     """
     read_end, write_end = os.pipe()
@@ -89,6 +90,7 @@ def start_kernel(user_ns: Mapping[str, Any] | None = None, argv: Sequence[str] =
 def embed_kernel(module: ModuleType | None = None, local_ns: Mapping[str, Any] | None = None, **options: Any) -> None:
     """Start a kernel over the caller's variables, and wait until a client shuts it down.
 
+    They are copies: what cells change stays in the kernel, and the caller finds its variables as they were.
     `module` and `local_ns` default to the caller's. `options` are those of the command line: ``ip="0.0.0.0"``.
     """
     frame = sys._getframe(1)

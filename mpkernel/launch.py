@@ -123,6 +123,8 @@ def _fork_zygote(user_ns: dict[str, Any] | None, listening: dict[str, socket.soc
 
             zygote.main(theirs, user_ns)
             code = 0
+        except SystemExit:  # IPython has said why it can't go on
+            pass
         except BaseException:  # noqa: BLE001
             sys.excepthook(*sys.exc_info())
         finally:

@@ -310,6 +310,14 @@ class Resent(LaneMessage):
 
 
 @record
+class Missed(LaneMessage):
+    """Of what the `News` or `Acquired` with this number told, the values of `names` could not be loaded."""
+
+    number: int
+    names: list[str]
+
+
+@record
 class Acquire(LaneMessage):
     """A cell that starts needs the newest values of `names` (None: all), also from cells that run elsewhere."""
 
@@ -448,7 +456,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
     for kind in (
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
-        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Resent, Acquire, Released, Settled),
+        *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Resent, Missed, Acquire, Released, Settled),
         *(Reply, Flush, Mark, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),

@@ -8,13 +8,16 @@ the broker needs no IPython.
 from __future__ import annotations
 
 import ast
+import io
+import logging
+import os
 import sys
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Enum, Float, Integer, List, Unicode
+from traitlets import Bool, Enum, Float, Integer, List, TraitError, Unicode
 from traitlets.config import Application, Config
 from traitlets.config.loader import ConfigFileNotFound
 
@@ -198,6 +201,27 @@ class MPKernelApp(Application):
             self._load_file(path.name, str(path.parent))
         self.update_config(from_command_line)
         self._adopt()
+        self._check_profile()
+
+    def _check_profile(self) -> None:
+        """Raises StartError if it is sure that IPython won't find its profile: without one there is no shell.
+
+        IPython, which would take long to be imported here, also looks whether its folder can be written to.
+        """
+        theirs = {**self.config.get("BaseIPythonApplication", {}), **self.config.get("IPKernelApp", {})}
+        if "auto_create" in theirs:
+            return
+        if location := self.config.get("ProfileDir", {}).get("location"):
+            if not _expanded(location).is_dir():
+                remedy = f"ipython profile create --profile-dir={location}"
+                raise StartError(f"profile folder {location} not found; make it with: {remedy}")
+            return
+        name = theirs.get("profile", self.profile)
+        given = theirs.get("ipython_dir") or os.environ.get("IPYTHONDIR")
+        xdg = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        folders = [given] if given else ["~/.ipython", f"{xdg}/ipython"]
+        if name != "default" and not any(_expanded(folder, f"profile_{name}").is_dir() for folder in folders):
+            raise StartError(f"profile {name!r} not found; make it with: ipython profile create {name}")
 
     def _adopt(self) -> None:
         """Take options that were written for ipykernel, such as ``--IPKernelApp.ip=…``, where ours aren't set."""
@@ -236,20 +260,90 @@ class MPKernelApp(Application):
         config = Config(
             {name: section for name, section in self.config.items() if name not in ("MPKernelApp", "Session")}
         )
-        theirs = config.get("IPKernelApp", {})
-        for name in set(theirs) & ({*self.traits(config=True), *NOT_HERE, "interrupt"} - {"capture_fd_output"}):
-            del theirs[name]
+        ours = {*self.traits(config=True), *NOT_HERE, "interrupt"} - {"capture_fd_output"}
+        for theirs in (config.get(section, {}) for section in THEIR_SECTIONS):
+            for name in ours & set(theirs):
+                del theirs[name]
         return config
 
     def _know_shell_options(self) -> None:
-        """Only for ``--help``: the classes that the handed-on options belong to."""
-        from mpkernel.worker.app import CLASSES
+        """Only for ``--help``: the classes that aliases and handed-on options belong to."""
+        from jupyter_client.session import Session
 
-        self.classes = [type(self), *CLASSES]
+        from mpkernel.worker.app import CLASSES, IPKernelApp
+
+        self.classes = [type(self), IPKernelApp, Session, *CLASSES]
+
+    def unknown_options(self) -> list[str]:
+        """A sentence for each option of a shell's section that the shells don't have."""
+        self._know_shell_options()
+        ours = {*self.traits(config=True), *NOT_HERE}
+        known = {each.__name__: {*each.class_trait_names(config=True)} for each in self._classes_inc_parents()}
+        known |= {section: ours | known.get(section, set()) for section in THEIR_SECTIONS}
+        return [
+            f"{section} has no option {name!r}"
+            for section, options in self.config.items()
+            if section in known and section != type(self).__name__  # traitlets itself warns of that one
+            for name in options
+            if name not in known[section]
+        ]
 
     def port_options(self) -> dict[str, int]:
         """The ports by channel, 0 for one that is to be chosen."""
         return {channel: getattr(self, f"{channel}_port") for channel in ("shell", "iopub", "stdin", "control", "hb")}
+
+
+def check(argv: list[str]) -> None:
+    """Raises StartError if `argv`, which is only noted down, has an option that neither mpkernel nor the shells know.
+
+    A section that isn't known here may be an extension's, and passes. (A start merely warns of an option.)
+    """
+    app = MPKernelApp()
+    told, said = _Told(), io.StringIO()
+    app.log.addFilter(told)
+    try:
+        with redirect_stderr(said):  # argparse explains itself there, and exits
+            app.parse_command_line(argv)
+    except SystemExit:
+        told.lines = told.lines or [said.getvalue().rpartition("error: ")[2].strip()]
+    except (TraitError, ValueError) as error:
+        told.lines.append(str(error))
+    finally:
+        app.log.removeFilter(told)
+    problems = [*told.lines, *(f"unexpected argument {word!r}" for word in app.extra_args), *app.unknown_options()]
+    if problems:
+        raise StartError(f"{'; '.join(problems)}. The options are in `python -m mpkernel --help-all`")
+
+
+class _Told(logging.Filter):
+    """Keeps warnings and errors, and lets nothing pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            self.lines.append(record.getMessage().rstrip("."))
+        return False
+
+
+class _Once(logging.Filter):
+    """Lets a line pass once: traitlets warns of an unknown option again each time that it takes options over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = line not in self._seen
+        self._seen.add(line)
+        return new
+
+
+def _expanded(*parts: str) -> Path:
+    return Path(os.path.expandvars(os.path.join(*parts))).expanduser()
 
 
 def _text(value: object) -> str:
@@ -265,11 +359,13 @@ def load(argv: list[str]) -> MPKernelApp:
 
     Raises StartError for what can't be understood, with the option's name.
     """
-    from traitlets import TraitError
-
     app = MPKernelApp()
+    once = _Once()
+    app.log.addFilter(once)
     try:
         app.load(argv)
     except (TraitError, ValueError) as error:
         raise StartError(f"an option can't be understood: {error}. See --help-all.") from error
+    finally:
+        app.log.removeFilter(once)
     return app

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Run mpkernel's tests in a virtual environment of their own. Arguments go to pytest.
+"""Run mpkernel's tests in a virtual environment of their own (.venv-check, or what MPKERNEL_CHECK_VENV names).
 
 Tests that need what isn't there (a browser, large libraries) are skipped and say so.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -14,8 +15,14 @@ import _venv
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [-h] [ARGUMENT ...]",
+        epilog="Arguments go to pytest: -x tests/cli",
+    )
+    _, for_pytest = parser.parse_known_args()
     python = _venv.make(os.environ.get("MPKERNEL_CHECK_VENV", ".venv-check"), "test", editable=True)
-    return subprocess.run([python, "-m", "pytest", *sys.argv[1:]], cwd=_venv.ROOT, check=False).returncode
+    return subprocess.run([python, "-m", "pytest", *for_pytest], cwd=_venv.ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import webbrowser
-from pathlib import Path
 
 import _venv
 
@@ -42,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--execute", action="store_true", help="execute the notebook instead of opening it")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the training runs")
-    parser.add_argument("--venv", default=".venv-demo", help="where the environment is made")
+    parser.add_argument("--venv", default=".venv-demo", help="where the environment is made, in the source tree")
     options = parser.parse_args()
     python = _venv.make(options.venv, "demo")
     environment = {**os.environ, "MPKERNEL_DEMO_SECONDS": str(options.seconds)}
@@ -51,7 +50,7 @@ def main() -> int:
         return subprocess.run([python, "-m", "jupyterlab", NOTEBOOK], env=environment, check=False).returncode
     if not options.execute:
         print("There is no browser here, so the notebook is executed.", flush=True)
-    result = Path(options.venv).absolute() / "parallel-executed.ipynb"
+    result = _venv.ROOT / options.venv / "parallel-executed.ipynb"
     print(f"Executing {NOTEBOOK.name} on mpkernel, for about {options.seconds:.0f} s ...", flush=True)
     command = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", result, NOTEBOOK]
     if code := subprocess.run(command, env=environment, check=False).returncode:

@@ -13,7 +13,7 @@ import pytest
 from scripts.bench import page
 from scripts.bench.compare import Change, check_out
 from scripts.bench.curves import slope
-from scripts.bench.registry import AtMost, Measurement, Metric, RatioAtMost
+from scripts.bench.registry import AtLeast, AtMost, Measurement, Metric, RatioAtMost
 from scripts.bench.report import markdown, number
 from scripts.bench.runner import Results
 from scripts.harness import proc
@@ -79,6 +79,26 @@ def test_a_row_says_who_has_nothing_of_the_kind_and_who_failed() -> None:
     assert "| a cell | 2.00 ms (1.50 to 2.50) | 8.00 ms | 0.25x | ≤ 0.5x | holds | none |" in text
     assert "| another | failed | - |  | ≤ 2 ms |  | - |" in text
     assert "not measured: fourth: no such package" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "said"),
+    [
+        (2.0, AtMost(2, "ms"), "holds"),
+        (2.1, AtMost(2, "ms"), "**misses by 5 %**"),
+        (2.002, AtMost(2, "ms"), "**misses by 1 %**"),
+        (5.0, AtMost(2, "ms"), "**misses by 150 %**"),
+        (1.5, AtLeast(2, "x"), "**misses by 25 %**"),
+    ],
+    ids=str,
+)
+def test_a_row_says_by_how_much_it_misses_its_target(value: float, target: AtMost | AtLeast, said: str) -> None:
+    metric = Metric("a", "a cell", target.unit, target)
+    results = Results()
+    results.add("a", "mine", value)
+    measurement = Measurement("one", "Cells", (metric,), lambda kernel, options: {}, False, None, False)
+    facts = {"kernels": {}, "missing": [], "minutes": 1.0}
+    assert f"| {target} | {said} |" in markdown([measurement], [Spec("mine", ())], results, facts, 1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memfds are Linux's")

@@ -225,9 +225,9 @@ def test_install_says_where_and_what_next(
 
 def test_install_writes_all_options_into_the_kernelspec(mpkernel: Callable[..., int], places: Places) -> None:
     options = ["--name", "X", "--interrupt-mode", "message", "--env", "A", "1", "--env", "B", "${A}"]
-    assert mpkernel("install", "--user", *options, "--", "--user", "a b", "--", "-x") == 0
+    assert mpkernel("install", "--user", *options, "--", "--user", "a b", "-c", "x = 1") == 0
     assert kernelspec.read(places.user / "x") == kernelspec.kernel_dict(
-        "x", {"A": "1", "B": "${A}"}, ["--user", "a b", "--", "-x"], interrupt_mode="message"
+        "x", {"A": "1", "B": "${A}"}, ["--user", "a b", "-c", "x = 1"], interrupt_mode="message"
     )
 
 
@@ -243,7 +243,8 @@ def test_install_writes_all_options_into_the_kernelspec(mpkernel: Callable[..., 
         ("--user", "--prefix", "x"),
         ("--interrupt-mode", "shout"),
         ("python3",),
-        ("python3", "--", "-x"),
+        ("python3", "--", "--keep"),
+        ("--", "--nonsense=3"),
     ],
 )
 def test_install_refuses_what_makes_no_sense_with_exit_code_2(

@@ -124,6 +124,7 @@ class Facts:
             "protocol_version": PROTOCOL_VERSION,
             "implementation": "mpkernel",
             "implementation_version": self.mpkernel_version,
+            "mpkernel_version": self.mpkernel_version,  # says who we are also where a wrapper says what it is
             "language_info": {
                 "name": "python",
                 "version": self.python_version,

@@ -108,7 +108,7 @@ class Filing:
     def _event(self, action: SaveNamespace | LoadNamespace, outcome: Outcome) -> Done:
         error = ""
         if isinstance(outcome, Exception):
-            error = _why(Path(action.path), outcome)
+            error = _why(action, outcome)
         if isinstance(action, SaveNamespace):
             return NamespaceSaved(action.token, error, outcome if isinstance(outcome, int) else 0)
         if not isinstance(outcome, Content):
@@ -133,17 +133,19 @@ class Filing:
             os.close(self._write)
 
 
-def _why(path: Path, error: Exception) -> str:
+def _why(action: SaveNamespace | LoadNamespace, error: Exception) -> str:
     if isinstance(error, MPKernelError):
         return str(error)
     if isinstance(error, archive.Cancelled):
         return "the kernel is shutting down"
+    saving = isinstance(action, SaveNamespace)
+    failed = f"{action.path} can't be {'written' if saving else 'read'}"
     if isinstance(error, FileNotFoundError):
-        return f"{path} can't be written or read: there is no such file or folder"
+        return f"{failed}: {f'there is no folder {Path(action.path).parent}' if saving else 'there is no such file'}"
     if isinstance(error, OSError) and error.strerror is not None:
-        return f"{path} can't be written or read: {error.strerror}"
-    log.error("%s could not be written or read", path, exc_info=error)
-    return f"{path} can't be written or read: {error} (see `mpkernel logs`)"
+        return f"{failed}: {error.strerror}"
+    log.error("%s", failed, exc_info=error)
+    return f"{failed}: {error} (see `mpkernel logs`)"
 
 
 def _held(segments: Segments, transport: Transport, content: Content, origin: str) -> list[Component]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ class Interrupts:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
         if request is None:
             return beside
-        if worker is not None and worker.held_back is not None:
-            return False  # it is done, and only merges
+        # One that has replied only merges, but a task that it left may hog the main thread, which is to do that.
         request.interrupts += 1
         if request.running and worker is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGINT))
@@ -93,8 +93,9 @@ class Interrupts:
             request.interrupted = now
         elif now - request.interrupted >= IN_VAIN_AFTER:
             request.interrupted = math.inf
+            target = shlex.quote(f"{self._machine.kernel_id}/{subshell.shown}")
             text = (
-                "mpkernel: the cell doesn't stop when it is interrupted. Its process can be ended by `mpkernel kill "
-                f"{self._machine.kernel_id}/{subshell.label}`; variables are kept as of the last finished cell\n"
+                "mpkernel: the cell doesn't stop when it is interrupted. Its process can be ended by "
+                f"`mpkernel kill {target}`; variables are kept as of the last finished cell\n"
             )
             self._machine.publish("stream", {"name": "stderr", "text": text}, request.output_frame)

@@ -30,7 +30,7 @@ class Lifetimes:
     def delete(self, subshell: Subshell) -> int:
         """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
         del self._machine.subshells[subshell.id]
-        error = SubshellDeleted(f"subshell {subshell.name or subshell.label} was deleted while this ran")
+        error = SubshellDeleted(f"subshell {subshell.shown} was deleted while this ran")
         aborted = self._machine.answer_all(subshell, error)
         if subshell.worker is not None:
             self._machine.pool.end(subshell.worker, "deleted")

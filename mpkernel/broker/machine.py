@@ -7,8 +7,9 @@ Events in, actions out (see `events`). The rules that hold it together, and wher
    (`CommRouting.send`): the worker runs their callbacks one by one, beside its cell or when it has none.
 2. The broker alone publishes ``status``: busy when a request is forwarded or answered (`busy`), idle after its reply
    (`_idle`). Whoever else answers a request - a worker, an abort, a crash - goes through `finish`, once.
-3. SIGINT goes to a worker only between its `Started` and its `Reply`, or while it has messages for comms
-   (`Interrupts.interrupt`). What comes earlier is kept in ``interrupt_wanted``, until `Started` comes or is overdue.
+3. SIGINT goes to a worker only between its `Started` and its reply (also while that is held back), or while it has
+   messages for comms (`Interrupts.interrupt`). What comes earlier is kept in ``interrupt_wanted``, until `Started`
+   comes or is overdue.
 4. A subshell and its process are two things: a process that dies, or is killed, leaves the subshell there, and the
    next request gets a new one (`Pool.worker_for`). Nothing is ever run twice.
 5. The namespace store sees commits in the order in which they came, before the reply that follows them; a worker hears
@@ -165,6 +166,7 @@ class Machine:
             messages.Awaits: self._on_awaits,
             messages.Commit: self.sharing.on_commit,
             messages.Resent: self.sharing.on_resent,
+            messages.Missed: lambda w, m: self.sharing.store.missed(w.id, m.number, m.names),
             messages.Acquire: self.sharing.on_acquire,
             messages.Released: self.sharing.on_released,
             messages.Settled: self.sharing.on_settled,
@@ -316,7 +318,7 @@ class Machine:
 
     def _refuse(self, request: Request, subshell: Subshell) -> None:
         waiting = (
-            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.label}"
+            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.shown}"
         )
         error = TooManyRequests(f"{waiting}: no more are taken. Send it again when some of them are done.")
         if request.is_comm:  # which has no reply

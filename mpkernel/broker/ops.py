@@ -51,6 +51,7 @@ class Ops:
         self._dumps: dict[int, tuple[_Asker, int]] = {}  # token: who asked, worker id
         self._table: dict[str, Callable[[_Asker, Reply], Reply | None]] = {
             "ps": self._ps,
+            "alive": self._alive,
             "interrupt": self._interrupt,
             "kill": self._kill,
             "new": self._new,
@@ -99,7 +100,7 @@ class Ops:
             named = [s for s in machine.subshells.values() if s.name == wanted]
             found = named[0] if len(named) == 1 else None
         if found is None:
-            known = ", ".join(s.name or s.label for s in machine.subshells.values())
+            known = ", ".join(s.shown for s in machine.subshells.values())
             raise SubshellNotFound(f"there is no subshell {wanted!r}; there are: {known}")
         return found
 
@@ -139,6 +140,11 @@ class Ops:
         facts = machine.facts
         kernel = {"pid": facts.pid, "version": facts.mpkernel_version, "age_s": now - machine.created}
         return {"kernel": kernel, "subshells": rows}
+
+    def _alive(self, asker: _Asker, content: Reply) -> Reply:
+        """Whether a process is there, by the number that stand-ins have."""
+        workers = self._machine.workers.values()
+        return {"alive": any(worker.id == content.get("worker") and not worker.ending for worker in workers)}
 
     def _interrupt(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)
@@ -212,7 +218,7 @@ class Ops:
         if worker is None or worker.pid is None:
             return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": 0, **self._kept([])}
         if worker.id in self._kills:
-            raise RequestFailed(f"subshell {subshell.label} is being killed already")
+            raise RequestFailed(f"subshell {subshell.shown} is being killed already")
         lost = machine.sharing.lost_names(worker)
         job = KillJob(asker.request, asker.worker, machine.now, [name], 0, lost)
         self._kills[worker.id] = (asker, job)
@@ -279,7 +285,7 @@ class Ops:
     def _trace(self, asker: _Asker, content: Reply) -> Reply | None:
         subshell = self._target(content)
         if subshell.worker is None or not subshell.worker.ready:
-            return {"text": f"subshell {subshell.label} has no process at the moment\n"}
+            return {"text": f"subshell {subshell.shown} has no process at the moment\n"}
         token = self._machine.number()
         self._dumps[token] = (asker, subshell.worker.id)
         self._machine.act(DumpStacks(token, subshell.worker.id))

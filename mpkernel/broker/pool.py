@@ -123,7 +123,7 @@ class Pool:
     def _on_lost(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
         """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""
         if worker.ending is None:
-            what = f"the process of subshell {subshell.label} (pid {worker.pid}) ended: {how}"
+            what = f"the process of subshell {subshell.shown} (pid {worker.pid}) ended: {how}"
             self._machine.act(Log("warning", what))
         if not worker.ready and worker.ending is None:
             subshell.failed_starts += 1
@@ -164,7 +164,7 @@ class Pool:
             subshell.running = subshell.queue.popleft()
             self._machine.busy(subshell.running)
         return WorkerStartFailed(
-            f"no process could be started for subshell {subshell.label}: {how}. The next request tries again."
+            f"no process could be started for subshell {subshell.shown}: {how}. The next request tries again."
         )
 
     def _death(self, worker: Worker, subshell: Subshell, how: str) -> BaseException:
@@ -172,5 +172,5 @@ class Pool:
         sharing = self._machine.sharing
         cell = subshell.running.cell if subshell.running else None
         kept, lost, older = sharing.store.kept_names(), sharing.lost_names(worker), sharing.fallen_back(worker)
-        text = answers.death_notice(subshell.label, worker.pid, how, cell, kept, lost, older)
+        text = answers.death_notice(subshell.shown, worker.pid, how, cell, kept, lost, older)
         return Killed(text) if worker.ending == "killed" else WorkerDied(text)

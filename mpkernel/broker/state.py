@@ -124,6 +124,11 @@ class Subshell:
         return self.id or MAIN
 
     @property
+    def shown(self) -> str:
+        """What people know it by."""
+        return self.name or self.label
+
+    @property
     def current(self) -> Request | None:
         """The request that an interrupt means: the running one, or the one that waits for the process to start."""
         if self.running is not None:

@@ -9,36 +9,37 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from mpkernel import outcomes
 from mpkernel.cli import client, kernels, survey, targets
 from mpkernel.cli.kernels import Kernel
 from mpkernel.cli.output import complain
 from mpkernel.cli.survey import Report, Standing
 from mpkernel.cli.targets import Target
-from mpkernel.cli.text import clean, count, size
+from mpkernel.cli.text import clean, size
 from mpkernel.errors import ConnectionFileError, KernelUnreachable, MPKernelError, TargetError
+from mpkernel.outcomes import count
 from mpkernel.wire import Json
 
 # What an operation that waits for a process to end, or for its stacks, may take beyond the time it was given.
 PROCESS_PATIENCE_S = 10.0
 # What writing or reading a large file may take.
 FILE_PATIENCE_S = 600.0
-_MANY_NAMES = 10
 
 
 def interrupt(args: argparse.Namespace) -> int:
     """Stop the running cell of each target."""
-    return _on_targets(args, client.operation("interrupt"), _told_of_interrupt, default_subshell=targets.MAIN)
+    return _on_targets(args, client.operation("interrupt"), outcomes.of_interrupt, default_subshell=targets.MAIN)
 
 
 def kill(args: argparse.Namespace) -> int:
     """End the process of each target; its subshell stays and gets a new one."""
     request = client.operation("kill", signal=args.signal, grace=args.grace)
-    return _on_targets(args, request, _told_of_kill, patience=args.grace + PROCESS_PATIENCE_S)
+    return _on_targets(args, request, outcomes.of_kill, patience=args.grace + PROCESS_PATIENCE_S)
 
 
 def delete(args: argparse.Namespace) -> int:
     """Delete each target, with its process and its queue."""
-    return _on_targets(args, client.operation("delete"), _told_of_delete, patience=PROCESS_PATIENCE_S)
+    return _on_targets(args, client.operation("delete"), outcomes.of_delete, patience=PROCESS_PATIENCE_S)
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -91,62 +92,13 @@ def one_kernel(args: argparse.Namespace) -> Kernel:
     return report.kernel
 
 
-# --- what came of it: a sentence, and whether it is a success -----------------------------------------------------
-
-_Told = tuple[str, bool]
-
-
-def _told_of_interrupt(reply: Json) -> _Told:
-    if not reply.get("interrupted"):
-        return "nothing was running", True
-    cell = next((line for line in str(reply.get("cell") or "").splitlines() if line.strip()), "")
-    return f"interrupted: {cell}" if cell else "interrupted", True
-
-
-def _told_of_delete(reply: Json) -> _Told:
-    return "; ".join(["deleted", *_aborted(reply)]), True
-
-
-def _told_of_kill(reply: Json) -> _Told:
-    """Such as: sent TERM; exited after 0.3 s; 2 queued cells aborted; 14 names kept."""
-    sent = [str(name) for name in reply.get("sent") or ()]
-    if not sent:
-        return "nothing was running", True
-    exited = bool(reply.get("exited"))
-    after = reply.get("after_s")
-    ended = "exited" if exited else "still running"
-    if after is not None:
-        ended += f" after {after:.1f} s"
-    how = str(reply.get("how") or "")
-    expected = ("", "exited with code 0", f"killed by SIG{sent[-1]}")  # goes without saying
-    if exited and how not in expected:
-        ended += f" ({how})"
-    return "; ".join([f"sent {', then '.join(sent)}", ended, *_aborted(reply), *_names(reply)]), exited
-
-
-def _aborted(reply: Json) -> list[str]:
-    aborted = int(reply.get("aborted") or 0)
-    return [f"{count(aborted, 'queued cell')} aborted"] if aborted else []
-
-
-def _names(reply: Json) -> list[str]:
-    said = []
-    if reply.get("names_kept") is not None:
-        said.append(f"{count(int(reply['names_kept']), 'name')} kept")
-    lost = [str(name) for name in reply.get("names_lost") or ()]
-    if lost:
-        more = [] if len(lost) <= _MANY_NAMES else ["…"]
-        said.append(f"{count(len(lost), 'name')} lost: {', '.join([*lost[:_MANY_NAMES], *more])}")
-    return said
-
-
 # --- asking -------------------------------------------------------------------------------------------------------
 
 
 def _on_targets(
     args: argparse.Namespace,
     request: client.Request,
-    told: Callable[[Json], _Told],
+    told: Callable[[Json], outcomes.Outcome],
     *,
     default_subshell: str | None = None,
     patience: float = 0.0,
@@ -170,7 +122,7 @@ def _on_targets(
         reply = replies[target]
         sentence, good = (str(reply), False) if isinstance(reply, MPKernelError) else told(reply)
         if good:
-            print(f"{target}: {clean(sentence)}")
+            print(clean(f"{target}: {sentence}"))
         else:
             complain(f"{target}: {sentence}")
             failed = True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpkernel import kernelspec
-from mpkernel.errors import UnsupportedPlatform
+from mpkernel.errors import StartError, UnsupportedPlatform
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,6 +62,8 @@ def run_install(args: argparse.Namespace) -> int:
     """Install a kernelspec, and say where, what it replaced, and what Jupyter makes of it."""
     try:
         name = kernelspec.check_name(args.name)
+        if args.extra_arguments:
+            _check_arguments(args.extra_arguments)
         replaced = kernelspec.read(kernelspec.location(user=args.user, prefix=args.prefix) / name)
         directory = kernelspec.install(
             name,
@@ -76,6 +78,16 @@ def run_install(args: argparse.Namespace) -> int:
     except (kernelspec.KernelspecError, UnsupportedPlatform) as error:
         return _fail("install", error)
     return 0
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Raises InvalidKernelspec for options that the kernel would only warn of, where nobody looks, or end for."""
+    from mpkernel import options
+
+    try:
+        options.check(arguments)
+    except StartError as error:
+        raise kernelspec.InvalidKernelspec(f"the kernel wouldn't take these arguments: {error}") from error
 
 
 def run_uninstall(args: argparse.Namespace) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from mpkernel.cli import client
 from mpkernel.cli.act import ask, one_kernel
-from mpkernel.cli.text import clean, count, duration, size
+from mpkernel.cli.text import clean, duration, size
+from mpkernel.outcomes import count
 from mpkernel.wire import Json
 
 
@@ -39,7 +41,10 @@ def _lines(reply: Json) -> list[str]:
 
 def logs(args: argparse.Namespace) -> int:
     """The last lines that the broker and the workers have logged."""
-    reply = ask(one_kernel(args), client.operation("logs"), args.timeout)
+    kernel = one_kernel(args)
+    reply = ask(kernel, client.operation("logs"), args.timeout)
+    if not reply["lines"]:
+        print(f"kernel {kernel.id} has logged nothing from level info on", file=sys.stderr)
     for line in reply["lines"]:
         if args.json:
             print(json.dumps(line))

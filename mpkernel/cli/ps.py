@@ -16,8 +16,9 @@ from mpkernel.cli import kernels, table
 from mpkernel.cli.output import complain
 from mpkernel.cli.rows import DEAD, Row, pids_of, rows_of
 from mpkernel.cli.survey import NOTHING, Memory, Standing, shown, survey
-from mpkernel.cli.text import clean, count, cut
+from mpkernel.cli.text import clean, cut
 from mpkernel.cli.usage import Meter
+from mpkernel.outcomes import count
 
 _CLEAR, _HOME = "\x1b[2J", "\x1b[H"
 _ERASE_REST_OF_LINE, _ERASE_REST_OF_SCREEN = "\x1b[K", "\x1b[J"

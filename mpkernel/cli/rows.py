@@ -20,6 +20,7 @@ class Row:
     connection_file: str
     subshell: str | None = None  # "main" or an id
     name: str | None = None
+    mode: str | None = None  # how it shares variables: shared, snapshot, isolated
     state: str | None = None  # idle, busy, lazy, starting, stopping, stopped, dead; None: the kernel doesn't answer
     pid: int | None = None
     cpu_percent: float | None = None  # 100 is one core
@@ -71,6 +72,7 @@ def _of(report: Report, usage: Mapping[int, Usage]) -> list[Row]:
                 path,
                 subshell=said["subshell"],
                 name=said.get("name"),
+                mode=said.get("mode"),
                 state="stopped" if used.stopped else said.get("state"),
                 pid=said.get("pid"),
                 cpu_percent=used.cpu_percent,

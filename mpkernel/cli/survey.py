@@ -11,7 +11,7 @@ from mpkernel.cli.kernels import Kernel, Reach
 from mpkernel.errors import KernelUnreachable, MPKernelError, RequestFailed
 from mpkernel.wire import Json
 
-IMPLEMENTATION = "mpkernel"
+OURS = "mpkernel_version"  # a kernel_info_reply of ours has it; what "implementation" is, a wrapper kernel says itself
 NOTHING = "no mpkernel kernel is running"
 
 
@@ -87,7 +87,7 @@ def _ask(kernel: Kernel, memory: Memory) -> client.Dialogue[Report]:
             return Report(kernel, Standing.SILENT, problem=problem)
         except RequestFailed:
             about = {}
-        ours = about.get("implementation") == IMPLEMENTATION
+        ours = OURS in about
         memory.learn(kernel, ours)
     if not ours:
         return Report(kernel, Standing.FOREIGN)

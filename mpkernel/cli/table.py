@@ -19,6 +19,8 @@ SHORT_ID = 8
 # A cell's text under this width says too little, so another column goes first; a name says enough in this width.
 ENOUGH_CELL = 20
 LONG_NAME = 16
+# A terminal needn't show modes if all have this one.
+USUAL_MODE = "shared"
 
 _GAP = "  "
 _BOLD, _DIM, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -50,10 +52,12 @@ def _number(value: float | None, form: str = "d") -> str:
 
 
 _NAME = _Column("NAME", lambda row: text.clean(row.name or ""), need=7)
+_MODE = _Column("MODE", lambda row: text.clean(row.mode or ""), need=7)
 _STATE = _Column("STATE", _state)
 _CELL = _Column("CELL", lambda row: text.clean(row.cell or ""))
 _COLUMNS = (
     _NAME,
+    _MODE,
     _STATE,
     _Column("FOR", lambda row: text.duration(row.idle_s if row.busy_s is None else row.busy_s), right=True, need=9),
     _Column("PID", lambda row: _number(row.pid), right=True, need=4),
@@ -73,7 +77,9 @@ def render(rows: Sequence[Row], *, width: int | None = None, colour: bool = Fals
     values = {column: [column.value(row) for row in rows] for column in columns}
     widths = {column: max(map(text.width, [column.title, *values[column]])) for column in columns}
     if width is not None:
-        widths = _fitted(widths, width, has_names=any(row.name for row in rows))
+        names, modes = any(row.name for row in rows), any(row.mode not in (None, USUAL_MODE) for row in rows)
+        idle = [column for column, is_used in ((_NAME, names), (_MODE, modes)) if not is_used]
+        widths = _fitted({column: widths[column] for column in widths if column not in idle}, width)
     heading = _line(widths, [column.title for column in widths])
     lines = [f"{_BOLD}{heading}{_RESET}" if colour else heading]
     for number, row in enumerate(rows):
@@ -90,13 +96,12 @@ def _line(widths: dict[_Column, int], values: Iterable[str], shade: str = "") ->
     return _GAP.join(parts).rstrip()
 
 
-def _fitted(widths: dict[_Column, int], width: int, *, has_names: bool) -> dict[_Column, int]:
+def _fitted(widths: dict[_Column, int], width: int) -> dict[_Column, int]:
     """The columns that stay, and how wide, so that a line takes at most `width`."""
     widths = dict(widths)
     cell = widths.pop(_CELL)
-    widths[_NAME] = min(widths[_NAME], LONG_NAME)
-    if not has_names:
-        del widths[_NAME]
+    if _NAME in widths:
+        widths[_NAME] = min(widths[_NAME], LONG_NAME)
     for column in sorted((c for c in widths if c.need), key=lambda c: c.need):
         if _total(widths) + len(_GAP) + min(cell, ENOUGH_CELL) <= width:
             break

@@ -9,7 +9,7 @@ implementations' don't.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpkernel.cli.kernels import PREFIX, SUFFIX, Kernel
@@ -32,10 +32,11 @@ class Target:
     """A subshell of a kernel that answers."""
 
     kernel: Kernel
-    subshell: str
+    subshell: str  # the id, or `MAIN`
+    name: str | None = field(default=None, compare=False)  # if it is no other subshell's, nor looks like an id
 
     def __str__(self) -> str:
-        return f"{self.kernel.id}/{self.subshell}"
+        return f"{self.kernel.id}/{self.name or self.subshell}"
 
 
 def split(text: str) -> Words:
@@ -105,7 +106,10 @@ def choose_subshell(word: str | None, report: Report) -> Target:
     if len(matches) > 1:
         problem = f"{word!r} may be one of several subshells of kernel {report.kernel.id}:"
         raise TargetError(_listed(problem, (_described(report.kernel, id_, names[id_]) for id_ in matches)))
-    return Target(report.kernel, matches[0])
+    [match] = matches
+    name = names[match]
+    plain = name not in names and list(names.values()).count(name) == 1
+    return Target(report.kernel, match, name if plain else None)
 
 
 def described(reports: Iterable[Report]) -> list[str]:

@@ -85,8 +85,3 @@ def duration(seconds: float | None) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f}{name}"
     return f"{seconds / 86400:.0f}d"
-
-
-def count(number: int, what: str, many: str = "") -> str:
-    """``1 queued cell``, ``2 queued cells``."""
-    return f"{number} {what}" if number == 1 else f"{number} {many or what + 's'}"

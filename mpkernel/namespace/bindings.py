@@ -52,6 +52,10 @@ class Bindings:
             self.known.pop(name, None)
             self._then.pop(name, None)
 
+    def bring_back(self, names: Iterable[str]) -> None:
+        """`names` were deleted, and will count as that again."""
+        self.take(dict.fromkeys(names, _MISSING))
+
     def take(self, values: dict[str, Any]) -> None:
         """These are no news."""
         self.known.update(values)

@@ -6,6 +6,9 @@ fingerprint, and are pickled together, so that they go on sharing elsewhere.
 
 What is dear to pickle or to copy isn't: it is *held* here until somebody wants it, or there is nothing else to do.
 What came from elsewhere gets its fingerprint only when a cell is about to run that could change it (`prepare`).
+
+What was found counts as known at once. If it could not be told to others after all - a signal handler of the user's
+raises, memory runs out - it is to be found again (`take_back`).
 """
 
 from __future__ import annotations
@@ -98,6 +101,8 @@ class Tracker:
         self._to_regroup: set[str] = set()  # names that may share objects with others, as is found out later
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
+        self._untold: set[str] = set()  # names that have changed, since `told`
+        self._untold_deleted: set[str] = set()
         self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
 
     # --- what is known ------------------------------------------------------------------------------------------------
@@ -108,6 +113,17 @@ class Tracker:
         _, changed = self._bindings.look()
         self._regroup([name for name, value in changed.items() if type(value) not in _ATOMS], Changes())
         self._unchecked.clear()
+
+    def told(self) -> None:
+        """Others know of all that was found so far."""
+        self._untold.clear()
+        self._untold_deleted.clear()
+
+    def take_back(self) -> None:
+        """They don't, and won't: it counts as new."""
+        self.forget(self._untold)
+        self._bindings.bring_back(self._untold_deleted)
+        self.told()
 
     def ran(self, code: types.CodeType) -> None:
         """Note that `code` was run at top level."""
@@ -213,7 +229,7 @@ class Tracker:
             unknown = {name for group in self._unknown for name in group.names}
         else:
             unknown = {name for name in names if self._groups.get(name) in self._unknown}
-        self._regroup(unknown, Changes(), deliver=True)
+        self._regroup(unknown, None, deliver=True)
         for name in self._keys.keys() & unknown:
             if (group := self._groups.get(name)) and group.known:
                 self.sent(group.names, self._keys.pop(name))
@@ -256,6 +272,8 @@ class Tracker:
         self.forget(force)
         deleted, changed = self._bindings.look(only)
         changes = Changes(deleted=deleted, rebound=set(changed))
+        self._untold.update(changed)
+        self._untold_deleted.update(deleted)
         dirty: set[str] = set()
         for name in (*deleted, *changed):
             if group := self._groups.get(name):
@@ -339,11 +357,12 @@ class Tracker:
                         if before > DEAR and before > allowance.left:
                             raise TooDear
                         digest = self._fingerprint(group, allowance)
-                    except TooDear:
+                    except (TooDear, MemoryError):
                         self._unchecked.add(group)
                         self._seconds += group.seconds - before
                         continue
                     if digest != group.digest:
+                        self._untold |= group.names
                         patch = group.buffers.patch(sorted(group.names)) if group.buffers is not None else None
                         if patch is not None:
                             group.digest = digest
@@ -361,7 +380,7 @@ class Tracker:
                 digest = self._pickling.digest(values, allowance=allowance)
             else:
                 digest = group.buffers.look(self._pickling.dump(values, outer=False, allowance=allowance))
-        except TooDear:
+        except (TooDear, MemoryError):
             group.seconds = max(group.seconds, time.thread_time() - start)
             raise
         group.seconds = time.thread_time() - start
@@ -397,11 +416,12 @@ class Tracker:
             self._tried.add(group)
 
     def _regroup(
-        self, names: Iterable[str], changes: Changes, *, deliver: bool = False, allowance: Allowance = UNLIMITED
+        self, names: Iterable[str], changes: Changes | None, *, deliver: bool = False, allowance: Allowance = UNLIMITED
     ) -> None:
         """Find out which of `names`, and of those that are grouped already, share objects; pickle each new group.
 
-        With `deliver`, however dear that is; else what is beyond `allowance` is held.
+        With `deliver`, however dear that is; else what is beyond `allowance` is held. Without `changes` nobody is told:
+        then MemoryError is raised, for which else the values are held, too.
         """
         given, wanted = allowance.left, set(names)
         todo = list(wanted)
@@ -421,7 +441,7 @@ class Tracker:
                 part.names.add(name)  # it was met on the way, and all that it consists of
                 dumps[name] = dumps[part.first]
                 continue
-            pickled = dumps[name] = self._dumped([name], deliver, allowance)
+            pickled = dumps[name] = self._dumped([name], deliver, allowance, changes is None)
             shared = {id(value)} | (pickled.shared if pickled is not None else set())
             if pickled is not None:
                 in_part |= pickled.memory
@@ -438,7 +458,7 @@ class Tracker:
             if any(dumps[name] is None for name in members):
                 pickled = None
             elif len(members) > 1:
-                pickled = self._dumped(members, deliver, allowance)
+                pickled = self._dumped(members, deliver, allowance, changes is None)
             if pickled is None and allowance.left <= 0:
                 # Those that share objects with them are left as they are, until there is time.
                 self._to_regroup |= part.names - wanted
@@ -455,7 +475,7 @@ class Tracker:
         seconds = max(group.seconds, group.tried) if group is not None else 0.0
         return seconds, type(self._base[name]).__module__ != "builtins"
 
-    def _dumped(self, names: list[str], deliver: bool, allowance: Allowance) -> Pickled | None:
+    def _dumped(self, names: list[str], deliver: bool, allowance: Allowance, must: bool) -> Pickled | None:
         """The values; None if they are too dear."""
         values = {name: self._base[name] for name in names}
         if not deliver and any(weight.in_band(value) > weight.HEAVY for value in values.values()):
@@ -464,8 +484,12 @@ class Tracker:
             return self._pickling.dump(values, outer=False, allowance=allowance)
         except TooDear:
             return None
+        except MemoryError:
+            if must:
+                raise
+            return None
 
-    def _make_group(self, group: Group, pickled: Pickled | None, changes: Changes, deliver: bool) -> None:
+    def _make_group(self, group: Group, pickled: Pickled | None, changes: Changes | None, deliver: bool) -> None:
         names = sorted(group.names)
         for name in names:
             self._drop(name)
@@ -473,7 +497,8 @@ class Tracker:
             pickled = None
         if pickled is None:
             group.known, group.held = False, True
-            changes.held.append(names)
+            if changes is not None:
+                changes.held.append(names)
         else:
             if any(buffer.nbytes >= WATCHED for buffer in pickled.buffers):
                 group.buffers = WatchedBuffers(self._pages)
@@ -481,7 +506,8 @@ class Tracker:
             else:
                 group.digest, group.seconds = pickled.digest(), pickled.seconds
             group.uses = pickled.uses
-            changes.changed.append((names, pickled))
+            if changes is not None:
+                changes.changed.append((names, pickled))
         self._add(group)
 
 

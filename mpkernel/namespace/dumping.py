@@ -16,7 +16,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import cloudpickle
 
@@ -43,8 +43,17 @@ HOOK_LIMIT = 1.0
 
 Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
 Handler = Callable[["Dumper", Any], Reduced]
-# Ends what runs in the context that it returns by TookTooLong after so many seconds.
-Limit = Callable[[float], AbstractContextManager[None]]
+
+
+class Clock(Protocol):
+    """Runs until `pause`, and again from `go_on`."""
+
+    def pause(self) -> None: ...
+    def go_on(self) -> None: ...
+
+
+# Ends what runs in the context that it returns by TookTooLong after so many seconds of the clock; None: it doesn't.
+Limit = Callable[[float], AbstractContextManager[Clock | None]]
 
 
 class Restless(RuntimeError):
@@ -74,15 +83,21 @@ class Dumper(pickle.Pickler):
         self._handlers: dict[type, Handler] = {}  # of this dump
         self._common = context.handlers
         self._deferred: list[Any] | None = None
-        self._alarm = ExitStack()  # set while code of the notebook's classes is run
+        self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
+        self._clock: Clock | None = None  # of that alarm, which counts the time that such code takes
+        self._counts = False  # the clock runs until the next object
+        self._runs_on = False  # it runs until the end: the class goes on giving us objects
+        self._blamed: type | None = None  # if the alarm goes off
 
     def pickle(self, value: Any) -> bytes:
         """The bytes of `value`; what was met on the way is in the attributes until `clear`.
 
-        Raises RecursionError, PicklingError, or whatever comes from outside (BaseException).
+        Raises RecursionError, PicklingError, MemoryError, or whatever comes from outside (BaseException).
         """
-        with self._alarm:
+        try:
             return self._pickle(value)
+        finally:
+            self._stop_clock()
 
     def _pickle(self, value: Any) -> bytes:
         restless = 0
@@ -99,9 +114,15 @@ class Dumper(pickle.Pickler):
                 if self._deferred is not None:
                     raise
                 return self._pickle_deep(value)
+            except MemoryError:
+                self.size = MAX_REUSED + 1  # the file is closed
+                raise
             except TookTooLong:
-                self._alarm.close()
-                self.context.give_up_on(type(self.last))
+                if self._blamed is None:
+                    raise  # it is the alarm of a dump around this one
+                blamed = self._blamed
+                self._stop_clock()
+                self.context.give_up_on(blamed)
             except Exception as error:
                 if _changed_size(error) and (restless := restless + 1) < TRIES:
                     continue
@@ -151,6 +172,8 @@ class Dumper(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Reduced:
         """Asked for everything that isn't a plain container or atom. Raises TooDear."""
         self.met += 1
+        if self._counts:
+            self._pause_clock()
         if not self.met % CHECK_EVERY:
             self.allowance.check()
         if self.failed and (failed := self.failed.get(id(obj))) is not None:
@@ -160,6 +183,32 @@ class Dumper(pickle.Pickler):
         if handler is None:
             handler = self._handlers[kind] = self._common.get(kind) or self.context.handler(kind)
         return handler(self, obj)
+
+    # --- the time that a notebook's classes take ----------------------------------------------------------------------
+
+    def _start_clock(self, kind: type) -> None:
+        """Until the next object, what runs is code of `kind`."""
+        if self._clock is None:
+            self._blamed = kind
+            self._clock = self._alarm.enter_context(self.context.limit(HOOK_LIMIT))
+            self._counts = self._clock is not None
+            if self._clock is None:  # there is no limit here
+                self._alarm.close()
+                self._blamed = None
+        elif not self._counts and not self._runs_on:
+            self._blamed = kind
+            self._counts = True
+            self._clock.go_on()
+
+    def _pause_clock(self) -> None:
+        assert self._clock is not None
+        self._clock.pause()
+        self._counts = False
+
+    def _stop_clock(self) -> None:
+        self._alarm.close()
+        self._clock = self._blamed = None
+        self._counts = self._runs_on = False
 
     # --- what handlers use --------------------------------------------------------------------------------------------
 
@@ -189,8 +238,8 @@ class Dumper(pickle.Pickler):
         self.last = obj
         kind = type(obj)
         reducer = self.context.reducers.get(kind)
-        if kind.__module__ == "__main__" and _has_hooks(kind):
-            self._alarm.enter_context(self.context.limit(HOOK_LIMIT))
+        if hooked := kind.__module__ == "__main__" and _has_hooks(kind):
+            self._start_clock(kind)
         try:
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
@@ -209,6 +258,8 @@ class Dumper(pickle.Pickler):
             return self.stub(obj, _reason(error))
         if wrong is not None:
             return self.stub(obj, wrong)
+        if hooked and self._counts and any(isinstance(part, types.GeneratorType) for part in reduced[3:]):
+            self._counts, self._runs_on = False, True
         return reduced if self._deferred is None else self._defer(obj, reduced)
 
     def _defer(self, obj: Any, reduced: Reduced) -> Reduced:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpkernel.messages import Blobs
-from mpkernel.namespace import component
+from mpkernel.namespace import component, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, Component
@@ -53,10 +53,13 @@ class Exchange:
 
     # --- to others ----------------------------------------------------------------------------------------------------
 
-    def component(self, names: list[str], pickled: Pickled) -> Component:
-        """All of the values; that they stay here, if there is no memory for a copy."""
+    def component(self, names: list[str], pickled: Pickled, *, in_message: bool = False) -> Component:
+        """All of the values; that they stay here, if there is no memory for a copy.
+
+        With `in_message` there's no use of segments.
+        """
         try:
-            copy = self.copy(names, pickled)
+            copy = self.copy(names, pickled, in_message=in_message)
         except OSError as error:
             log.warning("there is no memory for a copy of %s (%s): it stays here", listed(names), error)
             self._tracker.hold(names)
@@ -69,10 +72,12 @@ class Exchange:
         self.sent(copy)
         return copy.part
 
-    def copy(self, names: Iterable[str], pickled: Pickled) -> Copy:
+    def copy(self, names: Iterable[str], pickled: Pickled, *, in_message: bool = False) -> Copy:
         """Of the values; see `sent`. Raises OSError if there is no memory for it."""
+        if in_message and len(pickled.data) + sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
+            raise OSError("it is too large for a message")
         key = f"{self._pickling.worker}.{next(self._keys)}"
-        part, segment = to_component(names, pickled, self._transport, key=key)
+        part, segment = to_component(names, pickled, None if in_message else self._transport, key=key)
         return Copy(part, segment, key)
 
     def sent(self, copy: Copy) -> None:
@@ -113,8 +118,7 @@ class Exchange:
         for name in refused:
             segment, names = self._outgoing.pop(name)
             segment.close()
-            log.warning("the broker can't open segments: large values travel in messages from now on")
-            self._transport = None
+            log.warning("the broker can't open a segment with %s: it travels in a message", listed(names))
             again.append(names)
         return again
 
@@ -177,12 +181,15 @@ class Parcels:
     def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
         """Call a method of an object for which another process has a stub, and pack what it returns.
 
-        ``__next__`` returns whether there was an item, and the item. Raises what the method raises.
+        ``__next__`` returns whether there was an item, and the item; ``__getattr__`` what there is, and the value of
+        what can't be called. Raises what the method raises.
         """
         given = self.unpack(heads, blobs)
         target = self._pickling.held(held)
         if method == "__next__":
             return self.pack({"result": _next(target)})
+        if method == "__getattr__":
+            return self.pack({"result": _attribute(target, *given["args"])})
         return self.pack({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
 
 
@@ -191,3 +198,11 @@ def _next(iterator: Any) -> tuple[bool, Any]:
         return True, next(iterator)
     except StopIteration:
         return False, None
+
+
+def _attribute(target: Any, name: str) -> tuple[str, Any]:
+    try:
+        value = getattr(target, name)
+    except AttributeError as error:
+        return "nothing", str(error)
+    return ("method", None) if callable(value) else ("value", value)

@@ -307,7 +307,7 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
             refused = self.stack[-1]
             kind = refused if isinstance(refused, type) else type(refused)
             reason = f"it can't be loaded elsewhere, {type(error).__name__}: {error}"[:200]
-            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "another"))
+            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "another"), self._loading.held)
             for place, known in self.memo.items():
                 if known is refused and not isinstance(refused, type):
                     self.memo[place] = stub

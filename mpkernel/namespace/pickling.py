@@ -67,7 +67,8 @@ class Pickled:
 
 class Pickling:
     """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
-    `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long."""
+    `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long;
+    `is_alive` tells whether another process, by id, is still there."""
 
     def __init__(
         self,
@@ -75,11 +76,12 @@ class Pickling:
         worker: int,
         where: Callable[[], str],
         limit: Limit = lambda _: nullcontext(),
+        is_alive: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.worker = worker
         self._namespace = namespace
         self._definitions = Definitions(worker)
-        self._held = Held(worker, where)
+        self._held = Held(worker, where, namespace, is_alive)
         self._context = Context(namespace, self._definitions, self._held, handler_for, limit)
         self._sweep = 0  # 0: definitions are looked at each time
         self._sweeps = 0
@@ -97,7 +99,8 @@ class Pickling:
     def dump(self, values: Any, *, outer: bool = True, allowance: Allowance = UNLIMITED) -> Pickled:
         """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
 
-        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear.
+        Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear,
+        and MemoryError.
         """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
@@ -175,6 +178,8 @@ class Pickling:
         """The pickle, and whether it is of all: what fails as a whole is in it as a stub."""
         try:
             return dumper.pickle(values), True
+        except MemoryError:
+            raise
         except Exception as error:
             return dumper.pickle(self._without_failing(dumper, values, error)), False
 

@@ -215,8 +215,10 @@ class NamespaceStore:
         """
         view = self._view(worker)
         entries = self._fresh(view)
-        for name in [name for name in view.offered if wanted is None or name in wanted]:
-            entries.setdefault(name, view.offered[name].entry)
+        asked = {id(offer.entry) for name, offer in view.offered.items() if wanted is None or name in wanted}
+        for name, offer in view.offered.items():
+            if id(offer.entry) in asked:  # with all names that it offers: they share objects
+                entries.setdefault(name, offer.entry)
         return self._telling(view, entries, wanted)
 
     def only(self, worker: int, wanted: Collection[str]) -> Telling | None:
@@ -267,6 +269,16 @@ class NamespaceStore:
         """The worker that alone has the value of `name`."""
         entry = self._heads.get(name)
         return entry.writer if entry is not None and entry.component.kind == HELD else None
+
+    def missed(self, worker: int, number: int, names: Iterable[str]) -> None:
+        """`worker` could not load these names of message `number`: it has what it had, and may ask for them again."""
+        view = self._view(worker)
+        for told, entries in view.told:
+            if told == number:
+                view.unheard -= _cost(entries)
+                missed = {name: entries.pop(name) for name in names if name in entries}
+                view.unheard += _cost(entries)
+                view.offered.update({name: _Offer(entry, number) for name, entry in missed.items()})
 
     def _tell(self, view: _View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
         """A worker is given these values, and offered those."""

@@ -35,11 +35,13 @@ class Note:
 class Stub:
     """Stands for a value that lives in another process. It can be passed on; any use raises `LivesElsewhere`."""
 
-    __slots__ = ("__weakref__", "_note")
+    __slots__ = ("__weakref__", "_held", "_note")
     _note: Note
+    _held: Held
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, held: Held) -> None:
         object.__setattr__(self, "_note", note)
+        object.__setattr__(self, "_held", held)
 
     def __repr__(self) -> str:
         note = self._note
@@ -56,12 +58,7 @@ class Stub:
 
 
 def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
-    note = self._note
-    raise LivesElsewhere(
-        f"this {note.type} ({note.repr}) lives in subshell {note.where!r} and can't leave it ({note.reason}). "
-        f"Run the cell in subshell {note.where!r}, or use mpkernel.remote('its name'). "
-        "After a restart of the kernel it is gone: make it again"
-    )
+    raise LivesElsewhere(self._held.advice(self))
 
 
 _BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
@@ -86,9 +83,13 @@ class Held:
     They are held weakly if their type allows: ``del file`` closes a file although others have a stub of it.
     """
 
-    def __init__(self, worker: int, where: Callable[[], str]) -> None:
+    def __init__(
+        self, worker: int, where: Callable[[], str], namespace: dict[Any, Any], is_alive: Callable[[int], bool]
+    ) -> None:
         self._worker = worker
         self._where = where
+        self._namespace = namespace
+        self._is_alive = is_alive  # whether a worker is there
         # From anywhere: a stub that another kernel saved finds nothing here.
         self._tokens = itertools.count(secrets.randbits(48))
         self._notes: dict[int, Note] = {}  # by id of the value
@@ -143,7 +144,22 @@ class Held:
         """What a stub that came home stands for; the stub itself, if that is another process's, or gone."""
         real = self._values.get(note.token) if note.owner == self._worker else None
         value = real() if real is not None else None
-        return Stub(note) if value is None else value
+        return Stub(note, self) if value is None else value
+
+    def advice(self, stub: Stub) -> str:
+        """For who uses a stub as if it were the real thing: where that is, and what to do."""
+        note = stub._note
+        what, where = f"this {note.type} ({note.repr})", f"subshell {note.where!r}"
+        if note.owner == self._worker:
+            return f"{what} was in this subshell and is gone: nothing here refers to it any more. Make it again"
+        if note.owner and not self._is_alive(note.owner):
+            return f"{what} was in {where} and couldn't leave it ({note.reason}). That process has ended: make it again"
+        name = next((name for name, value in list(self._namespace.items()) if value is stub), None)
+        remote = "mpkernel.remote of this stand-in" if name is None else f"mpkernel.remote({name!r})"
+        return (
+            f"{what} lives in {where} and can't leave it ({note.reason}). Run the cell in {where}, or use {remote}. "
+            "After a restart of the kernel it is gone: make it again"
+        )
 
 
 def _type_name(kind: type) -> str:

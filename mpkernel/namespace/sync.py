@@ -19,10 +19,10 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, News, Resent
+from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, Missed, News, Resent
 from mpkernel.namespace import component, merge, weight
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Changes, Group, Tracker
@@ -87,6 +87,7 @@ class NamespaceSync:
         self._at_leisure = Allowance()  # for what is done between cells
         self._inbox: deque[News | Acquired | Merge] = deque()
         self._offers: dict[str, Component] = {}
+        self._missed: dict[str, str] = {}  # of these, what could not be loaded here, and why
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
@@ -119,7 +120,11 @@ class NamespaceSync:
     def commit(self) -> None:
         """At the end of a cell: commit what it changed."""
         self.take()
-        self._commit(allowance=self._allowance())
+        try:
+            self._commit(allowance=self._allowance())
+        except Exception:  # code of the user's: a signal handler that raises
+            log.warning("what a cell changed is looked for again", exc_info=True)
+            self._commit(allowance=self._allowance())
         self._committed_all = True
 
     def _allowance(self) -> Allowance:
@@ -140,13 +145,13 @@ class NamespaceSync:
         for name in names or ():
             if name not in self._namespace:
                 raise NameError(f"there is no variable {name!r} to publish")
-        with self._lock:
+        with self._telling():
             changes = self._tracker.collect(only=names, force=names) if names else self._tracker.collect()
             self._publish(changes)
 
     def start_over(self) -> None:
         """Everything may have changed since the last cell: commit what was bound, and have `sweep` look at the rest."""
-        with self._lock:
+        with self._telling():
             if self.mode == "shared":
                 self._began = time.monotonic()
                 self._publish(self._tracker.collect(mutations=False, allowance=self._allowance()), state=True)
@@ -156,7 +161,7 @@ class NamespaceSync:
         """Between cells, for about so long: look at what the end of the last one left out; whether that was all."""
         if self.mode != "shared":
             return True
-        with self._lock:
+        with self._telling():
             self._publish(self._tracker.sweep(seconds))
             return self._tracker.swept
 
@@ -166,7 +171,7 @@ class NamespaceSync:
 
     def sweep_dear(self) -> None:
         """Between cells: do what there was no time for at the end of the last ones, until `put_off`."""
-        with self._lock:
+        with self._telling():
             self._at_leisure = Allowance()
             with _no_garbage_collection():
                 changes = self._tracker.sweep_dear(self._at_leisure)
@@ -231,7 +236,7 @@ class NamespaceSync:
     ) -> None:
         if self.mode != "shared":
             return
-        with self._lock:
+        with self._telling():
             self._committed = time.monotonic()
             with _no_garbage_collection():
                 changes = self._tracker.collect(mutations=mutations, only=only, allowance=allowance)
@@ -245,15 +250,19 @@ class NamespaceSync:
         force: bool = False,
         state: bool = False,
         merged: Collection[Component] = (),
+        in_message: bool = False,
     ) -> None:
-        """With the lock held, so that commits go out in the order in which changes were found.
+        """Within `_telling`, so that commits go out in the order in which changes were found.
 
-        With `state`, what has changed in the process's own state goes first: others need it to load the rest.
+        With `state`, what has changed in the process's own state goes first: others need it to load the rest. With
+        `in_message`, nothing travels by segment.
         """
         if self._closed:
             return
         components = [*merged, *(self._of_state(self._state.changes()) if state else ())]
-        components += [self._exchange.component(names, pickled) for names, pickled in changes.changed]
+        components += [
+            self._exchange.component(names, pickled, in_message=in_message) for names, pickled in changes.changed
+        ]
         components += [self._exchange.delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
         for part in components:
@@ -262,6 +271,17 @@ class NamespaceSync:
         if components or overruled is not None:
             heads, blobs = component.join(components)
             self._send(Commit(self._number, heads, overruled or [], force, blobs))
+        self._tracker.told()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """With the lock: what is found in here is published, or will be found again."""
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                self._tracker.take_back()
+                raise
 
     def _of_state(self, changes: dict[str, Items]) -> list[Component]:
         """The process's state as components, each of which is always sent as a whole."""
@@ -276,8 +296,9 @@ class NamespaceSync:
         """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
         try:
             for names in self._exchange.taken(segments, refused):
-                with self._lock:
-                    self._publish(self._tracker.collect(only=names, force=names))
+                with self._telling():
+                    changes = self._tracker.collect(only=names, force=names)
+                    self._publish(changes, in_message=True)
         finally:
             if refused:
                 self._send(Resent())  # a reply waits for that
@@ -293,18 +314,28 @@ class NamespaceSync:
         """In the IO thread: here is what `take` will find."""
         self._inbox.append(message)
 
+    @property
+    def has_to_merge(self) -> bool:
+        """Whether a reply waits for `take`."""
+        return any(isinstance(message, Merge) for message in tuple(self._inbox))
+
     def take(self) -> None:
         """Take over what other subshells committed, and merge it with what was refused."""
         while self._inbox:
-            with self._lock:
+            with self._telling():
                 try:
                     message = self._inbox.popleft()
                 except IndexError:  # another thread was faster
                     return
                 if isinstance(message, Merge):
                     self._merge_or_insist(message)
-                else:
+                    continue
+                try:
                     self._apply(message)
+                except BaseException as error:
+                    parts = component.split(message.components, message.blobs)
+                    self._miss(message.number, [(part, error) for part in parts if part.kind == component.VALUE])
+                    raise
 
     def _apply(self, news: News | Acquired) -> None:
         parts = list(component.split(news.components, news.blobs))
@@ -314,9 +345,17 @@ class NamespaceSync:
         changed, bound = self._changed_meanwhile(parts)
         fresh: dict[str, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
+        missed: list[tuple[Component, BaseException]] = []
         for part in parts:
             if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
-                grouped.append((self._take_over(part, fresh), [key for key, _ in part.meta.get("defs", ())]))
+                try:
+                    names = self._take_over(part, fresh)
+                except Exception as error:
+                    missed.append((part, error))
+                    log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                else:
+                    grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
+        self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
         old = self._tracker.values(fresh.keys() - set(torn))
@@ -355,26 +394,30 @@ class NamespaceSync:
         return changes.names, changes.rebound
 
     def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
-        """Put what `part` has into `fresh`; returns the names."""
+        """Put what `part` has into `fresh`; returns the names. Raises whatever loading it raises."""
         names = part.meta.get("take", part.names)
         for name in names:
             self._offers.pop(name, None)
+            self._missed.pop(name, None)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
             retire(copies)
             return []
-        try:
-            if self._exchange.patched(part, names):
-                return []
-            values = self._exchange.load(part)
-            fresh.update({name: values[name] for name in names})
-            self._exchange.arrived(part, names)
-            return list(names)
-        except Exception as error:
-            log.warning("%s could not be loaded", listed(names), exc_info=True)
-            self._warn(f"the value of {listed(names)} from another subshell can't be had here: {told(error)}")
+        if self._exchange.patched(part, names):
             return []
+        values = self._exchange.load(part)
+        fresh.update({name: values[name] for name in names})
+        self._exchange.arrived(part, names)
+        return list(names)
+
+    def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:
+        """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
+        for part, error in parts:
+            names = part.meta.get("take", part.names)
+            self._offers.update(dict.fromkeys(names, part))
+            self._missed.update(dict.fromkeys(names, told(error)))
+            self._send(Missed(number, list(names)))
 
     def starts(self, *, beside: bool, alone: bool) -> None:
         """A cell is about to run; `beside` others? `alone`: no other subshell has run anything."""
@@ -390,6 +433,11 @@ class NamespaceSync:
             self._committed_all = False
             self._tracker.prepare(code)
 
+    def prepare(self) -> None:
+        """In the midst of a cell: code may change whatever has come from elsewhere since it began."""
+        with self._lock:
+            self._tracker.prepare(None)
+
     def may_need(self, *, crowded: bool) -> bool:
         """Whether it matters what a cell can reach: more than the news that came with it, or a fingerprint."""
         return self.mode == "shared" and (crowded or bool(self._offers) or self._tracker.has_unknown)
@@ -402,6 +450,22 @@ class NamespaceSync:
         if names is None:
             return None
         return names - _BUILTINS if crowded else names & self._offers.keys()
+
+    def is_offered(self, name: str) -> bool:
+        """Whether another subshell has a value of `name` that this one hasn't."""
+        return name in self._offers
+
+    def not_had(self, names: Collection[str]) -> Iterator[str]:
+        """What to tell a user whose code needs `names`: values of other subshells that aren't here."""
+        wanted = sorted(self._offers.keys() & names)
+        for why in dict.fromkeys(self._missed[name] for name in wanted if name in self._missed):
+            those = [name for name in wanted if self._missed.get(name) == why]
+            yield f"the value of {listed(those)} from another subshell can't be had here: {why}"
+        if large := [name for name in wanted if name not in self._missed]:
+            yield (
+                f"{', '.join(large)} stays in its subshell: there isn't enough memory for a copy here. "
+                "%%subshell runs a cell there"
+            )
 
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""
@@ -424,19 +488,27 @@ class NamespaceSync:
             self._merge(message, state)
         except BaseException as error:  # odd objects of the user's
             log.warning("%s could not be merged", listed(message.names), exc_info=True)
+            self._tracker.take_back()
             self._number = max(self._number, message.number)
-            changes = Changes()
-            with suppress(Exception):
-                changes = self._tracker.collect(only=message.names, force=message.names)
-            self._publish(changes, overruled=message.names, force=True, merged=self._of_state(state))
             self._warn(
                 f"{listed(message.names)} could not be merged with what another subshell made of it "
                 f'({told(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
             )
+            self._insist(message.names, state)  # after that the reply goes out
+
+    def _insist(self, names: list[str], state: dict[str, Items]) -> None:
+        """Commit what is here, in any case."""
+        try:
+            changes = self._tracker.collect(only=names, force=names)
+            self._publish(changes, overruled=names, force=True, merged=self._of_state(state))
+        except BaseException:
+            log.warning("%s can't be committed", listed(names), exc_info=True)
+            self._tracker.take_back()
+            self._send(Commit(self._number, [], names, True, ()))
 
     def _merge(self, message: Merge, state: dict[str, Items]) -> None:
         parts = list(component.split(message.components, message.blobs))
-        theirs = self._values_of(parts[: message.n_theirs])
+        theirs = self._values_of(parts[: message.n_theirs], all_of_them=True)
         base = self._values_of(parts[message.n_theirs :])
         state.update(self._merge_state(message.names, theirs, base))
         if self.mode == "shared":
@@ -483,13 +555,16 @@ class NamespaceSync:
             self._warn(f"{listed(offers)} was changed in another subshell at the same time; that value counts")
         return set(offers)
 
-    def _values_of(self, parts: list[Component]) -> dict[str, Any]:
+    def _values_of(self, parts: list[Component], *, all_of_them: bool = False) -> dict[str, Any]:
+        """Without those that can't be loaded, if not `all_of_them` are wanted: a name that is missing was deleted."""
         values: dict[str, Any] = {}
         for part in parts:
             if part.kind == component.VALUE:
                 try:
                     values.update(self._exchange.load(part, fill_cells=False))
                 except Exception as error:
+                    if all_of_them:
+                        raise
                     log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
         return values
 

@@ -1,4 +1,4 @@
-"""Between cells: what threads and tasks change is found and committed, and large values are copied."""
+"""Between cells: what threads, tasks and callbacks change is found and committed, and large values are copied."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from mpkernel import messages
+from mpkernel.worker.pending import users_callbacks
 from mpkernel.worker.threads import is_users
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ class Background:
 
     def look(self) -> bool:
         """After a commit: whether it may have left something out. That is looked for from now on."""
-        self._kernel.sync.background = self._goes_on()
+        went_on, self._kernel.sync.background = self._kernel.sync.background, self._goes_on()
+        if went_on and not self._kernel.sync.background:
+            try:
+                self._kernel.sync.start_over()  # it has ended, and may have changed anything since the last look
+            except Exception:
+                self._kernel.log_failure("looking for changed variables failed")
         if self._at_leisure is not None:
             self._at_leisure.cancel()
             self._at_leisure = None
@@ -89,8 +95,10 @@ class Background:
             self._kernel.service.in_background(self._kernel.sync.back_up)
 
     def _goes_on(self) -> bool:
-        """Whether threads or tasks of the user's go on, which may change variables."""
+        """Whether threads, tasks or callbacks of the user's go on, which may change variables."""
         if any(is_users(thread) for thread in threading.enumerate() if thread is not self._main_thread):
             return True
         kernel = self._kernel
-        return kernel.callbacks.busy or any(task is not kernel.request_task for task in asyncio.all_tasks(kernel.loop))
+        if kernel.callbacks.busy or users_callbacks(kernel.loop):
+            return True
+        return any(task is not kernel.request_task for task in asyncio.all_tasks(kernel.loop))

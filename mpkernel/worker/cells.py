@@ -153,11 +153,8 @@ class Cells:
                 break
             silent = self._kernel.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
-        if missing := self._kernel.sync.needs(code, crowded=False):
-            self._kernel.warn(
-                f"{', '.join(sorted(missing))} stays in its subshell: there isn't enough memory for a copy here. "
-                "%%subshell runs a cell there"
-            )
+        for line in self._kernel.sync.not_had(self._kernel.sync.needs(code, crowded=False) or ()):
+            self._kernel.warn(line)
         with self._kernel.interrupts.shelter():
             self._kernel.sync.before_cell(code)
         for where, running in silent:

@@ -9,6 +9,8 @@ The broker sends SIGINT only between a request's `Started` and its reply. Within
   task. So its task is cancelled, as `asyncio.run` does it: what the cell awaits (a task group, say) can clean up, and
   what comes out of the cell is shown as KeyboardInterrupt (`behind`). If the loop doesn't get to that because another
   task hogs it, a later interrupt raises where it is.
+- Between two requests it is dropped. But if the last reply waits for the main thread to merge what the cell changed,
+  and a task or callback of the user's hogs that thread, it raises there (`hogs_the_loop`).
 - A thread that stands at a breakpoint waits in the debugger, which would be broken by an exception there. It is let go
   first, and raises when the debugger is done with it (`go_on`).
 
@@ -61,6 +63,7 @@ class Interrupts:
         self.first_await: Callable[[], None] = lambda: None  # called when the cell is suspended for the first time
         self._has_awaited = False
         self.interrupt_callback: Callable[[], None] = lambda: None  # of a comm, that runs though no request does
+        self.awaited: Callable[[], bool] = lambda: False  # whether a reply waits for the main thread, between requests
         self.interrupt_look: Callable[[], None] = lambda: None  # a completion, say, in a thread beside the cell
 
     def install(self) -> None:
@@ -137,7 +140,7 @@ class Interrupts:
         self.interrupt_look()
         if self._active:
             self._interrupt(KeyboardInterrupt, frame)
-        elif self._in_callback:
+        elif self._in_callback or (self.awaited() and hogs_the_loop(frame)):
             raise KeyboardInterrupt
         else:
             self.interrupt_callback()
@@ -216,6 +219,15 @@ class Interrupts:
             while self._task is not None and self._delivered is not None and self._task.cancelling():
                 self._task.uncancel()  # the cell's task goes on: it has a reply to make
             self._task = None
+
+
+def hogs_the_loop(frame: types.FrameType | None) -> bool:
+    """Whether what the loop runs is a task or callback of the user's, and that runs none of the kernel's code."""
+    while frame is not None and frame.f_code is not asyncio.Handle._run.__code__:
+        if str(frame.f_globals.get("__name__")).startswith("mpkernel."):
+            return False
+        frame = frame.f_back
+    return frame is not None
 
 
 class _Window:

@@ -107,7 +107,7 @@ class WorkerKernel(LibraryAPI):
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
         self.interrupts.interrupt_look = self.service.looks.interrupt
-        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit)
+        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit, self.service.is_alive)
         self.sync = NamespaceSync(
             shell.user_ns,
             pickling,
@@ -116,6 +116,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             ProcessState([*all_facets(), *shell_facets(shell)]),
         )
+        self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
         self._callback_ran = False  # beside the cell
@@ -300,14 +301,25 @@ class WorkerKernel(LibraryAPI):
             self.sync.release()
 
     def _before_callbacks(self) -> None:
-        if not self.running:
+        if self.running:
+            self._prepare_for_callback()
+        else:
             self.interrupts.install()
             self.sync.before_cell(None)
+
+    def _prepare_for_callback(self) -> None:
+        """Beside a cell it may change what has come from elsewhere since that began."""
+        try:
+            self.sync.prepare()
+        except Exception:
+            self.log_failure("what a callback changes may not be found")
 
     def _run_callback(self, request: messages.CommRequest) -> None:
         """In the main thread or beside it, in a context of its own."""
         message = message_of(request)
         in_main = threading.current_thread() is self._main_thread
+        if not in_main:
+            self._prepare_for_callback()
         try:
             self.parents.set_here(request_of(message, message.header))
             with figures.apart() if self.running or not in_main else nullcontext(), self.interrupts.callback():

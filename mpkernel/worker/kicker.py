@@ -21,10 +21,25 @@ from mpkernel.messages import KICK_SIGNAL
 FIRST_KICK_DELAY, LAST_KICK_DELAY = 0.002, 2.0
 
 
+# The IO thread looks again after so many seconds whether a limit that stands still goes on.
+LOOK_AGAIN = 0.05
+
+
 @dataclass(slots=True)
 class _Limit:
     at: float  # monotonic seconds
     over: bool = False
+    left: float | None = None  # seconds, while it stands still
+
+    def pause(self) -> None:
+        """In the main thread: what comes now doesn't count."""
+        if self.left is None:
+            self.left = self.at - time.monotonic()
+
+    def go_on(self) -> None:
+        """In the main thread: what comes now counts again."""
+        if self.left is not None:
+            self.at, self.left = time.monotonic() + max(self.left, 0.0), None
 
 
 class Kicker:
@@ -47,16 +62,19 @@ class Kicker:
         self.make_way: Callable[[], None] = lambda: None  # called in the main thread, when the broker kicks
 
     @contextmanager
-    def limit(self, seconds: float) -> Iterator[None]:
-        """In the main thread: what runs in here is ended by `TookTooLong` after so many seconds."""
+    def limit(self, seconds: float) -> Iterator[_Limit | None]:
+        """In the main thread: what runs in here is ended by `TookTooLong` after so many seconds, pauses not counted.
+
+        Gives None, and ends nothing, in other threads, and within another limit.
+        """
         if threading.get_ident() != self._main or self._limit is not None:
-            yield
+            yield None
             return
-        self._limit = _Limit(time.monotonic() + seconds)
+        limit = self._limit = _Limit(time.monotonic() + seconds)
         with suppress(BlockingIOError):
             os.write(self._wakeup_fd, b"\0")  # the IO thread sets its alarm
         try:
-            yield
+            yield limit
         finally:
             self._limit = None
 
@@ -71,7 +89,11 @@ class Kicker:
         now = time.monotonic()
         if self.due is not None and self.due <= now:
             self.kick()
-        if (limit := self._limit) is not None and limit.at <= now:
+        if (limit := self._limit) is None or limit.at > now:
+            return
+        if (left := limit.left) is not None:
+            limit.at = now + max(left, LOOK_AGAIN)
+        else:
             limit.at = now + FIRST_KICK_DELAY  # again, should the signal come between two system calls
             limit.over = True
             signal.pthread_kill(self._main, KICK_SIGNAL)
@@ -87,7 +109,9 @@ class Kicker:
         limit = self._limit
         if limit is not None and limit.over:
             limit.over = False
-            raise TookTooLong
+            if limit.left is None:
+                raise TookTooLong
+            return
         if self._handled == self._sent:  # not ours, so the broker's
             self.make_way()
         self._handled = self._sent

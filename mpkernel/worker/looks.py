@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from mpkernel.worker.kernel import WorkerKernel
 
 
+# An interrupt is for what has taken so many seconds. It may be late: what has just begun came after it.
+HANGS = 1.0
+
+
 class Looks:
     """`put` is called by the service thread, `interrupt` by a signal handler; `reply` is called with each answer."""
 
@@ -30,6 +35,7 @@ class Looks:
         self._inbox: queue.SimpleQueue[tuple[messages.SideRequest, Message]] = queue.SimpleQueue()
         self._thread = KernelThread("looks", self._serve)
         self._looking = False  # code of the user's may be running in the thread
+        self._since = 0.0  # when: monotonic seconds
         self._interrupted = False  # an interrupt was sent to it
         self._lock = threading.Lock()  # for `_looking`
 
@@ -39,13 +45,13 @@ class Looks:
             self._thread.start()
 
     def interrupt(self) -> None:
-        """In the main thread, in a signal handler: KeyboardInterrupt for what is being answered.
+        """In the main thread, in a signal handler: KeyboardInterrupt for what is being answered, if it hangs.
 
         If the lock is taken, the thread is just done, or this handler interrupts itself.
         """
         if self._lock.acquire(blocking=False):
             try:
-                if self._looking:
+                if self._looking and time.monotonic() - self._since > HANGS:
                     self._interrupted = True
                     _raise_in(self._thread, KeyboardInterrupt)
             finally:
@@ -61,6 +67,7 @@ class Looks:
 
     def _look(self, message: Message) -> Json:
         try:
+            self._since = time.monotonic()
             self._looking = True
             content = self._kernel.answer_side_request(message)
             self._be_done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,33 @@ from IPython.display import Javascript, display
 from IPython.utils import openpy
 
 import mpkernel
+from mpkernel import outcomes
 from mpkernel.errors import MPKernelError
 
 if TYPE_CHECKING:
     from mpkernel.worker.shell import ZMQInteractiveShell
+
+
+_WORDS = ("new", "delete", "kill")
+_FORMS = (
+    "there are %subshell, %subshell new [--mode shared|snapshot|isolated] [NAME], %subshell delete NAME, "
+    "%subshell kill NAME, and %%subshell NAME to run a cell there"
+)
+
+
+def _named(words: list[str], form: str) -> str:
+    """The one name that a form wants. Raises UsageError."""
+    if len(words) != 1 or words[0].startswith("-"):
+        raise UsageError(f"a subshell's name is one word: {form}; {_FORMS}")
+    return words[0]
+
+
+def _new_name(words: list[str], form: str) -> str:
+    """The same, of a subshell that is perhaps to be made."""
+    name = _named(words, form)
+    if name in _WORDS:
+        raise UsageError(f"a subshell can't be called {name!r}, which is a word of %subshell: {_FORMS}")
+    return name
 
 
 @magics_class
@@ -27,7 +51,7 @@ class KernelMagics(Magics):
 
     @line_cell_magic
     def subshell(self, line: str, cell: str | None = None) -> Any:
-        """List the kernel's subshells, make one, or run a cell in another one.
+        """List the kernel's subshells, make or end one, or run a cell in another one.
 
         ``%subshell``
             a table of all subshells, this one marked.
@@ -35,25 +59,47 @@ class KernelMagics(Magics):
         ``%subshell new [--mode shared|snapshot|isolated] [NAME]``
             make one. shared: it shares all variables; snapshot: it starts with a copy of them; isolated: with none.
 
+        ``%subshell delete NAME``
+            delete one, with its process, whether it is busy or not.
+
+        ``%subshell kill NAME``
+            end the process of one, and whatever it runs. The subshell stays, and gets a new process when it is used.
+
         ``%%subshell NAME``
             run this cell in the subshell NAME (made if there is none), in the background: the cell is done at once, its
             output appears here as it comes.
         """
         words = line.split()
+        forms: dict[str, Callable[[list[str]], None]] = {
+            "new": self._new_subshell,
+            "delete": self._delete_subshell,
+            "kill": self._kill_subshell,
+        }
         try:
-            if cell is None and words[:1] == ["new"]:
-                options, rest = self.parse_options(" ".join(words[1:]), "", "mode=")
-                name = {"name": rest.strip()} if rest.strip() else {}
-                made = self.shell.kernel.service.op("new", mode=options.get("mode", "shared"), **name)
-                print(f"subshell {made['name'] or made['subshell']}, {made['mode']}")
-            elif cell is None:
+            if cell is not None:
+                mpkernel.run(cell, _new_name(words, "%%subshell NAME"))
+            elif not words:
                 print(mpkernel.format_subshells())
-            elif len(words) != 1 or words[0].startswith("-"):
-                raise UsageError("%%subshell needs the name of a subshell, one word: %%subshell NAME")
+            elif words[0] in forms:
+                forms[words[0]](words[1:])
             else:
-                mpkernel.run(cell, words[0])
+                raise UsageError(f"%subshell {line.strip()}: {_FORMS}")
         except MPKernelError as error:
             raise UsageError(str(error)) from None
+
+    def _new_subshell(self, words: list[str]) -> None:
+        options, rest = self.parse_options(" ".join(words), "", "mode=")
+        name = {"name": _new_name(rest.split(), "%subshell new NAME")} if rest.strip() else {}
+        made = self.shell.kernel.service.op("new", mode=options.get("mode", "shared"), **name)
+        print(f"subshell {made['name'] or made['subshell']}, {made['mode']}")
+
+    def _delete_subshell(self, words: list[str]) -> None:
+        name = _named(words, "%subshell delete NAME")
+        print(f"subshell {name}: {outcomes.of_delete(self.shell.kernel.service.op('delete', subshell=name))[0]}")
+
+    def _kill_subshell(self, words: list[str]) -> None:
+        name = _named(words, "%subshell kill NAME")
+        print(f"subshell {name}: {outcomes.of_kill(self.shell.kernel.service.op('kill', subshell=name))[0]}")
 
     @line_magic
     def pull(self, line: str) -> None:
@@ -76,7 +122,10 @@ class KernelMagics(Magics):
     @line_cell_magic
     def everywhere(self, line: str, cell: str | None = None) -> None:
         """Run code in the process of every subshell, also of later ones: ``%everywhere CODE`` or ``%%everywhere``."""
-        mpkernel.everywhere(line if cell is None else cell)
+        try:
+            mpkernel.everywhere(line if cell is None else cell)
+        except MPKernelError as error:
+            raise UsageError(str(error)) from None
 
     @line_magic
     def connect_info(self, _line: str) -> None:

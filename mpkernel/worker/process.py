@@ -78,8 +78,10 @@ def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
     code = 0
     try:
         while not kernel.told_to_end:
-            with suppress(KeyboardInterrupt):  # an interrupt that stopped a task in the background
+            try:
                 loop.run_forever()
+            except KeyboardInterrupt:
+                kernel.warn("an interrupt has ended a task, or a callback, that ran in the background")
     except SystemExit as error:  # raised by a callback of the user's
         code = error.code if isinstance(error.code, int) else 1
     finally:

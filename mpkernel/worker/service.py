@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -168,6 +169,13 @@ class Service:
             raise RequestFailed(str(reply.get("evalue", reply)))
         return dict(reply)
 
+    def is_alive(self, worker: int) -> bool:
+        """Whether a worker is there; also if that can't be known, as in a process that user code forked."""
+        try:
+            return os.getpid() != self._kernel.lanes.pid or bool(self.op("alive", worker=worker)["alive"])
+        except RequestFailed:  # on our way out
+            return True
+
     def parent(self) -> dict[str, Any]:
         """The header of the request that the calling code belongs to."""
         return self._kernel.parents.get()
@@ -182,6 +190,19 @@ class Service:
         with self._kernel.interrupts.shelter():
             self._kernel.sync.take()
         return answer.silent
+
+    def _acquire_within(self, names: list[str] | None) -> list[list[str]]:
+        """As `acquire`, in the midst of a cell, which may change at once what has come."""
+        silent = self.acquire(names)
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.prepare()
+        for line in self._kernel.sync.not_had(names or ()):
+            self._kernel.warn(line)
+        return silent
+
+    def _commit(self, names: list[str] | None) -> None:
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.release_names(names)
 
     def live(self, name: str, subshell: str | None) -> Any:
         """The value that `name` has now in another subshell. Raises MPKernelError if it can't be had."""
@@ -204,24 +225,31 @@ class Service:
         return namespace
 
     def pull(self, names: list[str] | None) -> None:
-        """Take over the newest values of `names` (None: all), though a cell is running here."""
-        self._kernel.sync.release_names(names)
-        self.acquire(names)
+        """Take over the newest values of `names` (None: all), though a cell is running here. Raises NameError."""
+        here = set(self.names)
+        self._commit(names)
+        silent = self._acquire_within(names)
+        for name in names or ():
+            # One that was here was deleted elsewhere.
+            if name not in here and name not in self.names and not self._kernel.sync.is_offered(name):
+                unknown = "".join(f"; subshell {where} does not answer (in C code?)" for where, _ in silent)
+                raise NameError(f"there is no variable {name!r} to pull, here or in another subshell{unknown}")
 
     def publish(self, names: list[str] | None) -> None:
         """Commit the values of `names` (None: all that changed) now."""
-        self._kernel.sync.publish(names)
+        with self._kernel.interrupts.shelter():
+            self._kernel.sync.publish(names)
 
     def save(self, path: str) -> dict[str, Any]:
         """Write what is shared, this cell's variables as they are now, to a file. Raises RequestFailed."""
-        self._kernel.sync.release_names(None)
+        self._commit(None)
         return self.op("save", path=path)
 
     def restore(self, path: str) -> dict[str, Any]:
         """Take over what a file has, in all subshells; in this one at once. Raises RequestFailed."""
-        self._kernel.sync.release_names(None)  # what was changed before is older than the file's
+        self._commit(None)  # what was changed before is older than the file's
         reply = self.op("restore", path=path)
-        self.acquire(reply["names"])
+        self._acquire_within(reply["names"])
         return reply
 
     def _value(self, make: Any) -> Any:

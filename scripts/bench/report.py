@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import time
@@ -69,7 +70,10 @@ def _verdict(mine: Summary | None, theirs: Summary | None, metric: Metric) -> st
     share = metric.target.share(mine.median, theirs.median if theirs is not None else None)
     if share is None:
         return ""
-    return "holds" if share <= 1 else f"**behind: {share:.2g} of the allowed 1**"
+    if share <= 1:
+        return "holds"
+    beyond = 1 - 1 / share if metric.more_is_better else share - 1
+    return f"**misses by {math.ceil(round(100 * beyond, 3))} %**"
 
 
 def machine() -> dict[str, str]:

@@ -345,7 +345,8 @@ class Kernel:
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
                     fake = self.workers[worker]
-                    busy = fake.running is not None or fake.comms or fake.side
+                    merges = self.machine.workers[worker].held_back is not None
+                    busy = fake.running is not None or fake.comms or fake.side or merges
                     assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
                     assert delay >= 0, action

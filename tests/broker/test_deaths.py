@@ -30,6 +30,13 @@ def test_the_error_says_how_the_process_ended(kernel: Kernel, returncode: int, s
     assert said in kernel.reply(cell)["evalue"]
 
 
+def test_the_error_names_a_subshell_that_has_a_name(kernel: Kernel) -> None:
+    subshell = kernel.create("plotter")
+    cell = kernel.running(subshell=subshell)
+    kernel.worker(subshell).die()
+    assert "the process of subshell plotter (pid" in kernel.reply(cell)["evalue"]
+
+
 def test_the_error_says_which_names_are_kept_and_which_are_lost(kernel: Kernel) -> None:
     kernel.running()
     kernel.worker().commit("kept", "also", lost=["handle"])

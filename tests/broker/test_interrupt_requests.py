@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from mpkernel import messages
 from mpkernel.broker.events import Interrupted
 from mpkernel.broker.interrupts import STARTED_BY_NOW
 
@@ -87,6 +88,24 @@ def test_an_interrupt_after_the_reply_is_not_sent(kernel: Kernel) -> None:
     request = kernel.interrupt()
     assert worker.signals == []
     assert kernel.status(request) == "ok"
+
+
+def test_an_interrupt_reaches_who_is_to_merge_before_its_reply_goes_out(kernel: Kernel) -> None:
+    """A task that the cell has left may hog the main thread."""
+    child = kernel.create()
+    main, other = kernel.ready(), kernel.ready(child)
+    kernel.running("x = 1")
+    cell = kernel.running("x = 2", child)
+    main.commit("x")
+    main.reply()
+    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    other.reply()
+    kernel.interrupt()
+    assert (other.signals, kernel.status(cell)) == ([INT], None)
+    other.commit("x")
+    assert kernel.status(cell) == "ok"
+    kernel.interrupt()
+    assert other.signals == [INT]
 
 
 def test_an_interrupt_after_the_reply_is_not_kept_for_the_next_cell(kernel: Kernel) -> None:
@@ -278,7 +297,7 @@ def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
     kernel.interrupt()
     (said,) = kernel.sent("iopub", "stream")
     assert said.parent == cell.id
-    assert "mpkernel kill" in said.content["text"]
+    assert "`mpkernel kill " in said.content["text"]
     assert kernel.worker().signals == [INT] * 5
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,13 @@ def test_an_unknown_op_is_an_error_that_names_the_known_ones(kernel: Kernel, op:
     assert reply["ename"] == "BadMessage"
     for known in ("ps", "interrupt", "kill", "new", "delete", "trace", "run"):
         assert known in reply["evalue"]
+
+
+def test_each_op_is_documented_with_its_arguments(kernel: Kernel) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    known = kernel.reply(kernel.op("no such"))["evalue"].rpartition("there are ")[2].split(", ")
+    documented = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page.partition("| op |")[2], re.MULTILINE)
+    assert documented == [op for op in known if op != "shutdown"]  # that one is for cells alone
 
 
 @pytest.mark.parametrize("op", ["interrupt", "kill", "delete", "trace"])
@@ -265,6 +274,19 @@ def test_a_cell_gets_the_answer_and_no_status_is_shown_for_it(kernel: Kernel) ->
     token = kernel.worker().op("ps")
     assert [row["subshell"] for row in kernel.worker().op_reply(token)["subshells"]] == ["main"]
     assert kernel.sent() == []
+
+
+def test_a_cell_may_ask_whether_another_process_is_there(kernel: Kernel) -> None:
+    child = kernel.create()
+    main, other = kernel.ready(), kernel.ready(child)
+    kernel.running()
+
+    def is_alive(worker: object) -> object:
+        return main.op_reply(main.op("alive", worker=worker))["alive"]
+
+    assert [is_alive(worker) for worker in (other.id, 4711, None, [])] == [True, False, False, False]
+    other.die()
+    assert is_alive(other.id) is False
 
 
 @pytest.mark.parametrize(("op", "content"), [("no such", {}), ("delete", {"subshell": "nobody"})])

@@ -10,6 +10,7 @@ import pytest
 
 from mpkernel.kernelspec import DISPLAY_NAME, NAME
 from tests.kernel.sandbox import poll_until
+from tests.readme import blocks
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -75,6 +76,17 @@ def test_a_subshell_console_sees_what_the_notebooks_cell_has_just_now(open_noteb
     console.close()
     notebook.interrupt()
     see(notebook.output(0), "KeyboardInterrupt")
+
+
+def test_the_readmes_cells_watch_a_loop(open_notebook: Open) -> None:
+    notebook = open_notebook(*blocks("python"))
+    notebook.run(0)
+    notebook.run(1)
+    notebook.start(2)
+    see(notebook.output(1), "steps, loss [0.9")
+    notebook.wait_running(2)
+    notebook.interrupt()
+    see(notebook.output(2), "KeyboardInterrupt")
 
 
 def test_the_stop_button_stops_what_was_started_last(open_notebook: Open) -> None:

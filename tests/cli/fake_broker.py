@@ -25,6 +25,7 @@ def row(subshell: str = "main", **changed: Any) -> Json:
     return {
         "subshell": subshell,
         "name": None,
+        "mode": "shared",
         "state": "idle",
         "pid": None,
         "execution_count": 3,
@@ -60,6 +61,8 @@ class FakeBroker:
         self.path = directory / f"kernel-{kernel_id}.json"
         self.requests: list[tuple[str, Json]] = []  # as they came, without those that aren't signed with KEY
         self._about = {"status": "ok", "implementation": implementation}
+        if implementation != "ipython":  # else it is a kernel over mpkernel, whatever it calls itself
+            self._about["mpkernel_version"] = "0"
         self._answers: dict[str, Answer] = {"ps": {"subshells": list(subshells or [row()])}, **(answers or {})}
         self._before_answer = before_answer
         self._context = zmq.Context()

@@ -306,14 +306,15 @@ def uuids(kernels: Kernels) -> Kernels:
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("aa11/c0de", "aa11/c0de"),
-        ("aa1/c0d", "aa11/c0de"),
-        ("aa1/loader", "aa11/c0de"),
+        ("aa11/c0de", "aa11/loader"),
+        ("aa1/c0d", "aa11/loader"),
+        ("aa1/loader", "aa11/loader"),
+        ("aa22/beef", "aa22/beef"),  # its name is another one's, too
         ("kernel-aa11/main", "aa11/main"),
         ("kernel-aa11.json/main", "aa11/main"),
         ("kernel-aa1/m", "aa11/main"),
         ("aa2", "aa22/main"),
-        ("aa11/twin", "aa11/c0fe"),
+        ("aa11/twin", "aa11/twin"),
     ],
 )
 def test_an_id_a_unique_start_of_one_and_a_name_are_understood(
@@ -328,7 +329,7 @@ def test_the_path_of_a_connection_file_is_understood(
     uuids: Kernels, mpkernel: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = uuids.directory / "kernel-aa11.json"
-    assert mpkernel("interrupt", f"{path}/c0de").out.startswith("aa11/c0de: ")
+    assert mpkernel("interrupt", f"{path}/c0de").out.startswith("aa11/loader: ")
     assert mpkernel("interrupt", f"{path}").out.startswith("aa11/main: ")
     monkeypatch.chdir(uuids.directory)
     assert mpkernel("interrupt", "./kernel-aa11.json/main").out.startswith("aa11/main: ")

@@ -20,6 +20,7 @@ FIELDS = [
     "connection_file",
     "subshell",
     "name",
+    "mode",
     "state",
     "pid",
     "cpu_percent",
@@ -53,7 +54,7 @@ def test_there_is_a_line_for_each_subshell_under_a_heading(kernels: Kernels, mpk
     heading, *lines = outcome.lines
     assert heading.split()[0] == "TARGET"
     assert [line.split()[0] for line in lines] == ["one/main", "one/7be0", "two/main"]
-    assert lines[1].split()[1:4] == ["loader", "busy", "2.0s"]
+    assert lines[1].split()[1:5] == ["loader", "shared", "busy", "2.0s"]
     assert lines[1].endswith("load()")
 
 
@@ -155,6 +156,11 @@ def test_kernels_of_other_implementations_are_not_shown_and_are_asked_nothing_el
     kernels.start("ours")
     assert [item["kernel"] for item in objects(mpkernel("ps", "--json"))] == ["ours"]
     assert foreign.kinds() == ["kernel_info_request"]
+
+
+def test_a_wrapper_kernel_is_ours_whatever_it_calls_itself(kernels: Kernels, mpkernel: Shell) -> None:
+    kernels.start("echo", implementation="Echo")
+    assert [item["kernel"] for item in objects(mpkernel("ps", "--json"))] == ["echo"]
 
 
 def test_files_that_are_not_connection_files_are_left_alone(kernels: Kernels, mpkernel: Shell) -> None:

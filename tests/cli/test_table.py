@@ -98,6 +98,15 @@ def test_names_have_a_column_on_a_terminal_only_if_there_are_some() -> None:
     assert "NAME" in table.render([IDLE])[0]
 
 
+def test_modes_have_a_column_on_a_terminal_only_if_they_differ_from_the_usual_one() -> None:
+    shared = replace(IDLE, mode="shared")
+    assert "MODE" not in table.render([shared, DEAD], width=120)[0]
+    assert "MODE" in table.render([shared])[0]
+    heading, *lines = table.render([shared, replace(BUSY, mode="isolated"), DEAD], width=120)
+    assert heading.split()[:4] == ["TARGET", "NAME", "MODE", "STATE"]
+    assert lines[1].split()[1:4] == ["loader", "isolated", "busy"]
+
+
 def test_a_long_name_is_cut_on_a_terminal() -> None:
     assert "nnnnnnnnnnnnnnn…  idle" in table.render([replace(IDLE, name="n" * 50)], width=120)[1]
 

@@ -29,11 +29,11 @@ def listening() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def check_start_fails(sandbox: Sandbox, path: Path) -> str:
+def check_start_fails(sandbox: Sandbox, path: Path, *arguments: str) -> str:
     """A start with `path` ends with code 1 and one line on stderr, and leaves nothing. Returns the line."""
     before = sandbox.files()
     process = subprocess.run(
-        [*COMMAND, "-f", str(path)],
+        [*COMMAND, "-f", str(path), *arguments],
         env=sandbox.environment(),
         cwd=sandbox.cwd,
         capture_output=True,
@@ -96,3 +96,8 @@ class TestTheCommandLine:
             line = check_start_fails(sandbox, path)
             assert str(port) in line
             assert channel in line
+
+    def test_says_that_there_is_no_such_profile(self) -> None:
+        with Sandbox() as sandbox:
+            line = check_start_fails(sandbox, sandbox.runtime / "connection.json", "--profile", "nosuch")
+            assert line.endswith("profile 'nosuch' not found; make it with: ipython profile create nosuch")

@@ -184,7 +184,7 @@ def test_a_key_that_others_could_read_is_refused(shared_kernel: Kernel, file: Pa
 
 
 def test_errors_say_what_to_do(shared_kernel: Kernel, file: Path) -> None:
-    assert "no such file" in refusal(shared_kernel, file)
+    assert f"{file} can't be read: there is no such file" in refusal(shared_kernel, file)
     assert "is not a file" in refusal(shared_kernel, file.parent)
     os.mkfifo(file)
     assert "is not a file" in refusal(shared_kernel, file)
@@ -193,7 +193,8 @@ def test_errors_say_what_to_do(shared_kernel: Kernel, file: Path) -> None:
     result = shared_kernel.run(f"import mpkernel\nmpkernel.save({str(file)!r})")
     assert "choose another name" in result.content["evalue"]
     assert file.read_text() == "my thesis"
-    assert "no such file or folder" in shared_kernel.run("mpkernel.save('/no/such/folder/x')").content["evalue"]
+    said = shared_kernel.run("mpkernel.save('/no/such/folder/x')").content["evalue"]
+    assert said == "/no/such/folder/x can't be written: there is no folder /no/such/folder"
 
 
 def test_from_the_command_line(kernel: Kernel) -> None:

@@ -16,10 +16,14 @@ pytestmark = pytest.mark.mpkernel_only("ipykernel has nothing like it")
 MAIN = "import sys; from mpkernel.cli import main; sys.exit(main())"
 
 
-def command(kernel: Kernel, *words: str) -> str:
+def run(kernel: Kernel, *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-c", MAIN, words[0], kernel.connection_file, *words[1:]]
     env = kernel.sandbox.environment()
-    done = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def command(kernel: Kernel, *words: str) -> str:
+    done = run(kernel, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -60,6 +64,13 @@ def test_logs_has_what_broker_and_workers_logged_but_not_what_cells_say(kernel: 
     shown = command(kernel, "logs")
     assert "from a \\x1b[31mworker" in shown  # not as an escape sequence
     assert "secret" not in shown
+
+
+def test_logs_says_that_nothing_was_logged(kernel: Kernel) -> None:
+    for words in (["logs"], ["logs", "--json"]):
+        done = run(kernel, *words)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr.endswith("has logged nothing from level info on\n")
 
 
 def test_a_json_log_is_an_object_to_a_line() -> None:

@@ -437,6 +437,75 @@ def test_a_task_changes_things_after_its_cell(story: Stories, letter: str) -> No
     go_on.unlink()
 
 
+LATER = {
+    "call_later": "loop.call_later(0.01, look)",
+    "call_soon": "loop.call_soon(look)",
+    "periodic": "",
+}
+
+
+@pytest.mark.parametrize("again", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("letter", ["M", "A"])
+def test_a_callback_of_the_loop_changes_things_after_its_cell(story: Stories, letter: str, again: str) -> None:
+    story(f"B: pass\n{letter}: x, n = [1], 0")
+    periodic = "from tornado.ioloop import PeriodicCallback; timer = PeriodicCallback(look, 10); timer.start()"
+    story.run(
+        letter,
+        "import asyncio, os; loop = asyncio.get_running_loop()\n"
+        "def look():\n"
+        "    global n\n"
+        "    if not os.path.exists('go-on'):\n"
+        f"        {again}\n"
+        "        return\n"
+        "    if n == 0: x.append(2); n = 5\n"
+        f"{again or periodic}",
+    )
+    story.check("B", "x == [1] and n == 0")
+    go_on = story.kernel.sandbox.cwd / "go-on"
+    go_on.touch()
+    story.eventually("B", "x == [1, 2] and n == 5")
+    story.run("B", "x.append(3)")
+    story.check(letter, "x == [1, 2, 3]")
+    story.run(letter, "" if again else "timer.stop()")
+    go_on.unlink()
+
+
+def test_what_a_task_changed_before_the_next_cell_is_not_forgotten(story: Stories) -> None:
+    """Where there is so much that a cell's end looks only at what the cell could reach."""
+    gate = story.gate()
+    story("M: x = [1]; much = [{i: [i] for i in range(20_000)} for _ in range(3)]; more = [[i] for i in range(50_000)]")
+    story.run(
+        "M",
+        "import asyncio, os\n"
+        "async def later():\n"
+        "    while not os.path.exists('go-on'): await asyncio.sleep(0.01)\n"
+        "    x.append(2)\n"
+        f"    {gate.pass_through}\n"
+        "task = asyncio.ensure_future(later())",
+    )
+    story.check("B", "x == [1]")
+    go_on = story.kernel.sandbox.cwd / "go-on"
+    go_on.touch()
+    gate.release()
+    story.run("M", "pass")
+    story.eventually("B", "x == [1, 2]")
+    go_on.unlink()
+
+
+@pytest.mark.mpkernel_only("its own look at the loop")
+def test_the_kernel_s_own_callbacks_are_not_taken_for_the_user_s(story: Stories) -> None:
+    story("""
+        M: import asyncio; from mpkernel.worker.pending import users_callbacks; loop = asyncio.get_running_loop()
+           await asyncio.sleep(0); await asyncio.wait_for(asyncio.sleep(0), 100); x = [[i] for i in range(50_000)]
+        A? len(x) == 50_000
+        M? not users_callbacks(loop)
+        M: timer = loop.call_later(1000, print)
+        M? users_callbacks(loop)
+        M: timer.cancel()
+        M? not users_callbacks(loop)
+    """)
+
+
 def test_a_callback_of_ipython_changes_things_after_its_cell(story: Stories) -> None:
     story("""
         M: count = [0]

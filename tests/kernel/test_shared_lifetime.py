@@ -62,6 +62,47 @@ def test_an_isolated_subshell_shares_nothing(kernel: Kernel) -> None:
     assert kernel.value("y") == 2
 
 
+@pytest.mark.mpkernel_only("it has no such forms")
+def test_the_magic_makes_kills_and_deletes_subshells(kernel: Kernel) -> None:
+    assert kernel.run("%subshell new watcher").stdout == "subshell watcher, shared\n"
+    kernel.run("import mpkernel")
+    cell = kernel.run("%%subshell watcher\nimport os; pid = os.getpid()")
+    assert cell.status == "ok"
+    kernel.wait_until(lambda: kernel.value("'pid' in globals()"), "the cell in watcher")
+    killed = kernel.run("%subshell kill watcher").stdout
+    assert killed.startswith("subshell watcher: sent TERM; exited after ")
+    assert "kept" in killed
+    names = "[row['name'] for row in mpkernel.subshells()]"
+    assert kernel.value(names) == [None, "watcher"]
+    assert kernel.run("%subshell delete watcher").stdout == "subshell watcher: deleted\n"
+    assert kernel.value(names) == [None]
+
+
+@pytest.mark.mpkernel_only("it prints ids, whatever is asked")
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("%subshell bogus", "%subshell bogus: there are %subshell, %subshell new"),
+        ("%subshell new two words", "one word: %subshell new NAME"),
+        ("%subshell new kill", "can't be called 'kill'"),
+        ("%subshell new --mode odd one", "snapshot"),
+        ("%subshell delete", "one word: %subshell delete NAME"),
+        ("%subshell delete nobody", "there is no subshell 'nobody'; there are: main"),
+        ("%subshell delete main", "can't be deleted"),
+        ("%subshell kill nobody", "there is no subshell 'nobody'"),
+        ("%subshell kill a b", "one word: %subshell kill NAME"),
+        ("%%subshell new\n1", "can't be called 'new'"),
+        ("%%subshell\n1", "one word: %%subshell NAME"),
+        ("%%subshell delete x\n1", "one word: %%subshell NAME"),
+    ],
+)
+def test_the_magic_says_which_forms_there_are(shared_kernel: Kernel, code: str, says: str) -> None:
+    result = shared_kernel.run(code)
+    assert result.status == "error"
+    assert says in result.stderr
+    assert shared_kernel.list_subshells() == []
+
+
 @pytest.mark.mpkernel_only(NO_MODES)
 def test_modes_and_names_are_listed_and_checked(kernel: Kernel) -> None:
     create(kernel, "snapshot", "trial")
@@ -70,6 +111,9 @@ def test_modes_and_names_are_listed_and_checked(kernel: Kernel) -> None:
     kernel.run("import mpkernel; found = {row['name']: row['mode'] for row in mpkernel.subshells()}")
     rows = "[found[name] for name in ('trial', 'plotter', 'alone')]"
     assert kernel.value(rows) == ["snapshot", "shared", "isolated"]
+    heading, *lines = kernel.run("%subshell").stdout.splitlines()
+    assert heading.split()[:4] == ["subshell", "name", "mode", "state"]
+    assert [line.split()[2] for line in lines[1:]] == ["snapshot", "shared", "isolated"]
     for mode in ("", "SHARED", 5, None, ["shared"]):
         reply = kernel.control("create_subshell_request", {"mode": mode})
         assert reply.status == "error", f"mode {mode!r}"

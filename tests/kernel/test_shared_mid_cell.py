@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+import mpkernel
+
 from .sandbox import PATIENCE
 from .stories import Stories, needs_numpy
 
@@ -168,6 +170,46 @@ def test_names_stay_under_a_running_cell_until_it_pulls(story: Stories, pull: st
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_to_pull_what_nobody_has_is_an_error_and_what_somebody_has_deleted_is_not(story: Stories) -> None:
+    story("""
+        M: import mpkernel; x = 1
+        A: import mpkernel
+        M! NameError: mpkernel.pull("x", "there_is_none")
+        A! NameError: get_ipython().run_line_magic("pull", "there_is_none")
+        M: mpkernel.pull("x"); mpkernel.pull()
+    """)
+    cell = story.open_cell("M", "pass", "mpkernel.pull('x'); gone = 'x' not in globals()")
+    story.run("A", "del x")
+    assert cell.finish().status == "ok"
+    story("M? gone")
+
+
+@pytest.mark.mpkernel_only(NO_API)
+def test_what_was_pulled_may_be_changed_in_the_same_cell(story: Stories) -> None:
+    story("M: x = [1]\nA: import mpkernel; x")
+    cell = story.open_cell("A", "pass", "mpkernel.pull('x'); x.append(3)")
+    story.run("M", "x.append(2)")
+    assert cell.finish().status == "ok"
+    story("M? x == [1, 2, 3]\nA? x == [1, 2, 3]")
+
+
+@pytest.mark.mpkernel_only(NO_API)
+@pytest.mark.parametrize("call", ["pull()", "publish()"])
+def test_an_interrupt_in_the_midst_of_sharing_loses_nothing(story: Stories, call: str) -> None:
+    story(
+        "M: import mpkernel, os, signal; bound = 1; d = {}\n"
+        "M: class K:\n    def __getstate__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n        return {}\n"
+        "A: bound, d"
+    )
+    story.run(
+        "M",
+        "def f():\n    global bound, k\n    bound = 2; d['new'] = 1; k = K()\n"
+        f"    try:\n        mpkernel.{call}\n    except KeyboardInterrupt:\n        del k\nf()",
+    )
+    story("A? bound == 2 and d == {'new': 1}\nM? 'k' not in globals()")
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_pull_takes_from_a_running_cell_as_well(story: Stories) -> None:
     story("M: import mpkernel; x = 1\nA: pass")
     waiting = story.open_cell("M", "before = x", "mpkernel.pull('x'); after = x")
@@ -200,6 +242,19 @@ def test_everywhere_runs_in_all_processes_also_in_later_ones(story: Stories) -> 
 
 
 @pytest.mark.mpkernel_only(NO_API)
+@pytest.mark.parametrize("way", ["mpkernel.everywhere(code)", "get_ipython().run_line_magic('everywhere', code)"])
+@pytest.mark.parametrize(("fails", "ename"), [("raise ValueError(7)", "ValueError"), ("1 +", "SyntaxError")])
+def test_what_fails_here_is_not_run_elsewhere(story: Stories, way: str, fails: str, ename: str) -> None:
+    code = f"import sys; sys.mpt_failed = 1\n{fails}"
+    story(f"M: import mpkernel, sys; code = {code!r}; sys.__dict__.pop('mpt_failed', None)\nA: pass")
+    result = story.kernel.run(way)
+    assert f"the code failed here ({ename}" in str(result.content.get("evalue")) + result.stderr
+    assert result.status == "error"
+    for letter in "AN":
+        story.check(letter, "not hasattr(__import__('sys'), 'mpt_failed')")
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_remote_uses_an_object_where_it_lives(story: Stories) -> None:
     story("""
         A: import mpkernel, sqlite3
@@ -213,6 +268,31 @@ def test_remote_uses_an_object_where_it_lives(story: Stories) -> None:
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_remote_reads_and_sets_attributes_where_the_object_lives(story: Stories) -> None:
+    story("""
+        A: import mpkernel, threading
+           class Worker(threading.Thread):
+               label = "a"; _secret = 1
+               def double(self, n): return 2 * n
+               def __getattr__(self, name):
+                   if name != "lazy": raise AttributeError(f"no {name} here")
+                   return [1, 2]
+           worker = Worker()
+        B: import mpkernel; far = mpkernel.remote("worker")
+        B? (far.label, far.daemon, far.lazy, far.double(4)) == ("a", False, [1, 2], 8)
+        B: far.label = "b"
+        B? far.label == "b" and getattr(far, "missing", 5) == 5
+        B! AttributeError: far.missing
+        B! AttributeError: far._secret
+        B! AttributeError: far._secret = 2
+        A? worker.label == "b" and worker._secret == 1
+    """)
+    assert "no missing here" in story.kernel.run("far.missing", story.subshell("B")).traceback
+    assert "'_secret' is private" in story.kernel.run("far._secret", story.subshell("B")).traceback
+    assert "mpkernel.Remote" in story.run("B", "far").text
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_subshells_says_what_there_is(story: Stories) -> None:
     story("M: import mpkernel\nA: pass")
     cell = story.open_cell("A", "pass")
@@ -220,6 +300,7 @@ def test_subshells_says_what_there_is(story: Stories) -> None:
     cell.finish()
     found = {row["subshell"]: row for row in rows}
     assert {"main", story.subshell("A")} <= set(found)
+    assert [field for field in found["main"] if f"``{field}``" not in str(mpkernel.subshells.__doc__)] == []
     assert len({row["pid"] for row in rows if row["pid"]}) == len([row for row in rows if row["pid"]])
     assert found["main"]["mode"] == "shared"
     assert found["main"]["state"] != "idle", "main runs the cell that asks"

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from .driver import Kernel
 from .sandbox import PATIENCE
 from .stories import Stories, blocks
 
@@ -60,6 +61,19 @@ def test_a_stub_says_where_it_lives_and_what_to_do(story: Stories, make: str, wo
     assert subshell[:8] in str(result.content["evalue"])
     assert "mpkernel.remote" in str(result.content["evalue"])
     story(f"A? {works}\nA: del thing\nB! NameError: thing")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_a_stub_whose_process_has_died_says_so(kernel: Kernel) -> None:
+    child = kernel.create_subshell()
+    kernel.run("import os; gen = (n for n in 'ab')")
+    assert "Run the cell in subshell 'main', or use mpkernel.remote('gen')" in kernel.run("next(gen)", child).traceback
+    assert kernel.run("os.kill(os.getpid(), 9)").ename == "WorkerDied"
+    for subshell in (None, child):
+        told = kernel.run("next(gen)", subshell).content["evalue"]
+        assert "was in subshell 'main'" in told
+        assert told.endswith("That process has ended: make it again")
+    kernel.run("import os\nif os.fork() == 0:\n    try: gen.x\n    finally: os._exit(0)\nos.wait()")
 
 
 def test_a_generator_goes_on_where_it_was(story: Stories) -> None:
@@ -232,6 +246,14 @@ del node
 # endless reduce
 class Bad:
     def __reduce__(self): return Bad, (Bad(),)
+x = Bad()
+
+# goes on and on
+from fractions import Fraction
+class Bad:
+    def __reduce__(self): return Bad, (), None, self.items()
+    def items(self):
+        while True: yield Fraction(1, 3)
 x = Bad()
 
 # recursion in __reduce__

@@ -212,6 +212,32 @@ def test_the_later_cell_counts_and_says_so(
         story.check("B", "mpkernel.theirs('x').n == 1")
 
 
+@pytest.mark.mpkernel_only("threads need not merge")
+@pytest.mark.parametrize("left", ["asyncio.ensure_future(task())", "loop.call_soon(hog)"])
+def test_an_interrupt_reaches_what_keeps_a_cell_from_merging(story: Stories, left: str) -> None:
+    story("""
+        A: import asyncio; d = {}; loop = asyncio.get_running_loop()
+           def hog():
+               print("hogs", flush=True)
+               while True: pass
+           async def task(): hog()
+        B: d
+    """)
+    gate = story.gate()
+    cell = story.kernel.start(
+        f"print('ready', flush=True)\n{gate.pass_through}\nd['a'] = 1; left = {left}", story.subshell("A")
+    )
+    story.run("B", "d['b'] = 1")
+    gate.release()
+    cell.wait_for_stream("hogs")
+    assert cell.reply is None
+    while cell.reply is None:  # the first one may come before the process knows that there is something to merge
+        story.kernel.interrupt(story.subshell("A"))
+    result = cell.wait()
+    assert (result.status, "an interrupt has ended a task" in result.stderr) == ("ok", True)
+    story("A? sorted(d) == ['a', 'b']\nB? sorted(d) == ['a', 'b']")
+
+
 @pytest.mark.mpkernel_only(THREADS)
 def test_theirs_of_a_variable_that_shares_objects_with_others(story: Stories) -> None:
     story("A: import mpkernel; x = [0]; y = {'x': x}\nB: pass")

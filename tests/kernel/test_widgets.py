@@ -229,6 +229,22 @@ def test_what_a_callback_changes_is_seen_by_other_subshells(kernel: Kernel, busy
         cell.wait()
 
 
+AWAITING = "import asyncio\nfuture = asyncio.get_running_loop().create_future()\nprint('ready')\nawait future"
+
+
+@pytest.mark.parametrize("code", [BUSY, AWAITING])
+def test_a_callback_beside_a_cell_changes_what_came_from_elsewhere(kernel: Kernel, code: str) -> None:
+    comm, child = echo(kernel), kernel.create_subshell()
+    kernel.run("seen = [[]]")
+    kernel.run("seen[0].append('child')", child)
+    cell = kernel.start(code)
+    comm.send({"do": "seen[0].append('callback')"})
+    comm.send({"do": "future.set_result(1)" if code == AWAITING else "stop = True"})
+    cell.wait()
+    assert kernel.value("seen", child) == [["child", "callback"]]
+    assert kernel.value("seen") == [["child", "callback"]]
+
+
 # --- whose comm it is -------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +392,7 @@ def test_a_widget_of_another_subshell_is_a_stub_and_can_be_set_from_afar(kernel:
     assert kernel.run("import mpkernel; mpkernel.remote('slider').value = 9").status == "ok"
     assert kernel.value("slider.value", child) == 9
     assert kernel.value("mpkernel.remote('slider').get_state('value')") == {"value": 9}
+    assert kernel.value("mpkernel.remote('slider').value") == 9
 
 
 @needs_widgets

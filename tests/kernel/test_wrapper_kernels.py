@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+import mpkernel
+
 from .driver import KERNEL, Kernel, start_kernel
 
 pytestmark = pytest.mark.skipif(KERNEL != "mpkernel", reason="mpkernel's base class")
@@ -21,6 +23,7 @@ def echo() -> Iterator[Kernel]:
 def test_kernel_info_is_the_languages(echo: Kernel) -> None:
     info = echo.request("kernel_info_request").content
     assert (info["implementation"], info["language_info"]["name"]) == ("Echo", "echo")
+    assert info["mpkernel_version"] == mpkernel.__version__  # by which `mpkernel ps` knows it
     assert info["banner"].startswith("echo, in process")
     assert "kernel subshells" in info["supported_features"]
 

@@ -114,6 +114,9 @@ class Notebook(Space):
 
     def _send(self, message: messages.LaneMessage) -> None:
         """To the broker, which answers at once if the commit came too late."""
+        if isinstance(message, messages.Missed):
+            self.store.missed(self.worker, message.number, message.names)
+            return
         assert isinstance(message, messages.Commit)
         commit = through_lane(message)
         self.sent.append(commit)
@@ -136,6 +139,15 @@ class Notebook(Space):
             with self.as_main():
                 self.sync.take()
         return [name for part in telling.sent for name in part.meta["take"]]
+
+    def ask(self, *names: str) -> None:
+        """Have the values of `names`, as a cell that needs them."""
+        telling = self.store.news(self.worker, names)
+        assert telling is not None
+        heads, blobs = join(telling.sent)
+        self.sync.put(through_lane(messages.Acquired(1, telling.number, heads, [], [], blobs)))
+        with self.as_main():
+            self.sync.take()
 
     def commit(self) -> list[str]:
         """Publish what has changed, as after a cell; returns the names."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpkernel.namespace import changes, exchange, sync, weight
+from mpkernel.namespace import changes, component, exchange, store, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook, Settings, Space
@@ -421,6 +421,163 @@ def test_a_merge_that_fails_is_committed_nevertheless(two: Two, monkeypatch: pyt
     assert "could not be merged" in there.warnings[0]
     here.hear()
     assert here.value("xs") == [1, 2]
+
+
+class Failing:
+    """Stands for a function that fails when it is used with values of certain names."""
+
+    def __init__(self, original: Any, *names: str, error: type[BaseException]) -> None:
+        self.original, self.names, self.error = original, set(names), error
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        given = getattr(args[-1], "names", args[-1])
+        if not self.names.isdisjoint(given):
+            raise self.error
+        return self.original(*args, **options)
+
+
+@pytest.fixture
+def unloadable(two: Two, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """In the second subshell the value of `d` can't be loaded for now."""
+    here, there = two
+    here.run("d = {'k': 1}; e = {'d': d}")
+    there.hear()
+    load = Failing(there.sync._exchange.load, "d", error=OSError)
+    monkeypatch.setattr(there.sync._exchange, "load", load)
+    return load
+
+
+def test_names_that_share_what_is_sent_only_to_who_asks_go_on_sharing(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two
+    monkeypatch.setattr(store, "MAX_SENT_UNASKED", 100)
+    here.run("xs = list(range(1000)); box = [xs]")
+    there.hear()
+    assert "xs" not in there.names
+    there.ask("xs")
+    assert there.value("box[0] is xs and len(xs)") == 1000
+
+
+def test_what_could_not_be_loaded_is_had_as_soon_as_it_can(two: Two, unloadable: Failing) -> None:
+    here, there = two
+    here.run("d['here'] = 1")
+    there.hear()
+    assert there.value("d") == {"k": 1}
+    assert there.sync.needs(compile("d", "", "exec"), crowded=False) == {"d"}
+    assert list(there.sync.not_had(["d"])) == ["the value of d from another subshell can't be had here: OSError"]
+    unloadable.names.clear()
+    there.ask("d")
+    assert there.value("d, e['d'] is d") == ({"k": 1, "here": 1}, True)
+    assert list(there.sync.not_had(["d", "e"])) == []
+
+
+def test_what_could_not_be_loaded_is_not_reverted_by_a_later_change(two: Two, unloadable: Failing) -> None:
+    here, there = two
+    here.run("d['here'] = 1")
+    there.hear()
+    unloadable.names.clear()
+    there.run("d['there'] = 1")
+    here.hear()
+    assert here.value("d") == {"k": 1, "here": 1, "there": 1}
+
+
+def test_what_can_not_be_loaded_to_be_merged_does_not_count_as_deleted(two: Two, unloadable: Failing) -> None:
+    here, there = two
+    there.start("e['there'] = 1")
+    here.run("d['here'] = 1")
+    there.commit()
+    assert there.value("d, e['there']") == ({"k": 1}, 1)
+    assert "could not be merged" in there.warnings[0]
+    here.hear()
+    assert here.value("e['there']") == 1
+    assert there.store.loser("d") is not None
+
+
+def test_a_message_that_could_not_be_taken_over_counts_as_not_had(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.run("d = {'k': 1}")
+    there.hear()
+    here.run("d['here'] = 1; new = 1")
+    with monkeypatch.context() as patched:
+        patched.setattr(sync, "graft", Failing(None, "d", error=MemoryError))
+        with pytest.raises(MemoryError):
+            there.hear()
+    there.run("d['there'] = 1")
+    here.hear()
+    assert here.value("d") == {"k": 1, "here": 1, "there": 1}
+    there.ask("new")
+    assert there.value("new") == 1
+
+
+def test_what_was_found_and_could_not_be_told_is_found_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler of the user's may raise at any point."""
+    here, there = two
+    here.run("d = {}; gone = 1; bound = 1")
+    there.hear()
+    here.start("d['new'] = 1; del gone; bound = 2")
+    with monkeypatch.context() as patched:
+        patched.setattr(sync.component, "join", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            here.commit()
+    here.commit()
+    there.hear()
+    assert there.value("d, bound, 'gone' in globals()") == ({"new": 1}, 2, False)
+
+
+def test_a_commit_that_fails_once_is_made_nevertheless(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.start("d = {'new': 1}")
+    join = sync.component.join
+
+    def fail(parts: Any) -> Any:
+        monkeypatch.setattr(sync.component, "join", join)
+        raise TimeoutError
+
+    monkeypatch.setattr(sync.component, "join", fail)
+    here.commit()
+    there.hear()
+    assert there.value("d") == {"new": 1}
+
+
+def test_what_there_is_no_memory_to_pickle_stays_and_all_else_is_told(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two
+    dump = here.sync._pickling.dump
+    monkeypatch.setattr(here.sync._pickling, "dump", Failing(dump, "large", error=MemoryError))
+    here.run("large = [1]; small = [2]")
+    there.hear()
+    assert there.value("small, 'large' in globals()") == ([2], False)
+    monkeypatch.setattr(here.sync._pickling, "dump", dump)
+    here.sync.release_names(["large"])
+    there.hear()
+    assert there.value("large") == [1]
+
+
+def test_a_merge_that_can_not_even_be_committed_is_answered(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.run("x = 1")
+    there.start("x = 2")
+    here.run("x = 3")
+    monkeypatch.setattr(sync.merge, "merge", lambda *_: 1 / 0)
+    dump, calls = there.sync._pickling.dump, iter([None])
+
+    def fail(values: Any, **options: Any) -> Any:
+        next(calls)
+        return dump(values, **options)
+
+    monkeypatch.setattr(there.sync._pickling, "dump", fail)
+    there.commit()
+    assert there.store.clashing(2) == {}
+
+
+def test_what_is_refused_goes_into_a_message_if_it_is_not_large(two: Two, light: None) -> None:
+    here, _ = two
+    sent = here.sync._exchange
+    small, large = (here.sync._pickling.dump({"x": bytes(n)}, outer=False) for n in (10, 2000))
+    assert sent.component(["x"], small, in_message=True).kind == component.VALUE
+    assert sent.component(["x"], large, in_message=True).kind == component.HELD
 
 
 def test_process_state_is_merged_though_variables_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

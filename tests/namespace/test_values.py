@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from mpkernel.errors import LivesElsewhere
+from mpkernel.errors import LivesElsewhere, TookTooLong
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.stubs import Stub
 
@@ -19,9 +21,9 @@ from .kinds_of_values import CASES, Case
 class Process(Space):
     """A namespace with a pickling of its own."""
 
-    def __init__(self, worker: int, where: str, cell: str = "") -> None:
+    def __init__(self, worker: int, where: str, cell: str = "", **options: Any) -> None:
         super().__init__()
-        self.pickling = Pickling(self.names, worker, lambda: where)
+        self.pickling = Pickling(self.names, worker, lambda: where, **options)
         self.execute(cell)
 
     def dump(self, *names: str) -> Pickled:
@@ -363,6 +365,32 @@ def test_any_use_of_a_stub_says_where_the_value_is(use: str, pair: Pair) -> None
         there.execute(use)
 
 
+def test_a_stub_names_the_variable_that_remote_takes(pair: Pair) -> None:
+    here, there = pair("x = (i for i in [1]); xs = [(i for i in [1])]")
+    there.load(here.dump("x"))
+    there.load(here.dump("xs"))
+    with pytest.raises(LivesElsewhere, match=r"mpkernel\.remote\('x'\)"):
+        there.execute("next(x)")
+    with pytest.raises(LivesElsewhere, match=r"mpkernel\.remote of this"):
+        there.execute("next(xs[0])")
+
+
+def test_a_stub_whose_process_has_ended_advises_to_make_it_again() -> None:
+    here, there = Process(1, "main", "x = (i for i in [1])"), Process(3, "main", is_alive=lambda worker: worker != 1)
+    there.load(here.dump("x"))
+    with pytest.raises(LivesElsewhere, match=r"was in subshell 'main' .* That process has ended: make it again$"):
+        there.execute("next(x)")
+
+
+def test_a_stub_at_home_of_what_is_gone_says_so(pair: Pair) -> None:
+    here, there = pair("x = (i for i in [1])")
+    there.load(here.dump("x"))
+    here.execute("del x")
+    here.load(there.dump("x"))
+    with pytest.raises(LivesElsewhere, match=r"is gone: nothing here refers to it any more. Make it again"):
+        here.execute("next(x)")
+
+
 def test_displaying_a_stub_is_no_use(pair: Pair) -> None:
     here, there = pair("x = (i for i in [1])")
     there.load(here.dump("x"))
@@ -429,3 +457,81 @@ def test_importable_things_travel_by_name(pair: Pair) -> None:
     there.load(here.dump("x"))
     assert all(map(lambda a, b: a is b, here.names["x"], there.names["x"]))
     assert here.dump("x").definitions == {}
+
+
+# --- code that takes its time ----------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Of a limit; time passes when the test says so."""
+
+    left = 0.0
+    running = False
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[Clock]:
+        self.left, self.running = seconds, True
+        try:
+            yield self
+        finally:
+            self.running = False
+
+    def pause(self) -> None:
+        self.running = False
+
+    def go_on(self) -> None:
+        self.running = True
+
+    def take(self, seconds: float) -> None:
+        """In code that takes so long."""
+        if self.running:
+            self.left -= seconds
+        if self.left < 0:
+            raise TookTooLong
+
+
+CLOCK = Clock()
+
+
+class Part:
+    """Of a library, and slow."""
+
+    def __reduce__(self) -> tuple[type[Part], tuple[()]]:
+        CLOCK.take(0.6)
+        return Part, ()
+
+
+def process_with_a_clock() -> Process:
+    process = Process(1, "main", limit=CLOCK.limit)
+    process.names.update(Part=Part, take=CLOCK.take)
+    return process
+
+
+def test_a_class_of_the_notebook_is_not_blamed_for_what_its_instances_hold() -> None:
+    here = process_with_a_clock()
+    here.execute("class Box:\n    def __getstate__(self): return vars(self)\nbox = Box(); box.parts = [Part(), Part()]")
+    assert not here.dump("box").stubs
+    here.execute("part = Part()")
+    assert not here.dump("part").stubs
+
+
+def test_a_class_of_the_notebook_that_takes_too_long_is_blamed_for_it_alone() -> None:
+    here = process_with_a_clock()
+    here.execute(
+        "class Slow:\n    def __getstate__(self): take(9)\n"
+        "class Box:\n    def __getstate__(self): return vars(self)\n"
+        "box = Box(); box.parts = [Part(), Slow(), Part()]"
+    )
+    assert [note.type for note in here.dump("box").stubs] == ["Slow"]
+    here.execute("box = Box()")
+    assert not here.dump("box").stubs
+
+
+def test_a_class_that_goes_on_and_on_is_blamed_whatever_it_gives() -> None:
+    here = process_with_a_clock()
+    here.execute(
+        "class Fount:\n    def __reduce__(self):\n        return Fount, (), None, self.parts()\n"
+        "    def parts(self):\n        while True: take(9); yield Part()\n"
+        "fount = Fount()"
+    )
+    assert [note.type for note in here.dump("fount").stubs] == ["Fount"]

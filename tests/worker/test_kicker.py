@@ -86,3 +86,22 @@ def test_an_alarm_that_comes_late_hits_nobody(kicker: Kicker) -> None:
     assert kicker.next_due() is None
     with kicker.limit(3600):
         pass
+
+
+def test_what_comes_in_a_pause_is_not_ended(kicker: Kicker) -> None:
+    with kicker.limit(0) as clock:
+        assert clock is not None
+        clock.pause()
+        kicker.act()
+        signal.raise_signal(KICK_SIGNAL)
+        clock.go_on()
+        clock.pause()
+        assert kicker.next_due() is not None
+    assert kicker.next_due() is None
+
+
+def test_a_limit_within_another_ends_nothing(kicker: Kicker) -> None:
+    with kicker.limit(3600) as outer, kicker.limit(0) as inner:
+        kicker.act()
+        assert outer is not None
+        assert inner is None

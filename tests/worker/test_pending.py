@@ -1,0 +1,57 @@
+"""What an event loop has still to run of the user's."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mpkernel.worker import gui, pending
+from mpkernel.worker.pending import users_callbacks
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def users() -> None: ...
+
+
+def test_timers_and_callbacks_that_are_due_count_until_they_are_cancelled(loop: asyncio.AbstractEventLoop) -> None:
+    assert not users_callbacks(loop)
+    for callback in (users, functools.partial(users), print):
+        handle = loop.call_later(3600, callback) if callback is users else loop.call_soon(callback)
+        assert users_callbacks(loop)
+        handle.cancel()
+        assert not users_callbacks(loop)
+
+
+def test_what_the_kernel_has_on_its_loop_does_not_count(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_later(3600, pending.users_callbacks, loop)
+    loop.call_soon(functools.partial(pending.users_callbacks, loop))
+    assert not users_callbacks(loop)
+
+
+def test_the_events_of_a_toolkit_do(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_later(3600, gui.Gui(loop, None)._pump, users)
+    assert users_callbacks(loop)
+
+
+def test_a_file_that_is_watched_counts(loop: asyncio.AbstractEventLoop) -> None:
+    read, write = os.pipe()
+    loop.add_reader(read, users)
+    assert users_callbacks(loop)
+    loop.remove_reader(read)
+    assert not users_callbacks(loop)
+    os.close(read)
+    os.close(write)
+
+
+def test_a_loop_of_another_kind_is_taken_to_have_none() -> None:
+    assert not users_callbacks(asyncio.AbstractEventLoop())
