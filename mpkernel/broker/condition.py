@@ -68,7 +68,7 @@ def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[
     yield "huge pages", (linux or hugepages.why_not()) if memfds else "only where there are memfds"
     yield "userfault", linux or _why_not_userfault()
     yield "mremap", linux or ("" if _linux() >= (5, 13) else "needs Linux 5.13: changed arrays are copied")
-    yield "subreaper", linux or ("" if _is_subreaper() else "prctl refused it: forked workers can't be reaped")
+    yield "subreaper", linux or _why_no_subreaper(forks)
     yield (
         "pidfd",
         _why_not_pidfd() or ("" if watches_parent else "nobody to watch: the kernel wasn't started by a front end"),
@@ -97,10 +97,15 @@ def _linux() -> tuple[int, ...]:
     return tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
 
 
-def _is_subreaper() -> bool:
+def _why_no_subreaper(forks: bool) -> str:
     answer = ctypes.c_int()
     libc = ctypes.CDLL(None, use_errno=True)
-    return libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0 and answer.value == 1
+    asked = libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0
+    if asked and answer.value == 1:
+        return ""
+    if asked and not forks:
+        return "not needed: workers are spawned"
+    return "prctl refused it: forked workers can't be reaped"
 
 
 def _open_files_now() -> int | None:

@@ -105,12 +105,12 @@ class Ops:
         return found
 
     def find_owner(self, asking: Worker, wanted: str | None) -> Subshell | None:
-        """Whose live value is meant: the named subshell's, else that of the cell started last, but not one's own."""
+        """Whose live value is meant: the named subshell's, else that of the cell started last, but not one's own.
+
+        Raises SubshellNotFound.
+        """
         if wanted is not None:
-            try:
-                return self._target({"subshell": wanted})
-            except SubshellNotFound:
-                return None
+            return self._target({"subshell": wanted})
         others = [s for s in self._machine.running_cells() if s.worker is not asking]
         return others[-1] if others else None
 

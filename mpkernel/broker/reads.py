@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mpkernel import messages
 from mpkernel.broker.events import ToWorker
 from mpkernel.broker.state import Worker
+from mpkernel.errors import SubshellNotFound
 from mpkernel.namespace.component import join
 
 if TYPE_CHECKING:
@@ -19,12 +20,22 @@ class Reads:
         self._open: dict[int, tuple[int, int, int]] = {}  # our token: asking worker, its token, owner
 
     def on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
-        owner = self._machine.ops.find_owner(worker, message.subshell)
+        why = self._why_no_owner(worker, message.name) if message.subshell is None else "the subshell has no process"
+        try:
+            owner = self._machine.ops.find_owner(worker, message.subshell)
+        except SubshellNotFound as error:
+            owner, why = None, str(error)
         if owner is None or owner.worker is None or not owner.worker.ready:
-            where = "no other subshell runs a cell" if message.subshell is None else "it has no process"
-            self._refuse(worker.id, message.token, f"there is no live value of {message.name!r}: {where}")
+            self._refuse(worker.id, message.token, f"there is no live value of {message.name!r}: {why}")
             return
         self._ask(owner.worker.id, messages.ReadLive(self._open_for(worker, message.token, owner.worker), message.name))
+
+    def _why_no_owner(self, worker: Worker, name: str) -> str:
+        others = [s for s in self._machine.subshells.values() if s.worker not in (None, worker)]
+        text = "no other subshell runs a cell"
+        if not others:
+            return text
+        return f'{text}; name the one that is meant: mpkernel.live("{name}", "{others[0].name or others[0].label}")'
 
     def on_ask_theirs(self, worker: Worker, message: messages.AskTheirs) -> None:
         loser = self._machine.sharing.store.loser(message.name)

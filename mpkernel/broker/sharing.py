@@ -61,7 +61,7 @@ class Sharing:
         self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
         self._leaving: dict[int, Worker] = {}  # those that tell the last that they have, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
-        self._missed: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
+        self._withheld: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
 
     # --- commits ------------------------------------------------------------------------------------------------------
@@ -315,8 +315,8 @@ class Sharing:
     def _tell_missing(self, worker: Worker) -> None:
         """A cell that may reach everything doesn't get these; if it names them, its worker says so."""
         missing = {name for names in self._held_elsewhere(worker.id, None).values() for name in names}
-        fresh = sorted(missing - self._missed.get(worker.id, set()))
-        self._missed[worker.id] = missing
+        fresh = sorted(missing - self._withheld.get(worker.id, set()))
+        self._withheld[worker.id] = missing
         request = worker.subshell.running if worker.subshell is not None else None
         if fresh and request is not None and request.is_execute and not request.content().get("silent"):
             text = (
@@ -331,7 +331,7 @@ class Sharing:
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
         self._leaving.pop(worker.id, None)
-        self._missed.pop(worker.id, None)
+        self._withheld.pop(worker.id, None)
         self._refused.pop(worker.id, None)
         for message in self.turns.on_gone(worker):
             self._commit(worker, message)

@@ -10,34 +10,19 @@ under way when one was sent.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Component
+from mpkernel.namespace.views import Entry, View
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
-# What a worker was told and isn't known to have applied yet: bytes, with so many for each message.
-MOST_UNHEARD, MESSAGE = 64 << 20, 1 << 10
 # Deletions that are remembered though all workers know of them.
 LAST_DELETIONS = 256
 # Values that lost a conflict, all together: names, bytes.
 MOST_LOSERS, MOST_LOST_BYTES = 100, 256 << 20
 _NOBODY = 0  # workers have positive numbers
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Entry:
-    """An accepted component. It is replaced if its memory has to be given up; `key` tells as what others have it then.
-
-    `writer` is who made it, or who keeps it now.
-    """
-
-    component: Component
-    version: int
-    writer: int
-    key: str = ""
 
 
 @dataclass(slots=True)
@@ -58,27 +43,6 @@ class Telling:
     offered: list[Component]
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """Message `number` says that there is such a value. The worker still has the one before, if it has any."""
-
-    entry: Entry
-    number: int
-
-
-@dataclass(slots=True)
-class _View:
-    """What one worker has."""
-
-    seen: int = 0  # the clock when it was told last
-    heard: int = 0  # the last message that it is known to have applied
-    has: dict[str, Entry] = field(default_factory=dict)
-    told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
-    unheard: int = 0  # bytes of these
-    offered: dict[str, _Offer] = field(default_factory=dict)
-    clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
-
-
 @dataclass(slots=True)
 class NamespaceStore:
     """`worker` is a worker's id."""
@@ -86,7 +50,7 @@ class NamespaceStore:
     clock: int = 0
     _number: int = 0
     _heads: dict[str, Entry] = field(default_factory=dict)  # ordered by version
-    _views: dict[int, _View] = field(default_factory=dict)
+    _views: dict[int, View] = field(default_factory=dict)
     _losers: dict[str, Component] = field(default_factory=dict)  # the last ones
     _bury_at: int = LAST_DELETIONS
 
@@ -133,27 +97,21 @@ class NamespaceStore:
 
     def heard(self, worker: int, number: int) -> None:
         """`worker` has applied what it was sent up to message `number`."""
-        view = self._view(worker)
-        view.heard = max(view.heard, number)
-        while view.told and view.told[0][0] <= number:
-            entries = view.told.popleft()[1]
-            view.unheard -= _cost(entries)
-            view.has.update(entries)
+        self._view(worker).heard(number)
 
-    def _overtaken(self, view: _View, name: str, component: Component) -> bool:
+    def _overtaken(self, view: View, name: str, component: Component) -> bool:
         """Whether somebody was faster, and the two can't simply both be done."""
         if name in view.clashing and component.kind != DELETED:
             return True  # it may have been told of the other value, but has not merged it
         head = self._heads.get(name)
         if head is None or head is view.has.get(name) or head.component.kind == DELETED:
             return False
-        offer = view.offered.get(name)
-        if offer is not None and offer.entry is head and offer.number <= view.heard:
+        if view.knows_of_other(name, head):
             # It knew of the other value without having it: it can have replaced that, but not have changed it in place.
             return component.kind != DELETED and name not in component.meta.get("rebound", component.names)
         return component.kind != DELETED or name in head.component.meta.get("rebound", component.names)
 
-    def _stays_deleted(self, view: _View, name: str, component: Component) -> bool:
+    def _stays_deleted(self, view: View, name: str, component: Component) -> bool:
         """Whether the name was deleted elsewhere while the object was only changed here."""
         head = self._heads.get(name)
         gone = head is not None and head.component.kind == DELETED and head is not view.has.get(name)
@@ -182,7 +140,7 @@ class NamespaceStore:
         deltas = [*base.get("deltas", ()), delta.meta["delta"]]
         return Component(delta.names, VALUE, {**own, "segment": base["segment"], "deltas": deltas}, delta.blobs)
 
-    def _refuse(self, view: _View, component: Component, clash: Clash) -> None:
+    def _refuse(self, view: View, component: Component, clash: Clash) -> None:
         if component.kind == DELETED:  # what was changed elsewhere survives; the next news bring it back
             return
         if all(name in view.clashing for name in component.names):
@@ -227,7 +185,7 @@ class NamespaceStore:
         others = {name: entry for name, entry in heads.items() if entry.writer != worker}
         return self._telling(self._view(worker), others, wanted)
 
-    def _telling(self, view: _View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
+    def _telling(self, view: View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
         if not entries:
             return None
         names_of: dict[int, tuple[Entry, list[str]]] = {}
@@ -250,11 +208,11 @@ class NamespaceStore:
                     view.offered.pop(name, None)
         return Telling(self._tell(view, given, kept), sent, offered)
 
-    def _fresh(self, view: _View) -> dict[str, Entry]:
+    def _fresh(self, view: View) -> dict[str, Entry]:
         """What was accepted since `view` was told, and isn't its own; in the order of acceptance."""
         if view.seen == self.clock:
             return {}
-        known = self._known(view)
+        known = view.known()
         fresh: dict[str, Entry] = {}
         for name in reversed(self._heads):
             entry = self._heads[name]
@@ -272,34 +230,17 @@ class NamespaceStore:
 
     def missed(self, worker: int, number: int, names: Iterable[str]) -> None:
         """`worker` could not load these names of message `number`: it has what it had, and may ask for them again."""
-        view = self._view(worker)
-        for told, entries in view.told:
-            if told == number:
-                view.unheard -= _cost(entries)
-                missed = {name: entries.pop(name) for name in names if name in entries}
-                view.unheard += _cost(entries)
-                view.offered.update({name: _Offer(entry, number) for name, entry in missed.items()})
+        self._view(worker).missed(number, names)
 
-    def _tell(self, view: _View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
+    def _tell(self, view: View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
         """A worker is given these values, and offered those."""
         self._number += 1
-        if given:
-            view.told.append((self._number, given))
-            view.unheard += _cost(given)
-        view.offered.update({name: _Offer(entry, self._number) for name, entry in offered.items()})
+        view.tell(self._number, given, offered)
         return self._number
 
     def is_behind(self, worker: int) -> bool:
         """Whether `worker` was told a lot that it isn't known to have applied."""
-        return self._view(worker).unheard > MOST_UNHEARD
-
-    def _known(self, view: _View) -> dict[str, Entry]:
-        if not view.told:
-            return view.has
-        known = dict(view.has)
-        for _, entries in view.told:
-            known.update(entries)
-        return known
+        return self._view(worker).is_behind
 
     def give_up(self, nbytes: int, segments: int = 0) -> list[tuple[int, str, list[str]]]:
         """Forget large values that their workers still have, the oldest first.
@@ -335,8 +276,8 @@ class NamespaceStore:
 
     # --- workers and names --------------------------------------------------------------------------------------------
 
-    def _view(self, worker: int) -> _View:
-        return self._views.setdefault(worker, _View())
+    def _view(self, worker: int) -> View:
+        return self._views.setdefault(worker, View())
 
     def forget(self, worker: int, heirs: Collection[int] = ()) -> list[tuple[int, str, list[str]]]:
         """`worker` is gone: what only it had is gone too. A stub stays, and says so.
@@ -403,7 +344,7 @@ class NamespaceStore:
         """
         deleted = [name for name, entry in self._heads.items() if entry.component.kind == DELETED]
         for name in deleted[:-LAST_DELETIONS]:
-            if not any(_may_have(view, name, self._heads[name]) for view in self._views.values()):
+            if not any(view.may_have(name, self._heads[name]) for view in self._views.values()):
                 del self._heads[name]
                 for view in self._views.values():
                     view.has.pop(name, None)
@@ -469,14 +410,3 @@ class NamespaceStore:
     def loser(self, name: str) -> Component | None:
         """What `name` was in the subshell that lost the last conflict over it."""
         return self._losers.get(name)
-
-
-def _cost(entries: dict[str, Entry]) -> int:
-    return MESSAGE + sum(entry.component.nbytes for entry in entries.values())
-
-
-def _may_have(view: _View, name: str, deletion: Entry) -> bool:
-    """Whether the worker may have the name, and not yet know that it was deleted."""
-    if view.has.get(name, deletion) is not deletion or name in view.offered or name in view.clashing:
-        return True
-    return any(name in entries for _, entries in view.told)

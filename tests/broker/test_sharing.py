@@ -7,7 +7,7 @@ import pytest
 from mpkernel import messages
 from mpkernel.broker.events import MemoryShort, SignalProcess
 from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
-from mpkernel.namespace import store
+from mpkernel.namespace import views
 from mpkernel.namespace.component import DELETED, VALUE
 
 from .bench import FakeWorker, Kernel
@@ -329,7 +329,7 @@ def test_who_handles_only_messages_for_comms_has_heard_what_it_was_told(
 ) -> None:
     """But for one whose threads may have had them; to that, no more is told than can be remembered."""
     main, other, child = two
-    monkeypatch.setattr(store, "MOST_UNHEARD", 20 * store.MESSAGE)
+    monkeypatch.setattr(views, "MOST_UNHEARD", 20 * views.MESSAGE)
     main.open_comm("slider")
     for _ in range(100):
         kernel.running("x = 1", child)

@@ -149,6 +149,23 @@ def test_a_live_read_asks_the_owner_and_brings_its_answer(kernel: Kernel, child:
     assert live_values(kernel) == [messages.LiveValue(7, None, [], (b"pickle",))]
 
 
+def test_a_live_read_of_an_idle_subshell_says_how_to_name_it(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.worker(child).say(messages.AskLive(7, "x", None))
+    [answer] = kernel.worker(child).got(messages.LiveValue)
+    assert answer.error is not None
+    assert answer.error.endswith(
+        'no other subshell runs a cell; name the one that is meant: mpkernel.live("x", "main")'
+    )
+
+
+def test_a_live_read_of_a_subshell_that_is_not_there_says_which_there_are(kernel: Kernel, child: str) -> None:
+    kernel.running()
+    ask_live(kernel, "nosub")
+    [answer] = live_values(kernel)
+    assert answer.error == "there is no live value of 'x': there is no subshell 'nosub'; there are: main, trainer"
+
+
 def test_a_live_read_and_its_answer_do_not_wait_in_the_ordered_lane(kernel: Kernel, child: str) -> None:
     kernel.running(subshell=child)
     kernel.running()

@@ -1,0 +1,99 @@
+"""What the store knows of one worker: which versions of names it has, was told of, and was only offered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mpkernel.namespace.component import Component
+
+# What a worker was told and isn't known to have applied yet: bytes, with so many for each message.
+MOST_UNHEARD, MESSAGE = 64 << 20, 1 << 10
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Entry:
+    """An accepted component. It is replaced if its memory has to be given up; `key` tells as what others have it then.
+
+    `writer` is who made it, or who keeps it now.
+    """
+
+    component: Component
+    version: int
+    writer: int
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Message `number` says that there is such a value. The worker still has the one before, if it has any."""
+
+    entry: Entry
+    number: int
+
+
+@dataclass(slots=True)
+class View:
+    """What one worker has."""
+
+    seen: int = 0  # the clock when it was told last
+    has: dict[str, Entry] = field(default_factory=dict)
+    told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
+    unheard: int = 0  # bytes of these
+    last_heard: int = 0  # the last message that it is known to have applied
+    offered: dict[str, Offer] = field(default_factory=dict)
+    clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
+
+    def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry]) -> None:
+        """It is given these values, and offered those."""
+        if given:
+            self.told.append((number, given))
+            self.unheard += _cost(given)
+        self.offered.update({name: Offer(entry, number) for name, entry in offered.items()})
+
+    def heard(self, number: int) -> None:
+        """It has applied what it was sent up to message `number`."""
+        self.last_heard = max(self.last_heard, number)
+        while self.told and self.told[0][0] <= number:
+            entries = self.told.popleft()[1]
+            self.unheard -= _cost(entries)
+            self.has.update(entries)
+
+    def missed(self, number: int, names: Iterable[str]) -> None:
+        """It could not load these names of message `number`: it has what it had, and may ask for them again."""
+        for told, entries in self.told:
+            if told == number:
+                self.unheard -= _cost(entries)
+                missed = {name: entries.pop(name) for name in names if name in entries}
+                self.unheard += _cost(entries)
+                self.offered.update({name: Offer(entry, number) for name, entry in missed.items()})
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was told a lot that it isn't known to have applied."""
+        return self.unheard > MOST_UNHEARD
+
+    def known(self) -> dict[str, Entry]:
+        """What it has, or will have when it has applied all that it was told."""
+        if not self.told:
+            return self.has
+        known = dict(self.has)
+        for _, entries in self.told:
+            known.update(entries)
+        return known
+
+    def knows_of_other(self, name: str, head: Entry) -> bool:
+        """Whether it has heard that `head` is the value of `name`, without having it."""
+        offer = self.offered.get(name)
+        return offer is not None and offer.entry is head and offer.number <= self.last_heard
+
+    def may_have(self, name: str, deletion: Entry) -> bool:
+        """Whether it may have the name, and not yet know that it was deleted."""
+        if self.has.get(name, deletion) is not deletion or name in self.offered or name in self.clashing:
+            return True
+        return any(name in entries for _, entries in self.told)
+
+
+def _cost(entries: dict[str, Entry]) -> int:
+    return MESSAGE + sum(entry.component.nbytes for entry in entries.values())
