@@ -23,13 +23,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, Missed, News, Resent
-from mpkernel.namespace import component, merge, weight
+from mpkernel.namespace import component, weight
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Changes, Group, Tracker
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
 from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
+from mpkernel.namespace.merging import Merging
+from mpkernel.namespace.offers import Offers
 from mpkernel.namespace.payload import to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
@@ -52,8 +54,6 @@ _UNCHANGING = (int, float, complex, str, bytes, type(None), type, types.ModuleTy
 _BUILTINS = frozenset(dir(builtins))
 # A larger value isn't copied unasked (bytes that pickle must walk): it takes the GIL for 0.1 s and more.
 MAX_BACK_UP_IN_BAND = 32 << 20
-# If more places within variables were changed by two, only the variables are named: not all the insides of a figure.
-MAX_PLACES = 4
 
 
 class NamespaceSync:
@@ -86,8 +86,8 @@ class NamespaceSync:
         self._alone = False  # no other subshell has run anything
         self._at_leisure = Allowance()  # for what is done between cells
         self._inbox: deque[News | Acquired | Merge] = deque()
-        self._offers: dict[str, Component] = {}
-        self._missed: dict[str, str] = {}  # of these, what could not be loaded here, and why
+        self._offers = Offers()
+        self._merging = Merging(namespace, self._tracker, self._exchange, pickling, self._state, self._offers, warn)
         self.background = False  # threads or tasks of the user's go on between cells
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
@@ -365,8 +365,8 @@ class NamespaceSync:
         old.clear()
         self._namespace.update(fresh)
         self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
-        for names, kind, meta, _ in news.offers:
-            self._offers.update(dict.fromkeys(names, Component(tuple(names), kind, meta)))
+        for names, *_ in news.offers:
+            self._offers.add(names)
         self._number = max(self._number, news.number)
         retire(copies)
         if self.background:
@@ -396,9 +396,7 @@ class NamespaceSync:
     def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
         """Put what `part` has into `fresh`; returns the names. Raises whatever loading it raises."""
         names = part.meta.get("take", part.names)
-        for name in names:
-            self._offers.pop(name, None)
-            self._missed.pop(name, None)
+        self._offers.drop(names)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
@@ -415,8 +413,7 @@ class NamespaceSync:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
         for part, error in parts:
             names = part.meta.get("take", part.names)
-            self._offers.update(dict.fromkeys(names, part))
-            self._missed.update(dict.fromkeys(names, told(error)))
+            self._offers.add(names, told(error))
             self._send(Missed(number, list(names)))
 
     def starts(self, *, beside: bool, alone: bool) -> None:
@@ -449,7 +446,7 @@ class NamespaceSync:
         names = self._tracker.reached([code])
         if names is None:
             return None
-        return names - _BUILTINS if crowded else names & self._offers.keys()
+        return names - _BUILTINS if crowded else self._offers.among(names)
 
     def is_offered(self, name: str) -> bool:
         """Whether another subshell has a value of `name` that this one hasn't."""
@@ -457,15 +454,7 @@ class NamespaceSync:
 
     def not_had(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`: values of other subshells that aren't here."""
-        wanted = sorted(self._offers.keys() & names)
-        for why in dict.fromkeys(self._missed[name] for name in wanted if name in self._missed):
-            those = [name for name in wanted if self._missed.get(name) == why]
-            yield f"the value of {listed(those)} from another subshell can't be had here: {why}"
-        if large := [name for name in wanted if name not in self._missed]:
-            yield (
-                f"{', '.join(large)} stays in its subshell: there isn't enough memory for a copy here. "
-                "%%subshell runs a cell there"
-            )
+        return self._offers.complaints(names)
 
     def touched_by_both(self, ours: types.CodeType, theirs: types.CodeType) -> str:
         """Variables that `ours` can reach and `theirs` may be changing, listed for people."""
@@ -507,71 +496,15 @@ class NamespaceSync:
             self._send(Commit(self._number, [], names, True, ()))
 
     def _merge(self, message: Merge, state: dict[str, Items]) -> None:
-        parts = list(component.split(message.components, message.blobs))
-        theirs = self._values_of(parts[: message.n_theirs], all_of_them=True)
-        base = self._values_of(parts[message.n_theirs :])
-        state.update(self._merge_state(message.names, theirs, base))
+        rivals = self._merging.rivals(message)
+        state.update(self._merging.merge_state(rivals))
         if self.mode == "shared":
             self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
-        here = self._namespace
-        # Of what else they have committed together with these: not what was deleted here.
-        names = {*message.names, *(name for name in theirs if name in here or name not in base)} - set(state)
-        theirs = {name: value for name, value in theirs.items() if name in names}
-        names = {name for grouped in names for name in self._tracker.group(grouped)}
-        names -= self._held_elsewhere(parts[: message.n_theirs])
-        base = {name: value for name, value in base.items() if name in names}
-        mine = self._tracker.values(names)
-        merged = merge.merge(base, mine, theirs, self._copy(mine))
-        gone = [name for name, value in merged.values.items() if value is merge.DELETED]
-        values = {name: value for name, value in merged.values.items() if value is not merge.DELETED}
-        self._namespace.update(values)
-        for name in gone:
-            self._namespace.pop(name, None)
-        self._tracker.forget({*values, *gone})
+        merged = self._merging.merge_values(rivals)
         self._number = max(self._number, message.number)
-        overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
-        if merged.conflicts:
-            shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled
-            self._warn(
-                f"{listed(shown)} was changed in another subshell at the same time; this cell's value "
-                f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
-            )
-        changes = self._tracker.collect(only=values)
-        changes.deleted += gone
-        self._publish(changes, merged=self._of_state(state), overruled=overruled)
-
-    def _merge_state(self, names: Collection[str], theirs: dict[str, Any], base: dict[str, Any]) -> dict[str, Items]:
-        """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""
-        state = {}
-        for name in [name for name in {*names, *theirs} if name.startswith(PROCESS)]:
-            state[name] = self._state.merge(name, theirs.pop(name, {}), base.pop(name, {}))
-        return state
-
-    def _held_elsewhere(self, parts: list[Component]) -> set[str]:
-        """Names whose newest values are too large to be sent unasked: they count, and come when they are needed."""
-        offers = {name: part for part in parts if part.kind == HELD for name in part.names}
-        if offers:
-            self._offers.update(offers)
-            self._warn(f"{listed(offers)} was changed in another subshell at the same time; that value counts")
-        return set(offers)
-
-    def _values_of(self, parts: list[Component], *, all_of_them: bool = False) -> dict[str, Any]:
-        """Without those that can't be loaded, if not `all_of_them` are wanted: a name that is missing was deleted."""
-        values: dict[str, Any] = {}
-        for part in parts:
-            if part.kind == component.VALUE:
-                try:
-                    values.update(self._exchange.load(part, fill_cells=False))
-                except Exception as error:
-                    if all_of_them:
-                        raise
-                    log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
-        return values
-
-    def _copy(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` as another worker would see them."""
-        loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values), fill_cells=False)
-        return loaded
+        changes = self._tracker.collect(only=merged.names)
+        changes.deleted += merged.gone
+        self._publish(changes, merged=self._of_state(state), overruled=merged.overruled)
 
 
 @contextmanager

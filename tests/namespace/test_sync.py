@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpkernel.namespace import changes, component, exchange, store, sync, weight
+from mpkernel.namespace import changes, component, exchange, merge, store, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook, Settings, Space
@@ -415,7 +415,7 @@ def test_a_merge_that_fails_is_committed_nevertheless(two: Two, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(sync.merge, "merge", fail)
+    monkeypatch.setattr(merge, "merge", fail)
     there.commit()
     assert not there.store.clashing(there.worker)
     assert "could not be merged" in there.warnings[0]
@@ -560,7 +560,7 @@ def test_a_merge_that_can_not_even_be_committed_is_answered(two: Two, monkeypatc
     here.run("x = 1")
     there.start("x = 2")
     here.run("x = 3")
-    monkeypatch.setattr(sync.merge, "merge", lambda *_: 1 / 0)
+    monkeypatch.setattr(merge, "merge", lambda *_: 1 / 0)
     dump, calls = there.sync._pickling.dump, iter([None])
 
     def fail(values: Any, **options: Any) -> Any:
@@ -589,7 +589,7 @@ def test_process_state_is_merged_though_variables_are_not(monkeypatch: pytest.Mo
     theirs.write({"b": 2})
     ours.write({"a": 2})
     here.run("xs.append(3)")
-    monkeypatch.delattr(sync.merge, "merge")
+    monkeypatch.delattr(merge, "merge")
     there.commit()
     here.hear()
     assert ours.items == theirs.items == {"a": 2, "b": 2}
