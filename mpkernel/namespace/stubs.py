@@ -150,8 +150,8 @@ class Held:
         """For who uses a stub as if it were the real thing: where that is, and what to do."""
         note = stub._note
         what, where = f"this {note.type} ({note.repr})", f"subshell {note.where!r}"
-        if note.owner == self._worker:
-            return f"{what} was in this subshell and is gone: nothing here refers to it any more. Make it again"
+        if note.owner == self._worker:  # else there would be the real thing; or it comes from a kernel before this one
+            return f"{what} was in {where} and is gone: make it again"
         if note.owner and not self._is_alive(note.owner):
             return f"{what} was in {where} and couldn't leave it ({note.reason}). That process has ended: make it again"
         name = next((name for name, value in list(self._namespace.items()) if value is stub), None)

@@ -387,7 +387,7 @@ def test_a_stub_at_home_of_what_is_gone_says_so(pair: Pair) -> None:
     there.load(here.dump("x"))
     here.execute("del x")
     here.load(there.dump("x"))
-    with pytest.raises(LivesElsewhere, match=r"is gone: nothing here refers to it any more. Make it again"):
+    with pytest.raises(LivesElsewhere, match=r"was in subshell 'main' and is gone: make it again"):
         here.execute("next(x)")
 
 
