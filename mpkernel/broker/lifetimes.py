@@ -33,7 +33,7 @@ class Lifetimes:
         error = SubshellDeleted(f"subshell {subshell.shown} was deleted while this ran")
         aborted = self._machine.answer_all(subshell, error)
         if subshell.worker is not None:
-            self._machine.pool.end(subshell.worker, "deleted")
+            self._machine.pool.delete(subshell.worker)
             subshell.worker = None
         return aborted
 

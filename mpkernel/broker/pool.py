@@ -91,8 +91,16 @@ class Pool:
             self._machine.debugging.dispatch(worker.subshell)
             self._machine.dispatch(worker.subshell)
 
+    def delete(self, worker: Worker) -> None:
+        """Have a process end whose subshell was deleted. What its cells made and nobody has yet is had first."""
+        worker.ending = "deleted"
+        self._machine.comms.close_all(worker)
+        self._machine.sharing.last_call(worker, lambda: self.end(worker, "deleted"))
+
     def end(self, worker: Worker, why: str, grace: float = END_GRACE) -> None:
         """Ask a process to end, and kill it if it doesn't within `grace` seconds."""
+        if worker.id not in self._machine.workers:
+            return
         worker.ending = why
         self._machine.comms.close_all(worker)
         if worker.ready:

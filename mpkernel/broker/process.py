@@ -81,7 +81,7 @@ def _run(
     recorder = _recorder(app, stack)
     clock = utc_now if recorder is None else recorder.drawn(utc_now)
     codec = Codec(Signer(info.key, info.signature_scheme), origin="broker", clock=clock, **named)
-    directory = stack.enter_context(_socket_directory())  # the zygote is about to know of it, and would remove it
+    directory = stack.enter_context(_socket_directory(zygote))  # the zygote is about to know of it, and would remove it
     if zygote is not None:
         stack.callback(zygote.close, now=True)  # before the folder is gone, which it would complain of
     settings = WorkerSettings(
@@ -314,16 +314,20 @@ def _bind_one(socket_: zmq.Socket[bytes], info: connection.ConnectionInfo, chann
 
 
 @contextmanager
-def _socket_directory() -> Iterator[Path]:
+def _socket_directory(zygote: ZygoteConnection | None) -> Iterator[Path]:
     """A fresh directory for the lanes' sockets that only this user can enter; gone at the end."""
+    name = f"mpk-{secrets.token_hex(4)}"
     tried, usual = [], None
     with suppress(FileNotFoundError):  # it has tried what there is
         usual = tempfile.gettempdir()
     for base in dict.fromkeys((os.environ.get("XDG_RUNTIME_DIR"), usual, "/tmp")):
-        if not base or len(os.fsencode(base)) > MAX_SOCKET_PATH - _LANE_NAME_ROOM - len("/mpk-12345678"):
+        if not base or len(os.fsencode(base)) > MAX_SOCKET_PATH - _LANE_NAME_ROOM - len(f"/{name}"):
             continue
+        directory = Path(base).absolute() / name
+        if zygote is not None:
+            zygote.announce(directory)
         try:
-            directory = Path(tempfile.mkdtemp(prefix="mpk-", dir=base))  # mode 0700
+            directory.mkdir(mode=0o700)
         except OSError as error:
             tried.append(f"{base} ({error.strerror})")
             continue

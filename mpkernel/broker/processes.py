@@ -121,9 +121,16 @@ class ZygoteConnection:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def announce(self, folder: Path) -> None:
+        """This is about to be made. If the broker is killed before `settle`, the zygote removes it."""
+        self._tell(folder)
+
     def settle(self, settings: WorkerSettings) -> None:
         """What it waits for, once it has imported what it needs."""
-        data = pickle.dumps(settings)
+        self._tell(settings)
+
+    def _tell(self, what: object) -> None:
+        data = pickle.dumps(what)
         with suppress(OSError):
             self._sock.sendall(SETTINGS_SIZE.pack(len(data)) + data)
 

@@ -60,6 +60,7 @@ class Sharing:
         self._acquisitions: dict[int, _Acquisition] = {}
         self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
         self._half_released: dict[int, list[int]] = {}  # by worker: what it released, while some of that is refused
+        self._leaving: dict[int, Worker] = {}  # those that tell the last that they have, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._withheld: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
@@ -175,6 +176,7 @@ class Sharing:
                 continue
             if other.background or _runs_a_cell(subshell):
                 yield other
+        yield from self._leaving.values()
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
         names = message.names
@@ -215,6 +217,20 @@ class Sharing:
         holders = set(wanted)
         wanted |= {other.id: None for other in self._others(None) if other.id not in self._slow or other.id in holders}
         acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=holder_limit, then=then)
+        self._ask(self._machine.number(), acquisition, wanted)
+
+    def last_call(self, worker: Worker, then: Callable[[], None]) -> None:
+        """Have the store get all that `worker` has changed and not told, or tells only who asks; then call `then`."""
+
+        def told() -> None:
+            self._leaving.pop(worker.id, None)
+            then()
+
+        shares = worker.ready and worker.told and worker.subshell is not None and worker.subshell.mode == "shared"
+        wanted = {worker.id: None} if shares else {}
+        self._leaving.update({worker.id: worker} if shares else {})
+        holders = set(wanted) & self.store.held().keys()
+        acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=UNNAMED_LIMIT, then=told)
         self._ask(self._machine.number(), acquisition, wanted)
 
     def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
@@ -323,6 +339,7 @@ class Sharing:
         """`worker` is gone; nobody waits for it any longer."""
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
+        self._leaving.pop(worker.id, None)
         self._withheld.pop(worker.id, None)
         self._refused.pop(worker.id, None)
         self._half_released.pop(worker.id, None)

@@ -22,6 +22,7 @@ import sys
 import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mpkernel import logs
@@ -169,7 +170,7 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     if fork:
         from mpkernel.worker.process import build_template  # meanwhile the broker makes the settings
-    settings = _receive_settings(sock)
+    settings = receive_settings(sock)
     if settings is None:
         return  # the kernel doesn't start
     settings = replace(settings, user_ns=user_ns)
@@ -179,14 +180,25 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
     Zygote(settings, sock, app).serve()
 
 
-def _receive_settings(sock: socket.socket) -> WorkerSettings | None:
-    """The first that the broker says; None if it is gone."""
-    size = sock.recv(SETTINGS_SIZE.size, socket.MSG_WAITALL)
-    if len(size) < SETTINGS_SIZE.size:
-        return None
-    (nbytes,) = SETTINGS_SIZE.unpack(size)
-    settings: WorkerSettings = pickle.loads(sock.recv(nbytes, socket.MSG_WAITALL))
-    return settings
+def receive_settings(sock: socket.socket) -> WorkerSettings | None:
+    """What the broker says first, after the folders that it is about to make.
+
+    None if it is gone; then these are, too.
+    """
+    folders: list[Path] = []
+    while len(size := sock.recv(SETTINGS_SIZE.size, socket.MSG_WAITALL)) == SETTINGS_SIZE.size:
+        (nbytes,) = SETTINGS_SIZE.unpack(size)
+        data = sock.recv(nbytes, socket.MSG_WAITALL)
+        if len(data) < nbytes:
+            break
+        told: WorkerSettings | Path = pickle.loads(data)
+        if isinstance(told, WorkerSettings):
+            return told
+        folders.append(told)
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+    return None
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def test_delete_tells_how_many_requests_were_aborted(kernel: Kernel) -> None:
     worker = kernel.worker(child)
     assert kernel.reply(kernel.op("delete", subshell=child)) == {"status": "ok", "aborted": 1}
     assert (kernel.reply(cell)["ename"], kernel.status(queued)) == ("SubshellDeleted", "aborted")
+    worker.release()
     assert worker.signals == [signal.SIGTERM]
     assert list(kernel.ps()) == ["main"]
 

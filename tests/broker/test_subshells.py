@@ -8,6 +8,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.pool import END_GRACE
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT
 
 from .bench import Kernel
 
@@ -60,6 +61,7 @@ def test_deleting_an_idle_subshell_ends_its_process(kernel: Kernel) -> None:
     child = kernel.create()
     worker = kernel.ready(child)
     kernel.delete(child)
+    worker.release()
     assert worker.got(messages.Exit)
     assert worker.signals == [signal.SIGTERM]
     worker.die(0)
@@ -71,10 +73,40 @@ def test_a_process_that_does_not_end_is_killed(kernel: Kernel) -> None:
     child = kernel.create()
     worker = kernel.ready(child)
     kernel.delete(child)
+    worker.release()
     kernel.pass_time(END_GRACE - 0.1)
     assert worker.signals == [signal.SIGTERM]
     kernel.pass_time(0.2)
     assert worker.signals == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_what_only_a_deleted_subshell_has_is_had_before_its_process_ends(kernel: Kernel) -> None:
+    child = kernel.create()
+    worker = kernel.ready(child)
+    kernel.running("xs = huge()", child)
+    worker.hold("xs")
+    worker.reply()
+    kernel.delete(child)
+    assert [message.names for message in worker.got(messages.Release)] == [None]
+    kernel.pass_time(IDLE_LIMIT)
+    assert worker.signals == []
+    kernel.running("xs")
+    kernel.worker().say(messages.Acquire(1, ["xs"]))
+    worker.commit("xs")
+    worker.release()
+    assert [len(answer.components) for answer in kernel.worker().got(messages.Acquired)] == [1]
+    assert worker.signals == [signal.SIGTERM]
+    worker.die(0)
+    assert kernel.machine.sharing.store.kept_names() == ["xs"]
+
+
+def test_a_deleted_subshell_that_does_not_answer_is_not_waited_for(kernel: Kernel) -> None:
+    child = kernel.create()
+    worker = kernel.ready(child)
+    kernel.running("in_c_code()", child)
+    kernel.delete(child)
+    kernel.pass_time(ANSWER_LIMIT + IDLE_LIMIT)
+    assert worker.signals == [signal.SIGTERM]
 
 
 def test_deleting_a_busy_subshell_answers_at_once(kernel: Kernel) -> None:

@@ -157,6 +157,18 @@ def test_what_is_lost_by_a_kill_is_named(kernel: Kernel) -> None:
 
 
 @pytest.mark.mpkernel_only(ONE_PROCESS)
+def test_a_deleted_subshell_leaves_what_was_too_dear_to_be_shared_at_once(kernel: Kernel) -> None:
+    child = kernel.create_subshell()
+    kernel.run("pass")
+    kernel.run(
+        "dear = {'a': {'b': {'c': [[i] for i in range(150_000)], 'n': []}}}; large = list(range(2_000_000))", child
+    )
+    kernel.run("dear['a']['b']['n'].append('changed')", child)
+    kernel.delete_subshell(child)
+    assert kernel.value("dear['a']['b']['n'], len(large)") == (["changed"], 2_000_000)
+
+
+@pytest.mark.mpkernel_only(ONE_PROCESS)
 def test_kills_at_any_moment_lose_nothing_that_was_replied(kernel: Kernel) -> None:
     """Cells that have been answered are there, also if the process dies in the midst of the next one's commit."""
     child = kernel.create_subshell()
