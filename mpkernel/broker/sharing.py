@@ -59,6 +59,7 @@ class Sharing:
         self.turns = Turns(self, machine.act)
         self._acquisitions: dict[int, _Acquisition] = {}
         self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
+        self._half_released: dict[int, list[int]] = {}  # by worker: what it released, while some of that is refused
         self._leaving: dict[int, Worker] = {}  # those that tell the last that they have, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._withheld: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
@@ -113,6 +114,8 @@ class Sharing:
             refused.popleft()
         if not refused:
             self._refused.pop(worker.id, None)
+            for token in self._half_released.pop(worker.id, ()):
+                self._has_released(worker, token)
             self._machine.release_reply(worker)
 
     def lost_names(self, worker: Worker) -> list[str]:
@@ -244,12 +247,18 @@ class Sharing:
         self._machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
 
     def on_released(self, worker: Worker, message: messages.Released) -> None:
+        if worker.id in self._refused:  # a part of it is yet to be sent by other means
+            self._half_released.setdefault(worker.id, []).append(message.token)
+        else:
+            self._has_released(worker, message.token)
+
+    def _has_released(self, worker: Worker, token: int) -> None:
         self._slow.discard(worker.id)
-        acquisition = self._acquisitions.get(message.token)
+        acquisition = self._acquisitions.get(token)
         if acquisition is not None:
             acquisition.waiting.discard(worker.id)
             if not acquisition.waiting:
-                self._finish(message.token)
+                self._finish(token)
 
     def on_settled(self, worker: Worker, message: messages.Settled) -> None:
         """Nobody needs to ask `worker` any more."""
@@ -333,6 +342,7 @@ class Sharing:
         self._leaving.pop(worker.id, None)
         self._withheld.pop(worker.id, None)
         self._refused.pop(worker.id, None)
+        self._half_released.pop(worker.id, None)
         for message in self.turns.on_gone(worker):
             self._commit(worker, message)
         self._have_kept(self.store.forget(worker.id, self._heirs(worker)))

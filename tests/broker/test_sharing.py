@@ -375,3 +375,19 @@ def test_who_goes_its_own_way_pulls_nothing_but_what_it_names(kernel: Kernel, mo
     puller.say(messages.Acquire(1, ["y"]))
     puller.say(messages.Acquire(2, None))
     assert [[names for names, *_ in answer.components] for answer in acquired(puller)] == [[["y"]], [["x"]]]
+
+
+def test_a_cell_waits_for_what_was_refused_and_is_sent_again(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.running("big = ...", child)
+    holder.hold("big")
+    holder.reply()
+    kernel.running("big")
+    main.say(messages.Acquire(1, ["big"]))
+    holder.lose_memory("big")
+    assert holder.release()
+    assert acquired(main) == []
+    holder.commit("big")
+    holder.say(messages.Resent())
+    [answer] = acquired(main)
+    assert [names for names, *_ in answer.components] == [["big"]]
