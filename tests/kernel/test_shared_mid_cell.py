@@ -114,7 +114,8 @@ def test_three_running_cells_at_once(story: Stories) -> None:
     cells = [
         story.open_cell(letter, f"d[{letter!r}] = [1]; n_{letter} = 1", f"d[{letter!r}].append(2)") for letter in "MAB"
     ]
-    story("C? d == {'M': [1], 'A': [1], 'B': [1]} and n_M + n_A + n_B == 3")
+    # On a busy machine one of them may not answer in time.
+    story.eventually("C", "d == {'M': [1], 'A': [1], 'B': [1]} and n_M + n_A + n_B == 3")
     for cell in cells:
         assert cell.finish().status == "ok"
     story("C? d == {'M': [1, 2], 'A': [1, 2], 'B': [1, 2]}")
