@@ -1,17 +1,20 @@
-"""What README.md shows works as it stands: cells pasted into a notebook, commands typed in a terminal."""
+"""What README.md shows works as it stands: cells pasted into a notebook, commands typed in a terminal, its notebook."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.readme import blocks
 
-from .driver import Kernel
+from .driver import Kernel, start_kernel
+from .sandbox import REPOSITORY
 
 pytestmark = pytest.mark.mpkernel_only("its own README")
 
@@ -40,3 +43,15 @@ def test_the_cells_watch_a_loop_and_the_commands_reach_it(kernel: Kernel) -> Non
     assert running.wait().ename == "Killed"
     assert [m.content["ename"] for m in watching.messages if m.type == "error"] == ["KeyboardInterrupt"]
     assert kernel.value("len(losses) > 0")
+
+
+@pytest.mark.skipif(not (find_spec("numpy") and find_spec("matplotlib")), reason="needs numpy and matplotlib")
+def test_the_notebook_says_nothing_but_what_it_prints() -> None:
+    notebook = json.loads((REPOSITORY / "docs" / "parallel.ipynb").read_text())
+    with start_kernel(env={"MPKERNEL_DEMO_SECONDS": "2"}) as kernel:
+        codes = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        cells = [kernel.submit(code) for code in codes]
+        results = [cell.wait() for cell in cells]
+        assert [result.status for result in results] == ["ok"] * len(codes)
+        assert [result.stderr for result in results] == [""] * len(codes)
+        assert any("interrupted by the watcher" in result.stdout for result in results)
