@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
 
 # Seconds after which a running cell that has not answered is left alone, and after which it is helped to answer.
-ANSWER_LIMIT = 0.1
+ANSWER_LIMIT = 0.2
 KICK_AFTER = 0.001
 # One that runs no cell isn't in C code, but perhaps slow on a busy machine.
 IDLE_LIMIT = 0.5

@@ -39,8 +39,9 @@ SOON = 0.001
 # So long after a request has begun, what doesn't matter to its reply is done (seconds).
 LATER = 0.05
 FLUSH_INTERVAL = 0.05  # seconds between two stream messages while text keeps coming
-# Text that doesn't end a line waits so many seconds for the rest: `print` writes the end of the line by itself.
-REST_OF_LINE = 0.002
+# Text that doesn't end a line waits so many seconds for the rest: `print` writes the end of the line by itself, perhaps
+# much later on a busy machine, and nbclient keeps each message as an output of its own.
+REST_OF_LINE = 0.05
 # Seconds for which what C code or a child wrote stays in its pipe. A process that dies right after such a write leaves
 # it there, where the broker finds it.
 PIPE_DELAY = 0.02

@@ -55,7 +55,10 @@ def import_jedi(shell: InteractiveShell) -> None:
     if not _completing.acquire(timeout=LONG_COMPLETION):
         return
     try:
-        _import_jedi()
+        try:
+            _import_jedi()
+        except ImportError:  # somebody changes `sys.path` meanwhile, as debugpy does: an entry of it was passed over
+            _import_jedi()
     except Exception:
         logging.getLogger("mpkernel.worker").warning("jedi can't be used", exc_info=True)
     finally:

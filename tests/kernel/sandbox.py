@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from scripts.harness import sandbox
-from scripts.harness.sandbox import POLL, poll_until
+from scripts.harness.sandbox import POLL, is_gone, poll_until
 
 PATIENCE = float(os.environ.get("MPKERNEL_TEST_PATIENCE", "1"))
 GONE_WITHIN = sandbox.Sandbox.gone_within * PATIENCE
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-__all__ = ["GONE_WITHIN", "PATIENCE", "POLL", "REPOSITORY", "Sandbox", "poll_until"]
+__all__ = ["GONE_WITHIN", "PATIENCE", "POLL", "REPOSITORY", "Sandbox", "is_gone", "poll_until"]
 
 
 class Sandbox(sandbox.Sandbox):

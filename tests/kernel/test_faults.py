@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from .driver import LOOP, Kernel, start_kernel
-from .sandbox import GONE_WITHIN, poll_until
+from .sandbox import GONE_WITHIN, is_gone, poll_until
 
 pytestmark = pytest.mark.mpkernel_only("a crash loses the whole kernel")
 
@@ -115,7 +115,7 @@ def test_nothing_is_left_two_seconds_after_the_broker_was_killed(kernel: Kernel)
     kernel.start("import subprocess; print('ready', flush=True); subprocess.run(['sleep', '100'])")
     tree = kernel.processes()
     kernel.process.kill()
-    assert psutil.wait_procs(tree, GONE_WITHIN)[1] == []
+    assert poll_until(lambda: all(map(is_gone, tree)), GONE_WITHIN), tree
 
 
 @contextlib.contextmanager
