@@ -45,7 +45,7 @@ log = logging.getLogger("mpkernel.namespace")
 # Statements of a cell that follow each other faster are published together (seconds).
 RELEASE_INTERVAL, RELEASE_INTERVAL_ALONE = 0.1, 1.0
 # CPU time (seconds) that goes into sharing at the end of each cell, as long as there is nobody to share with, and then.
-ALONE, NOT_ALONE = 0.01, 0.1
+ALONE, NOT_ALONE = 0.01, 0.05
 # As much of the time that a cell took may go into it anyway, but so many seconds at most: what has been computed for an
 # hour is to outlive a crash.
 SHARE, MOST = 0.05, 2.0
