@@ -35,7 +35,7 @@ class Reads:
         text = "no other subshell runs a cell"
         if not others:
             return text
-        return f'{text}; name the one that is meant: mpkernel.live("{name}", "{others[0].name or others[0].label}")'
+        return f'{text}; name the one that is meant: mpkernel.live("{name}", "{others[0].shown}")'
 
     def on_ask_theirs(self, worker: Worker, message: messages.AskTheirs) -> None:
         loser = self._machine.sharing.store.loser(message.name)

@@ -226,12 +226,13 @@ class Sharing:
             self._leaving.pop(worker.id, None)
             then()
 
-        shares = worker.ready and worker.told and worker.subshell is not None and worker.subshell.mode == "shared"
-        wanted = {worker.id: None} if shares else {}
-        self._leaving.update({worker.id: worker} if shares else {})
-        holders = set(wanted) & self.store.held().keys()
-        acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=UNNAMED_LIMIT, then=told)
-        self._ask(self._machine.number(), acquisition, wanted)
+        if not (worker.ready and worker.told and worker.subshell is not None and worker.subshell.mode == "shared"):
+            then()
+            return
+        self._leaving[worker.id] = worker
+        holders = {worker.id} & self.store.held().keys()
+        acquisition = _Acquisition(0, 0, None, {worker.id}, holders, [], holder_limit=UNNAMED_LIMIT, then=told)
+        self._ask(self._machine.number(), acquisition, {worker.id: None})
 
     def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
         """Have workers commit the names that are wanted of them (None: all)."""
@@ -297,7 +298,7 @@ class Sharing:
         subshell = self._subshell_of(worker)
         if subshell is not None:
             code = subshell.running.content().get("code") if subshell.running is not None else ""
-            acquisition.silent.append([subshell.name or subshell.label, str(code)])
+            acquisition.silent.append([subshell.shown, str(code)])
 
     def _finish(self, token: int) -> None:
         acquisition = self._acquisitions.pop(token)
