@@ -346,7 +346,7 @@ class Machine:
         if subshell.running is not None or not subshell.queue or subshell.queue[0].is_comm:
             return
         request = subshell.queue.popleft()
-        request.started = self.now
+        request.started = max(request.received, subshell.idle_since)  # a process that starts doesn't change the order
         subshell.running = request
         worker.served = True
         self.busy(request)

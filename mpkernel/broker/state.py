@@ -27,7 +27,7 @@ class Request:
     channel: str | None  # None: nobody waits for the reply (code that a cell had run in another subshell)
     message: Message
     received: float
-    started: float | None = None  # when it was forwarded to a worker
+    started: float | None = None  # once it was forwarded: since when no other request kept it waiting
     running: bool = False  # the worker said `Started`
     last_told: int = 0  # number of the last news that its worker was sent before it, if it is for a comm
     awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end

@@ -253,6 +253,30 @@ def test_a_cell_whose_process_starts_counts_as_the_last_one(kernel: Kernel) -> N
     assert interrupts(kernel, None, child) == [0, 1]
 
 
+def test_a_cell_whose_process_took_long_to_start_counts_from_when_it_was_sent(kernel: Kernel) -> None:
+    """A cell in the background is sent first, though the one that the user runs next begins before its process does."""
+    child = kernel.create()
+    kernel.execute(subshell=child)
+    kernel.pass_time(1)
+    kernel.running()
+    kernel.pass_time(1)
+    kernel.worker(child).hello().start()
+    kernel.interrupt()
+    assert interrupts(kernel, None, child) == [1, 0]
+
+
+def test_a_cell_that_waited_for_another_counts_from_the_end_of_that(kernel: Kernel) -> None:
+    child = kernel.create()
+    kernel.running()
+    kernel.execute()
+    kernel.running(subshell=child)
+    kernel.pass_time(1)
+    kernel.worker().reply()
+    kernel.worker().start()
+    kernel.interrupt()
+    assert interrupts(kernel, None, child) == [1, 0]
+
+
 @BY_BOTH
 def test_with_target_parent_main_alone_is_interrupted(how: type) -> None:
     kernel = Kernel(interrupt_target="parent")
