@@ -64,8 +64,8 @@ class Notebook:
         """Close the notebook and end its kernel."""
         self.page.evaluate(
             """async () => {
-                await window.notebook.context.save();
                 await window.notebook.context.sessionContext.shutdown();
+                await window.notebook.context.save();  // or JupyterLab asks whether to, when output came later
                 window.notebook.close();
             }"""
         )
