@@ -37,6 +37,8 @@ IDLE_LIMIT = 0.5
 # Somebody who alone has a large value needs time to copy it; less if it isn't named, and perhaps not wanted at all.
 HOLDER_LIMIT = 120.0
 UNNAMED_LIMIT = 10.0
+# A cell that is done waits no longer for a value that its own is to be merged with.
+MERGED_LIMIT = 2.0
 
 
 @dataclass(slots=True)
@@ -73,7 +75,6 @@ class Sharing:
         clash = self._commit(worker, message)
         if clash is not None:
             self._have_merged(worker, clash)
-            self.turns.on_overtaken(worker)
         elif not self.store.clashing(worker.id):
             self.turns.on_through(worker)
         self._machine.keeping.changed()
@@ -84,10 +85,26 @@ class Sharing:
         return self.store.commit(worker.id, message.after, components, force=message.force, lost=message.overruled)
 
     def _have_merged(self, worker: Worker, clash: Clash) -> None:
+        """If others alone have what it is to be merged with, they are asked for that first."""
+
+        def tell() -> None:
+            if self._machine.workers.get(worker.id) is worker:
+                self._tell_clash(worker, self.store.brought_up(clash))
+
+        held = self._held_elsewhere(worker.id, {name for component in clash.theirs for name in component.names})
+        if held:
+            waiting = set(held)
+            acquisition = _Acquisition(0, 0, None, waiting, waiting.copy(), [], holder_limit=MERGED_LIMIT, then=tell)
+            self._ask(self._machine.number(), acquisition, held)
+        else:
+            tell()
+
+    def _tell_clash(self, worker: Worker, clash: Clash) -> None:
         number = self.store.clash_told(worker.id, clash)
         heads, blobs = join([*clash.theirs, *clash.base])
         merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
         self._machine.act(ToWorker(worker.id, merge))
+        self.turns.on_overtaken(worker)
 
     def on_memory_short(self, event: MemoryShort) -> None:
         """Give up copies of values that are still with those who made them."""

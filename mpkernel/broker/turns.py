@@ -39,7 +39,7 @@ class Turns:
             if self._holder is None or self._holder == worker.id:
                 return False
             names = {name for head in message.components for name in head[0]}
-            if names.isdisjoint(self._sharing.store.clashing(self._holder)):
+            if names.isdisjoint(self._sharing.store.merges(self._holder)):
                 return False
         self._waiting.append((worker, message))
         return True

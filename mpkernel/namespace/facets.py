@@ -262,7 +262,7 @@ class Builtins(Facet):
     """What was added to the builtins, or replaced there."""
 
     name = "builtins"
-    _LEFT_OUT = ("_", "__", "___", "display", "get_ipython")  # IPython's own
+    _LEFT_OUT = ("_", "__", "___", "display", "get_ipython", "exit", "quit")  # IPython sets or hides these as it runs
 
     def read(self) -> Items:
         found = dict(vars(builtins))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Component
-from mpkernel.namespace.views import Entry, View
+from mpkernel.namespace.views import NOT_YET, Entry, View
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
 MAX_SENT_UNASKED = 1 << 20
@@ -146,10 +146,17 @@ class NamespaceStore:
         if all(name in view.clashing for name in component.names):
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
+        view.clashing.update(dict.fromkeys(component.names, NOT_YET))
         heads = {id(e): e for e in (self._heads.get(name) for name in component.names) if e is not None}
         bases = {id(e): e for e in (view.has.get(name) for name in component.names) if e is not None}
         clash.theirs += [e.component for e in heads.values()]
         clash.base += [e.component for e in bases.values()]
+
+    def brought_up(self, clash: Clash) -> Clash:
+        """`clash` with what others have by now."""
+        names = {name for component in clash.theirs for name in component.names}
+        heads = {id(e): e for e in (self._heads.get(name) for name in sorted(names)) if e is not None}
+        return Clash(clash.names, [e.component for e in heads.values()], clash.base)
 
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""
@@ -164,6 +171,11 @@ class NamespaceStore:
         """The names that `worker` still has to merge."""
         return self._view(worker).clashing
 
+    def merges(self, worker: int) -> Collection[str]:
+        """Those that it was told to merge."""
+        view = self._view(worker)
+        return [name for name in view.clashing if not view.will_be_told(name)]
+
     # --- news ---------------------------------------------------------------------------------------------------------
 
     def news(self, worker: int, wanted: Collection[str] | None = ()) -> Telling | None:
@@ -174,8 +186,8 @@ class NamespaceStore:
         view = self._view(worker)
         entries = self._fresh(view)
         asked = {id(offer.entry) for name, offer in view.offered.items() if wanted is None or name in wanted}
-        for name, offer in view.offered.items():
-            if id(offer.entry) in asked:  # with all names that it offers: they share objects
+        for name, offer in view.offered.items():  # with all names that an entry offers: they share objects
+            if id(offer.entry) in asked and not view.will_be_told(name):
                 entries.setdefault(name, offer.entry)
         return self._telling(view, entries, wanted)
 
@@ -218,7 +230,7 @@ class NamespaceStore:
             entry = self._heads[name]
             if entry.version <= view.seen:
                 break
-            if known.get(name) is not entry:
+            if known.get(name) is not entry and not view.will_be_told(name):
                 fresh[name] = entry
         view.seen = self.clock
         return dict(reversed(fresh.items()))

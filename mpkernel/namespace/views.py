@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mpkernel.namespace.component import Component
 
+# In place of the number of a message that is yet to be sent.
+NOT_YET = sys.maxsize
 # What a worker was told and isn't known to have applied yet: bytes, with so many for each message.
 MOST_UNHEARD, MESSAGE = 64 << 20, 1 << 10
 
@@ -43,7 +46,7 @@ class View:
     unheard: int = 0  # bytes of these
     last_heard: int = 0  # the last message that it is known to have applied
     offered: dict[str, Offer] = field(default_factory=dict)
-    clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that told it to merge
+    clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
 
     def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry]) -> None:
         """It is given these values, and offered those."""
@@ -68,6 +71,10 @@ class View:
                 missed = {name: entries.pop(name) for name in names if name in entries}
                 self.unheard += _cost(entries)
                 self.offered.update({name: Offer(entry, number) for name, entry in missed.items()})
+
+    def will_be_told(self, name: str) -> bool:
+        """Whether it is going to be told to merge this, and must not be given another's value before."""
+        return self.clashing.get(name) == NOT_YET
 
     @property
     def is_behind(self) -> bool:

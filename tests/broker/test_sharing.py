@@ -6,11 +6,11 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import MemoryShort, SignalProcess
-from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, UNNAMED_LIMIT
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, MERGED_LIMIT, UNNAMED_LIMIT
 from mpkernel.namespace import views
-from mpkernel.namespace.component import DELETED, VALUE
+from mpkernel.namespace.component import DELETED, HELD, VALUE
 
-from .bench import FakeWorker, Kernel
+from .bench import Asked, FakeWorker, Kernel
 
 
 @pytest.fixture
@@ -56,6 +56,72 @@ def test_the_reply_waits_until_the_worker_has_merged(kernel: Kernel, two: Two) -
     other.commit("x")
     assert kernel.ps()[child]["cell"] == "later"
     assert kernel.worker(child).cell == "later"
+
+
+@pytest.fixture
+def held(kernel: Kernel, two: Two) -> Asked:
+    """Both run a cell that changes x; main's ends first, and keeps its value to itself. The other's cell."""
+    main, other, child = two
+    kernel.running("x = 1")
+    cell = kernel.running("x = 2", child)
+    main.hold("x")
+    main.reply()
+    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    other.reply()
+    return cell
+
+
+def test_who_alone_has_a_value_is_asked_for_it_when_it_is_to_be_merged(kernel: Kernel, two: Two, held: Asked) -> None:
+    main, other, _ = two
+    [release] = main.got(messages.Release)
+    assert release.names == ["x"]
+    assert merges(other) == []
+    main.commit("x")
+    main.release()
+    [merge] = merges(other)
+    assert (merge.names, merge.n_theirs, merge.components[0][1], merge.blobs) == (["x"], 1, VALUE, (b"x",))
+    assert kernel.status(held) is None
+    other.merge()
+    assert kernel.status(held) == "ok"
+
+
+def test_what_is_to_be_merged_comes_with_no_news_before(kernel: Kernel, two: Two, held: Asked) -> None:
+    """Or they would overwrite what the cell has made."""
+    main, other, _ = two
+    main.commit("x")
+    kernel.running("y = 1")
+    main.commit("y")
+    main.reply()
+    other.say(messages.Acquire(1, None))
+    [answer] = acquired(other)
+    assert [names for names, *_ in answer.components] == [["y"]]
+    main.release()
+    assert [merge.blobs for merge in merges(other)] == [(b"x",)]
+
+
+@pytest.mark.parametrize("how", ["dies", "is silent"])
+def test_who_does_not_give_what_is_to_be_merged_is_not_waited_for(
+    kernel: Kernel, two: Two, held: Asked, how: str
+) -> None:
+    main, other, _ = two
+    if how == "dies":
+        main.die()
+    else:
+        kernel.pass_time(ANSWER_LIMIT + MERGED_LIMIT)
+    [merge] = merges(other)
+    assert merge.names == ["x"]
+    assert [kind for _, kind, *_ in merge.components[: merge.n_theirs]] == ([] if how == "dies" else [HELD])
+    other.merge()
+    assert kernel.status(held) == "ok"
+
+
+def test_who_dies_before_what_it_must_merge_is_there_is_answered_for(kernel: Kernel, two: Two, held: Asked) -> None:
+    main, other, _ = two
+    other.die()
+    assert kernel.reply(held)["ename"] == "WorkerDied"
+    main.commit("x")
+    main.release()
+    assert merges(other) == []
 
 
 def test_the_reply_waits_until_what_was_refused_was_sent_again(kernel: Kernel) -> None:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 
 import pytest
 
-from .exchange import Result
 from .stories import Stories
 
 pytestmark = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
@@ -35,21 +34,13 @@ def check(story: Stories, lines: int, title: str) -> None:
         story.check(letter, "box['plot'] is ax and fig.axes == [ax] and line in ax.lines and line.figure is fig")
 
 
-def at_once(plot: Stories, **cells: str) -> list[Result]:
-    """Of cells that run at the same time. They are merged unless the figure took too long to pickle."""
-    results = list(plot.at_once(**cells))
-    if any("that value counts" in result.stderr for result in results):
-        pytest.skip("the machine is too busy: a cell's end has 50 ms of CPU time for the figure")
-    return results
-
-
 @pytest.mark.parametrize(
     ("in_a", "in_b", "lines", "title"),
     [(LOOK, LOOK, 1, ""), (DRAW, LOOK, 2, "drawn"), (LOOK, DRAW, 2, "drawn"), (ANEW, f"{LOOK}; {LOOK}", 1, "drawn")],
     ids=["both look", "the first draws", "the second draws", "the first draws anew"],
 )
 def test_who_only_looks_overrules_nobody(plot: Stories, in_a: str, in_b: str, lines: int, title: str) -> None:
-    results = at_once(plot, A=in_a, B=in_b)
+    results = plot.at_once(A=in_a, B=in_b)
     assert [result.stderr for result in results] == ["", ""]
     check(plot, lines, title)
 
@@ -57,7 +48,7 @@ def test_who_only_looks_overrules_nobody(plot: Stories, in_a: str, in_b: str, li
 @pytest.mark.mpkernel_only(THREADS)
 def test_of_two_who_draw_the_later_counts(plot: Stories) -> None:
     plot.run("B", "import mpkernel")
-    first, second = at_once(plot, A=DRAW, B="ax.set_title('mine'); display(fig)")
+    first, second = plot.at_once(A=DRAW, B="ax.set_title('mine'); display(fig)")
     assert first.stderr == ""
     assert second.stderr.count("\n") == 1, f"one line of warning expected: {second.stderr!r}"
     assert "fig" in second.stderr
@@ -68,6 +59,6 @@ def test_of_two_who_draw_the_later_counts(plot: Stories) -> None:
 @pytest.mark.mpkernel_only(THREADS)
 def test_a_plot_that_is_merged_with_its_neighbours_stays_itself_where_it_is_on_show(plot: Stories) -> None:
     plot.run("B", "_held = fig, ax")
-    at_once(plot, A="box['a'] = 1", B="box['b'] = 2")
+    plot.at_once(A="box['a'] = 1", B="box['b'] = 2")
     plot.check("B", "_held[0] is fig and _held[1] is ax and box == {'plot': ax, 'a': 1, 'b': 2}")
     check(plot, 1, "")

@@ -212,6 +212,14 @@ def test_the_later_cell_counts_and_says_so(
         story.check("B", "mpkernel.theirs('x').n == 1")
 
 
+def test_what_one_of_two_keeps_to_itself_is_merged_too(story: Stories) -> None:
+    """It takes too long to pickle to be shared unasked."""
+    story("A: class Point: pass\nA: d = {}\nB: d")
+    first, second = story.at_once(A="d = {**d, 'a': [Point() for _ in range(100_000)]}", B="d['b'] = 1")
+    assert (first.stderr, second.stderr) == ("", "")
+    story("A? sorted(d) == ['a', 'b']\nB? sorted(d) == ['a', 'b']")
+
+
 @pytest.mark.mpkernel_only("threads need not merge")
 @pytest.mark.parametrize("left", ["asyncio.ensure_future(task())", "loop.call_soon(hog)"])
 def test_an_interrupt_reaches_what_keeps_a_cell_from_merging(story: Stories, left: str) -> None:

@@ -6,8 +6,10 @@ import random
 from collections.abc import Callable
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
-from mpkernel.namespace.facets import MatplotlibOptions, NumpyRandomNumbers, PandasOptions, RandomNumbers
+from mpkernel.namespace.facets import Builtins, MatplotlibOptions, NumpyRandomNumbers, PandasOptions, RandomNumbers
 from mpkernel.namespace.process_state import Facet
 
 
@@ -22,6 +24,14 @@ def unnoticed(facet: Facet, changes: list[Callable[[], object]]) -> list[int]:
         if mark is not None and facet.is_marked(mark):
             missed.append(number)
     return missed
+
+
+def test_what_ipython_sets_and_hides_while_a_cell_runs_is_no_change_of_builtins() -> None:
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    facet = Builtins()
+    before = facet.read()
+    with shell.builtin_trap:
+        assert facet.read() == before
 
 
 def test_random_numbers() -> None:
