@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mpkernel.namespace import latecomers
 from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.parts import MISSING, Part
@@ -43,6 +44,10 @@ def graft(old: dict[str, Any], new: dict[str, Any], keep: Callable[[Any], bool] 
     return grafting.apply(new)
 
 
+class Torn(Exception):
+    """Other threads have changed an object since it was copied."""
+
+
 class Graft:
     """The pairs of old and new objects, and what is done with them."""
 
@@ -56,13 +61,15 @@ class Graft:
         self._aliases: dict[int, Any] = {}  # another new object that takes a new one's place, by id
         self._seen: dict[int, Any] = {}  # new objects; holds them, so that no id is used twice
         self._untouchable: set[int] = set()  # ids of objects that could not be written
+        self._read: dict[tuple[int, Part], Any] = {}  # what parts of old objects were, by the object's id
 
     # --- pairing ------------------------------------------------------------------------------------------------------
 
-    def pair(self, old: dict[str, Any], new: dict[str, Any], *, copies: bool = False) -> None:
+    def pair(self, old: dict[str, Any], new: dict[str, Any], *, copies: bool = False, check: bool = False) -> None:
         """Find for each object of `new` the one of `old` that gets its content.
 
-        If they are `copies` of `old`, what is taken as a whole stays itself.
+        If they are `copies` of `old`, what is taken as a whole stays itself. With `check`, Torn is raised if `old` has
+        changed since.
         """
         todo = deque((old[name], value) for name, value in new.items() if name in old)
         while todo:
@@ -71,9 +78,9 @@ class Graft:
                 if copies and self.kinds.of(type(now)).same is not None:
                     self.alias(now, was)
                 else:
-                    todo.extend(self._pair(was, now))
+                    todo.extend(self._pair(was, now, check))
 
-    def _pair(self, old: Any, new: Any) -> Iterable[tuple[Any, Any]]:
+    def _pair(self, old: Any, new: Any, check: bool) -> Iterable[tuple[Any, Any]]:
         kind = self.kinds.of(type(new))
         if old is new or kind.way not in (Way.PATCH, Way.REBUILD) or id(new) in self._seen:
             return ()
@@ -86,6 +93,10 @@ class Graft:
             contents = [(part, part.read(old), part.read(new)) for part in kind.all_parts]
             pairs = list(self._children(kind, old, new, contents))
             self._claim(kind, old, new, contents)
+            if check and any(latecomers.torn(part, was, now) for part, was, now in contents):
+                raise Torn
+        except Torn:
+            raise
         except Exception:  # hashes and comparisons of keys are user code
             return ()
         return pairs
@@ -95,6 +106,7 @@ class Graft:
             self._beside[id(new)] = old
         elif kind.fits(old, new) and (not kind.by_value or _same_value(contents)):
             self._partners[id(new)] = old
+            self._read.update({(id(old), part): was for part, was, _ in contents})
         else:
             return
         self._claimed.add(id(old))
@@ -143,7 +155,7 @@ class Graft:
         survey.walk(values.values())
         partners = survey.sound_partners()
         results = {key: partners.get(id(other), other) for key, other in self._aliases.items()} | partners
-        return _Writing(survey, partners, results, self._beside)
+        return _Writing(survey, partners, results, self._beside, self._read)
 
 
 def _same_value(contents: list[tuple[Part, Any, Any]]) -> bool:
@@ -168,11 +180,17 @@ class _Writing:
     """One try to write everything."""
 
     def __init__(
-        self, survey: Survey, partners: dict[int, Any], results: dict[int, Any], beside: dict[int, Any]
+        self,
+        survey: Survey,
+        partners: dict[int, Any],
+        results: dict[int, Any],
+        beside: dict[int, Any],
+        read: dict[tuple[int, Part], Any],
     ) -> None:
         self._survey = survey
         self._partners = partners
         self._beside = beside
+        self._read = read
         self.results = results
         self._undo: list[tuple[Part, Any, Any]] = []
         self._now: Any = None
@@ -241,9 +259,14 @@ class _Writing:
         fresh = part.mapped(content, self.results)
         if target is obj and fresh is content:
             return
-        if (before := part.undo(part.read(target))) is not None:
-            self._undo.append((part, target, before))
-        part.write(target, fresh)
+        was = self._read.get((id(target), part), MISSING)
+        if was is MISSING:
+            was = part.read(target)
+        if part.undo(was) is None:
+            part.write(target, fresh)
+            return
+        self._undo.append((part, target, was))
+        self._undo[-1] = (part, target, latecomers.write(part, target, was, fresh))
 
 
 def _identical(old: list[Any], new: list[Any]) -> bool:

@@ -52,15 +52,18 @@ def merge(
     frozen_mine: dict[str, Any],
     dumps: Dumps = default_dumps,
     keep: Callable[[Any], bool] | None = None,
+    *,
+    check: bool = False,
 ) -> Merged:
     """Merge `theirs` into `mine`, whose objects are patched.
 
     A name that a dict doesn't have isn't there, or was deleted, on that side. `base` None: it isn't known, so all that
     differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
-    `mpkernel.namespace.graft.graft`.
+    `mpkernel.namespace.graft.graft`. With `check`, Torn is raised if `mine` has changed since `frozen_mine` was made
+    of it.
     """
     grafting = Graft(keep)
-    grafting.pair(mine, frozen_mine, copies=True)
+    grafting.pair(mine, frozen_mine, copies=True, check=check)
     walk = _Merge(grafting, dumps)
     values = walk.names(base, theirs, frozen_mine)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})

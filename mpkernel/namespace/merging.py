@@ -12,6 +12,7 @@ from mpkernel.namespace import component, merge
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, PROCESS, Component
 from mpkernel.namespace.exchange import Exchange
+from mpkernel.namespace.graft import Torn
 from mpkernel.namespace.offers import Offers
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.process_state import Items, ProcessState
@@ -21,6 +22,8 @@ log = logging.getLogger("mpkernel.namespace")
 
 # If more places within variables were changed by two, only the variables are named: not all the insides of a figure.
 MAX_PLACES = 4
+# So often a copy is made of objects that threads go on changing.
+MAX_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -103,8 +106,7 @@ class Merging:
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._left_there(rivals.held)
         base = {name: value for name, value in base.items() if name in names}
-        mine = self._tracker.values(names)
-        merged = merge.merge(base, mine, theirs, self._copy(mine))
+        merged = self._merged(base, names, theirs)
         gone = [name for name, value in merged.values.items() if value is merge.DELETED]
         values = {name: value for name, value in merged.values.items() if value is not merge.DELETED}
         here.update(values)
@@ -119,6 +121,15 @@ class Merging:
                 f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
             )
         return Merged(values, gone, overruled)
+
+    def _merged(self, base: dict[str, Any], names: set[str], theirs: dict[str, Any]) -> merge.Merged:
+        for tries_left in reversed(range(MAX_TRIES)):
+            mine = self._tracker.values(names)
+            try:
+                return merge.merge(base, mine, theirs, self._copy(mine), check=tries_left > 0)
+            except Torn:
+                continue
+        raise AssertionError("the last try can't fail so")
 
     def _left_there(self, held: set[str]) -> set[str]:
         """Names whose newest values are too large to be sent unasked: they count, and come when they are needed."""

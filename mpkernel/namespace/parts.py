@@ -153,6 +153,11 @@ class Entries(Part):
     def __init__(self, base: type[dict[Any, Any]] = dict) -> None:
         self._base = base
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are where a dict has them."""
+        return self._base is dict
+
     def read(self, obj: Any) -> dict[Any, Any]:
         return dict(obj) if type(obj) is dict else dict(self._base.items(obj))
 
@@ -245,11 +250,15 @@ class Attributes(Named):
         super().__init__()
         self._descriptor = descriptor
 
+    def entries(self, obj: Any) -> dict[Any, Any]:
+        """The very ``__dict__``."""
+        return self._descriptor.__get__(obj)  # type: ignore[no-any-return]
+
     def read(self, obj: Any) -> dict[Any, Any]:
-        return dict(self._descriptor.__get__(obj))
+        return dict(self.entries(obj))
 
     def write(self, obj: Any, content: dict[Any, Any]) -> None:
-        super().write(self._descriptor.__get__(obj), content)
+        super().write(self.entries(obj), content)
 
 
 class Slots(Named):

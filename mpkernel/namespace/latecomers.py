@@ -1,0 +1,126 @@
+"""What a thread of the user's changes in a container while the new content of that is being made and written.
+
+New content is made of what was read before. So it is exchanged, in one step, for what is there: if that isn't what was
+read, the difference came late, and is made once more. Objects of other kinds have no such step: there it is lost.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import deque
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from mpkernel.namespace.atoms import plain
+from mpkernel.namespace.parts import MISSING, Attributes, Elements, Entries, Items, Part, QueueItems
+from mpkernel.namespace.sequences import Edit, by_index, combined, differing
+
+# A thread that changes a container each time that it may run isn't waited for longer.
+MAX_ROUNDS = 20
+_COMPARABLE = (int, bool, str, bytes)
+
+
+def write(part: Part, obj: Any, was: Any, fresh: Any) -> Any:
+    """Make `fresh` the content of `obj`, with what has changed since it was read as `was`; returns what was there."""
+    first = now = _exchange(part, obj, fresh)
+    for _ in range(MAX_ROUNDS):
+        rebased = _rebased(part, was, now, fresh)
+        if rebased is None:
+            break
+        was, fresh = fresh, rebased
+        now = _exchange(part, obj, fresh)
+    return first
+
+
+def torn(part: Part, live: Any, copy: Any) -> bool:
+    """Whether a container has changed since `copy`, the content of its copy, was made."""
+    if type(part) not in (Items, QueueItems, Entries, Elements):
+        return False
+    if len(live) != len(copy) or type(part) is Elements:
+        return len(live) != len(copy)
+    if not (plain(live) and plain(copy)):
+        return False
+    now, was = list(live), list(copy)
+    return any(type(now[at]) in _COMPARABLE and now[at] != was[at] for at in differing(now, was))
+
+
+def _exchange(part: Part, obj: Any, content: Any) -> Any:
+    """Write `content`; returns what it replaced."""
+    if type(part) is Items and isinstance(obj, list):
+        return _in_one_step(partial(list.copy, obj), partial(list.__setitem__, obj, slice(None), content))
+    if type(part) is QueueItems and type(obj) is deque:
+        old = _in_one_step(partial(deque.copy, obj), partial(deque.clear, obj), partial(deque.extend, obj, content))
+        return list(old)
+    if type(part) is Elements and type(obj) is set:
+        old = _in_one_step(partial(set.copy, obj), partial(set.clear, obj), partial(set.update, obj, content))
+        return list(old)
+    if type(part) is Attributes:
+        return _exchange_entries(part.entries(obj), content)
+    if type(part) is Entries and isinstance(obj, dict) and part.is_plain:
+        return _exchange_entries(obj, content)
+    old = part.read(obj)
+    part.write(obj, content)
+    return old
+
+
+def _exchange_entries(entries: dict[Any, Any], content: dict[Any, Any]) -> dict[Any, Any]:
+    steps: list[Callable[[], Any]] = [partial(dict.copy, entries), partial(dict.clear, entries)]
+    steps.append(partial(dict.update, entries, content))
+    if len(entries) == len(content) and plain(content) and list(dict.keys(entries)) == list(content):
+        del steps[1]  # instances keep their attributes where they are
+    was: dict[Any, Any] = _in_one_step(*steps)
+    return was
+
+
+def _in_one_step(*calls: Callable[[], Any]) -> Any:
+    """What the first of some calls of C functions returns; nothing is done in Python between them."""
+    return [*map(operator.call, calls)][0]  # noqa: RUF015 (all are to be called)
+
+
+def _rebased(part: Part, was: Any, now: Any, fresh: Any) -> Any:
+    """`fresh` with what has made `now` of `was`; None if nothing has, or the two can't both be had."""
+    if isinstance(part, Entries):
+        return _rebased_entries(was, now, fresh)
+    if isinstance(part, Elements):
+        return _rebased_set(was, now, fresh)
+    return _rebased_items(was, now, fresh) if isinstance(part, Items) else None
+
+
+def _identical(one: Collection[Any], other: Collection[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
+
+
+def _rebased_items(was: list[Any], now: list[Any], fresh: list[Any]) -> list[Any] | None:
+    if _identical(was, now):
+        return None
+    late, own = Edit.between(was, now, operator.is_), Edit.between(was, fresh, operator.is_)
+    if not late.touches(own):
+        return None if late.empty else combined(was, fresh, late, own)
+    count = len(was)
+    if not by_index(was, now, fresh, lambda old, changed, made: old is changed or old is made):
+        return None
+    head = [changed if old is not changed else made for old, changed, made in zip(was, now, fresh, strict=False)]
+    return head[:count] + now[count:] + fresh[count:]
+
+
+def _rebased_entries(was: dict[Any, Any], now: dict[Any, Any], fresh: dict[Any, Any]) -> dict[Any, Any] | None:
+    if _identical(was, now) and _identical(was.values(), now.values()):
+        return None
+    changed = {key: value for key, value in now.items() if was.get(key, MISSING) is not value}
+    gone = [key for key in was if key not in now]
+    if not changed and not gone:
+        return None
+    rebased = fresh | changed
+    for key in gone:
+        rebased.pop(key, None)
+    return rebased
+
+
+def _rebased_set(was: list[Any], now: list[Any], fresh: list[Any]) -> list[Any] | None:
+    if _identical(was, now):
+        return None
+    before, after = set(was), set(now)
+    if before == after:
+        return None
+    return [*(set(fresh) - (before - after)), *(after - before - set(fresh))]
