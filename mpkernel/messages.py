@@ -88,12 +88,14 @@ class CommRequest(LaneMessage):
 class News(LaneMessage):
     """What other subshells committed since this worker last heard. `number` counts such messages.
 
+    `commits` of the worker's own had come by then: what a later one has in it isn't to be taken over, but merged.
     `components` and `blobs` as `namespace.component.join` makes them. `offers` are components without their values:
     large ones, that the worker asks for when it needs them.
     """
 
     sign_blobs: ClassVar[bool] = True
     number: int
+    commits: int
     components: list[Any]
     offers: list[Any]
     blobs: Blobs
@@ -202,6 +204,7 @@ class Acquired(LaneMessage):
     sign_blobs: ClassVar[bool] = True
     token: int
     number: int
+    commits: int
     components: list[Any]
     offers: list[Any]
     silent: list[list[str]]

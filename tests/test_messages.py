@@ -71,7 +71,7 @@ def test_every_message_that_there_is_can_be_sent() -> None:
     [
         Assign(None, None, 0),
         Request(1, None, 0, None, False, False, False, ()),
-        News(0, [], [], ()),
+        News(0, 0, [], [], ()),
         Exit(),
         Hello(1),
         IOPub(["comm_open", "id", "target"], (b"topic", b"rest")),

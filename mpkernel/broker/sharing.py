@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,15 @@ class _Acquisition:
     then: Callable[[], None] | None = None
 
 
+@dataclass(slots=True)
+class _Untold:
+    """What a worker is to merge once others have given what they alone have. What it asks for meanwhile comes after."""
+
+    clash: Clash
+    waits_for: int = 0  # so many acquisitions
+    asked: list[messages.Acquire] = field(default_factory=list)
+
+
 class Sharing:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -61,6 +70,7 @@ class Sharing:
         self.turns = Turns(self, machine.act)
         self._acquisitions: dict[int, _Acquisition] = {}
         self._refused: dict[int, deque[list[str]]] = {}  # by worker: names whose memory could not be had, by commit
+        self._untold: dict[int, _Untold] = {}  # by worker
         self._half_released: dict[int, list[int]] = {}  # by worker: what it released, while some of that is refused
         self._leaving: dict[int, Worker] = {}  # those that tell the last that they have, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
@@ -86,25 +96,31 @@ class Sharing:
 
     def _have_merged(self, worker: Worker, clash: Clash) -> None:
         """If others alone have what it is to be merged with, they are asked for that first."""
+        untold = self._untold.setdefault(worker.id, _Untold(Clash()))
+        untold.clash.add(clash)
 
-        def tell() -> None:
-            if self._machine.workers.get(worker.id) is worker:
-                self._tell_clash(worker, self.store.brought_up(clash))
+        def had() -> None:
+            untold.waits_for -= 1
+            if not untold.waits_for and self._untold.get(worker.id) is untold:
+                self._tell_clash(worker)
 
-        held = self._held_elsewhere(worker.id, {name for component in clash.theirs for name in component.names})
-        if held:
+        if held := self._held_elsewhere(worker.id, clash.heads.keys()):
+            untold.waits_for += 1
             waiting = set(held)
-            acquisition = _Acquisition(0, 0, None, waiting, waiting.copy(), [], holder_limit=MERGED_LIMIT, then=tell)
+            acquisition = _Acquisition(0, 0, None, waiting, waiting.copy(), [], holder_limit=MERGED_LIMIT, then=had)
             self._ask(self._machine.number(), acquisition, held)
-        else:
-            tell()
+        elif not untold.waits_for:
+            self._tell_clash(worker)
 
-    def _tell_clash(self, worker: Worker, clash: Clash) -> None:
+    def _tell_clash(self, worker: Worker) -> None:
+        untold = self._untold.pop(worker.id)
+        clash = self.store.brought_up(worker.id, untold.clash)
         number = self.store.clash_told(worker.id, clash)
-        heads, blobs = join([*clash.theirs, *clash.base])
-        merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
-        self._machine.act(ToWorker(worker.id, merge))
+        heads, blobs = join([*(theirs := clash.theirs), *clash.base])
+        self._machine.act(ToWorker(worker.id, messages.Merge(number, sorted(clash.names), heads, len(theirs), blobs)))
         self.turns.on_overtaken(worker)
+        for message in untold.asked:
+            self.on_acquire(worker, message)
 
     def on_memory_short(self, event: MemoryShort) -> None:
         """Give up copies of values that are still with those who made them."""
@@ -131,9 +147,14 @@ class Sharing:
             refused.popleft()
         if not refused:
             self._refused.pop(worker.id, None)
+            self.on_caught_up(worker)
+            self._machine.release_reply(worker)
+
+    def on_caught_up(self, worker: Worker) -> None:
+        """All that `worker` has committed may be in the store by now."""
+        if worker.id not in self._refused and not self.turns.waits(worker):
             for token in self._half_released.pop(worker.id, ()):
                 self._has_released(worker, token)
-            self._machine.release_reply(worker)
 
     def lost_names(self, worker: Worker) -> list[str]:
         """Names whose newest value goes with `worker`."""
@@ -165,7 +186,8 @@ class Sharing:
         wanted = None if subshell.mode == "snapshot" else ()
         if (telling := self.store.news(worker.id, wanted)) is not None:
             worker.last_told = telling.number
-            self._machine.act(ToWorker(worker.id, messages.News(telling.number, *_fields(telling))))
+            news = messages.News(telling.number, self.store.commits(worker.id), *_fields(telling))
+            self._machine.act(ToWorker(worker.id, news))
         return any(self._others(worker))
 
     def before_comms(self, worker: Worker, subshell: Subshell) -> None:
@@ -196,6 +218,9 @@ class Sharing:
         yield from self._leaving.values()
 
     def on_acquire(self, worker: Worker, message: messages.Acquire) -> None:
+        if worker.id in self._untold:
+            self._untold[worker.id].asked.append(message)
+            return
         names = message.names
         asked = set() if names == [] else {other.id for other in self._others(worker)}
         held = self._held_elsewhere(worker.id, names)
@@ -265,7 +290,10 @@ class Sharing:
         self._machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
 
     def on_released(self, worker: Worker, message: messages.Released) -> None:
-        if worker.id in self._refused:  # a part of it is yet to be sent by other means
+        acquisition = self._acquisitions.get(message.token)
+        held = acquisition is not None and worker.id in acquisition.holders
+        # A part of it is yet to be sent by other means, or has to wait.
+        if worker.id in self._refused or (held and self.turns.waits(worker)):
             self._half_released.setdefault(worker.id, []).append(message.token)
         else:
             self._has_released(worker, message.token)
@@ -336,7 +364,8 @@ class Sharing:
             telling = self.store.only(worker.id, acquisition.names)
         telling = telling or Telling(0, [], [])
         heads, offers, blobs = _fields(telling)
-        answer = messages.Acquired(acquisition.token, telling.number, heads, offers, acquisition.silent, blobs)
+        commits = self.store.commits(worker.id)
+        answer = messages.Acquired(acquisition.token, telling.number, commits, heads, offers, acquisition.silent, blobs)
         self._machine.act(ToWorker(acquisition.worker, answer))  # in order with news and merges
 
     def _tell_missing(self, worker: Worker) -> None:
@@ -358,6 +387,7 @@ class Sharing:
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
         self._leaving.pop(worker.id, None)
+        self._untold.pop(worker.id, None)
         self._withheld.pop(worker.id, None)
         self._refused.pop(worker.id, None)
         self._half_released.pop(worker.id, None)

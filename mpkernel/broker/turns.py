@@ -72,6 +72,8 @@ class Turns:
         waiting, self._waiting = self._waiting, []
         for other, message in waiting:
             self._sharing.on_commit(other, message)
+        for other, _ in waiting:
+            self._sharing.on_caught_up(other)
 
     def on_gone(self, worker: Worker) -> list[messages.Commit]:
         """Returns what it has committed before."""

@@ -75,9 +75,9 @@ class Merging:
         theirs: dict[str, Any] = {}
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
-                theirs.update(self._exchange.load(part, fill_cells=False))
+                theirs.update(self._taken(part))
         base = self._base(parts[message.n_theirs :])
-        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.names}
+        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.meta["take"]}
         return Rivals(set(message.names), theirs, base, held)
 
     def _base(self, parts: list[Component]) -> dict[str, Any]:
@@ -86,10 +86,15 @@ class Merging:
         for part in parts:
             if part.kind == component.VALUE:
                 try:
-                    values.update(self._exchange.load(part, fill_cells=False))
+                    values.update(self._taken(part))
                 except Exception as error:
                     log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
         return values
+
+    def _taken(self, part: Component) -> dict[str, Any]:
+        """Of its values those that count."""
+        values = self._exchange.load(part, fill_cells=False)
+        return {name: values[name] for name in part.meta["take"]}
 
     def merge_state(self, rivals: Rivals) -> dict[str, Items]:
         """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""
@@ -113,6 +118,7 @@ class Merging:
         for name in gone:
             here.pop(name, None)
         self._tracker.forget({*values, *gone})
+        self._offers.drop(theirs)
         overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
         if merged.conflicts:
             shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled

@@ -27,11 +27,40 @@ _NOBODY = 0  # workers have positive numbers
 
 @dataclass(slots=True)
 class Clash:
-    """A commit that came too late: what others committed meanwhile, and what the worker had started from."""
+    """A commit of `names` that came too late: what others have by now, and what the worker had started from.
+
+    `heads` and `others`: of names that others committed together with these as well.
+    """
 
     names: set[str] = field(default_factory=set)
-    theirs: list[Component] = field(default_factory=list)
-    base: list[Component] = field(default_factory=list)
+    started: dict[str, Entry] = field(default_factory=dict)
+    heads: dict[str, Entry] = field(default_factory=dict)
+    others: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def theirs(self) -> list[Component]:
+        """What others have."""
+        return _components(self.heads)
+
+    @property
+    def base(self) -> list[Component]:
+        """What the worker has, or had, before it changed that."""
+        return _components(self.others | self.started)
+
+    def add(self, later: Clash) -> None:
+        """Something else of the same worker's was refused, before it was told of this."""
+        self.names |= later.names
+        self.heads |= later.heads
+        self.started = later.started | self.started
+
+
+def _components(entries: dict[str, Entry]) -> list[Component]:
+    """The components that `entries` are, each for those names of which it is the entry."""
+    names_of: dict[int, tuple[Entry, list[str]]] = {}
+    for name, entry in entries.items():
+        names_of.setdefault(id(entry), (entry, []))[1].append(name)
+    components = ((entry.component, names) for entry, names in names_of.values())
+    return [Component(part.names, part.kind, {**part.meta, "take": names}, part.blobs) for part, names in components]
 
 
 @dataclass(slots=True)
@@ -64,6 +93,7 @@ class NamespaceStore:
         With `force`, it has merged often enough and wins. `lost` are names whose values elsewhere it overruled.
         """
         view = self._view(worker)
+        view.commits += 1
         self.heard(worker, after)
         for name in lost:
             if name in self._heads:
@@ -93,7 +123,11 @@ class NamespaceStore:
                 view.offered.pop(name, None)
         if len(self._heads) > self._bury_at:
             self._bury()
-        return clash if clash.names else None
+        return self.brought_up(worker, clash) if clash.names else None
+
+    def commits(self, worker: int) -> int:
+        """How many commits of `worker` have come."""
+        return self._view(worker).commits
 
     def heard(self, worker: int, number: int) -> None:
         """`worker` has applied what it was sent up to message `number`."""
@@ -146,25 +180,30 @@ class NamespaceStore:
         if all(name in view.clashing for name in component.names):
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
+        for name in component.names:
+            if not view.will_be_told(name):  # else it is known already what that began with
+                entry = view.known().get(name) if name in view.clashing else view.has.get(name)
+                if entry is not None:
+                    clash.started[name] = entry
         view.clashing.update(dict.fromkeys(component.names, NOT_YET))
-        heads = {id(e): e for e in (self._heads.get(name) for name in component.names) if e is not None}
-        bases = {id(e): e for e in (view.has.get(name) for name in component.names) if e is not None}
-        clash.theirs += [e.component for e in heads.values()]
-        clash.base += [e.component for e in bases.values()]
 
-    def brought_up(self, clash: Clash) -> Clash:
+    def brought_up(self, worker: int, clash: Clash) -> Clash:
         """`clash` with what others have by now."""
-        names = {name for component in clash.theirs for name in component.names}
-        heads = {id(e): e for e in (self._heads.get(name) for name in sorted(names)) if e is not None}
-        return Clash(clash.names, [e.component for e in heads.values()], clash.base)
+        found = {id(e): e for e in (self._heads.get(name) for name in sorted(clash.names)) if e is not None}
+        heads: dict[str, Entry] = {}
+        for entry in found.values():
+            if entry.component.kind != HELD or entry.writer != worker:
+                heads.update({name: entry for name in entry.component.names if self._heads.get(name) is entry})
+        known = self._view(worker).known()
+        others = {name: known[name] for name in heads if name not in clash.names and name in known}
+        return Clash(clash.names, clash.started, heads, others)
 
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
-        heads = {name: self._heads[name] for c in clash.theirs for name in c.names if name in self._heads}
-        held = {name: entry for name, entry in heads.items() if entry.component.kind == HELD}
-        number = self._tell(view, {name: entry for name, entry in heads.items() if name not in held}, held)
-        view.clashing.update(dict.fromkeys(clash.names, number))
+        held = {name: entry for name, entry in clash.heads.items() if entry.component.kind == HELD}
+        number = self._tell(view, {name: entry for name, entry in clash.heads.items() if name not in held}, held)
+        view.clashing.update(dict.fromkeys(clash.names | clash.heads.keys(), number))
         return number
 
     def clashing(self, worker: int) -> Collection[str]:
@@ -187,14 +226,15 @@ class NamespaceStore:
         entries = self._fresh(view)
         asked = {id(offer.entry) for name, offer in view.offered.items() if wanted is None or name in wanted}
         for name, offer in view.offered.items():  # with all names that an entry offers: they share objects
-            if id(offer.entry) in asked and not view.will_be_told(name):
+            if id(offer.entry) in asked and name not in view.clashing:
                 entries.setdefault(name, offer.entry)
         return self._telling(view, entries, wanted)
 
     def only(self, worker: int, wanted: Collection[str]) -> Telling | None:
         """Others' newest values of the `wanted` names, for one who keeps all else as it is; None if there are none."""
         heads = {name: entry for name in wanted if (entry := self._heads.get(name)) is not None}
-        others = {name: entry for name, entry in heads.items() if entry.writer != worker}
+        clashing = self._view(worker).clashing
+        others = {name: entry for name, entry in heads.items() if entry.writer != worker and name not in clashing}
         return self._telling(self._view(worker), others, wanted)
 
     def _telling(self, view: View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
@@ -221,8 +261,11 @@ class NamespaceStore:
         return Telling(self._tell(view, given, kept), sent, offered)
 
     def _fresh(self, view: View) -> dict[str, Entry]:
-        """What was accepted since `view` was told, and isn't its own; in the order of acceptance."""
-        if view.seen == self.clock:
+        """What was accepted since `view` was told, and isn't its own; in the order of acceptance.
+
+        But for what it has to merge: its own value would be overwritten. That comes with the merge, or thereafter.
+        """
+        if view.seen == self.clock and not view.passed_over:
             return {}
         known = view.known()
         fresh: dict[str, Entry] = {}
@@ -230,9 +273,15 @@ class NamespaceStore:
             entry = self._heads[name]
             if entry.version <= view.seen:
                 break
-            if known.get(name) is not entry and not view.will_be_told(name):
+            if known.get(name) is not entry:
                 fresh[name] = entry
         view.seen = self.clock
+        for name in view.passed_over - fresh.keys():
+            if (head := self._heads.get(name)) is not None and known.get(name) is not head:
+                fresh[name] = head
+        view.passed_over = fresh.keys() & view.clashing.keys()
+        for name in view.passed_over:
+            del fresh[name]
         return dict(reversed(fresh.items()))
 
     def holder(self, name: str) -> int | None:

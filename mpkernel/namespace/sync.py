@@ -5,7 +5,8 @@ a running cell (unless it says `pull`). Committing in the midst of a cell, for o
 service thread.
 
 What the broker tells about versions is taken in the order in which it was sent, all from one inbox. What it tells of a
-name that has changed here meanwhile isn't taken over: the change is committed, refused, and comes back to be merged.
+name that has changed here meanwhile isn't taken over: the change is committed, refused, and comes back to be merged. So
+it is if a commit of that name was on its way when the broker said so.
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ class NamespaceSync:
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
         self._closed = False
+        self._commits = 0
+        self._changed_by: dict[str, int] = {}  # name: the last commit that the broker may not have had yet
+        self._bound_by: dict[str, int] = {}  # the same, of names that were rebound
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
@@ -224,7 +228,7 @@ class NamespaceSync:
                 return
             self._exchange.sent(copy)
             heads, blobs = component.join([copy.part])
-            self._send(Commit(self._number, heads, [], False, blobs))
+            self._send_commit(Commit(self._number, heads, [], False, blobs))
 
     @property
     def settled(self) -> bool:
@@ -270,8 +274,16 @@ class NamespaceSync:
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
-            self._send(Commit(self._number, heads, overruled or [], force, blobs))
+            self._send_commit(Commit(self._number, heads, overruled or [], force, blobs))
         self._tracker.told()
+
+    def _send_commit(self, commit: Commit) -> None:
+        self._commits += 1
+        for names, kind, meta, _ in commit.components:
+            if kind != DELETED:
+                self._changed_by.update(dict.fromkeys(names, self._commits))
+                self._bound_by.update(dict.fromkeys(meta["rebound"], self._commits))
+        self._send(commit)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -343,18 +355,24 @@ class NamespaceSync:
         parts = [part for part in parts if not part.names[0].startswith(PROCESS)]
         self._receive_state(state)
         changed, bound = self._changed_meanwhile(parts)
+        changed |= _after(news.commits, self._changed_by)
+        bound |= _after(news.commits, self._bound_by)
         fresh: dict[str, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         for part in parts:
-            if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
+            names = [name for name in part.meta.get("take", part.names) if name not in changed]
+            if part.kind == DELETED:
+                names = [name for name in part.names if name not in bound]
+            if names:
                 try:
-                    names = self._take_over(part, fresh)
+                    self._take_over(part, names, fresh)
                 except Exception as error:
                     missed.append((part, error))
                     log.warning("%s could not be loaded", listed(part.names), exc_info=True)
                 else:
-                    grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
+                    bound_to = [name for name in names if name in fresh]
+                    grouped.append((bound_to, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
@@ -393,21 +411,19 @@ class NamespaceSync:
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
 
-    def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
-        """Put what `part` has into `fresh`; returns the names. Raises whatever loading it raises."""
-        names = part.meta.get("take", part.names)
+    def _take_over(self, part: Component, names: list[str], fresh: dict[str, Any]) -> None:
+        """Put what `part` has of `names` into `fresh`. Raises whatever loading it raises."""
         self._offers.drop(names)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
             retire(copies)
-            return []
+            return
         if self._exchange.patched(part, names):
-            return []
+            return
         values = self._exchange.load(part)
         fresh.update({name: values[name] for name in names})
         self._exchange.arrived(part, names)
-        return list(names)
 
     def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
@@ -493,7 +509,7 @@ class NamespaceSync:
         except BaseException:
             log.warning("%s can't be committed", listed(names), exc_info=True)
             self._tracker.take_back()
-            self._send(Commit(self._number, [], names, True, ()))
+            self._send_commit(Commit(self._number, [], names, True, ()))
 
     def _merge(self, message: Merge, state: dict[str, Items]) -> None:
         rivals = self._merging.rivals(message)
@@ -505,6 +521,13 @@ class NamespaceSync:
         changes = self._tracker.collect(only=merged.names)
         changes.deleted += merged.gone
         self._publish(changes, merged=self._of_state(state), overruled=merged.overruled)
+
+
+def _after(commits: int, by: dict[str, int]) -> set[str]:
+    """The names that came with a later one; the others are forgotten."""
+    for name in [name for name, number in by.items() if number <= commits]:
+        del by[name]
+    return set(by)
 
 
 @contextmanager

@@ -47,6 +47,8 @@ class View:
     last_heard: int = 0  # the last message that it is known to have applied
     offered: dict[str, Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
+    passed_over: set[str] = field(default_factory=set)  # names of which it was not told what is new, as they clash
+    commits: int = 0  # so many have come from it
 
     def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry]) -> None:
         """It is given these values, and offered those."""
@@ -73,7 +75,7 @@ class View:
                 self.offered.update({name: Offer(entry, number) for name, entry in missed.items()})
 
     def will_be_told(self, name: str) -> bool:
-        """Whether it is going to be told to merge this, and must not be given another's value before."""
+        """Whether it is yet to be told that it has to merge this."""
         return self.clashing.get(name) == NOT_YET
 
     @property
@@ -97,7 +99,9 @@ class View:
 
     def may_have(self, name: str, deletion: Entry) -> bool:
         """Whether it may have the name, and not yet know that it was deleted."""
-        if self.has.get(name, deletion) is not deletion or name in self.offered or name in self.clashing:
+        if self.has.get(name, deletion) is not deletion or name in self.offered:
+            return True
+        if name in self.clashing or name in self.passed_over:
             return True
         return any(name in entries for _, entries in self.told)
 

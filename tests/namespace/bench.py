@@ -134,7 +134,8 @@ class Notebook(Space):
         if telling is None:
             return []
         heads, blobs = join(telling.sent)
-        self.sync.put(through_lane(messages.News(telling.number, heads, join(telling.offered)[0], blobs)))
+        offers, commits = join(telling.offered)[0], self.store.commits(self.worker)
+        self.sync.put(through_lane(messages.News(telling.number, commits, heads, offers, blobs)))
         if take:
             with self.as_main():
                 self.sync.take()
@@ -145,7 +146,8 @@ class Notebook(Space):
         telling = self.store.news(self.worker, names)
         assert telling is not None
         heads, blobs = join(telling.sent)
-        self.sync.put(through_lane(messages.Acquired(1, telling.number, heads, [], [], blobs)))
+        commits = self.store.commits(self.worker)
+        self.sync.put(through_lane(messages.Acquired(1, telling.number, commits, heads, [], [], blobs)))
         with self.as_main():
             self.sync.take()
 

@@ -1,0 +1,233 @@
+"""Several subshells change the same variables at once, in whatever order messages arrive: no change is lost or doubled.
+
+The broker's machine and the workers' halves of the namespace service are the real ones. Between them are lanes on which
+messages lie until the test has them delivered. Cells add numbers to containers; those of them that are done are to have
+all their numbers in all subshells at the end, each once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+
+from mpkernel import messages
+from mpkernel.messages import LaneMessage
+from mpkernel.namespace.pickling import Pickling
+from mpkernel.namespace.sync import NamespaceSync
+
+from ..broker.bench import Asked, FakeWorker, Kernel, _message_of, code_of
+from .bench import Space, through_lane
+
+COUNT = 3
+# What cells do: {} is a number of their own.
+CELLS = [
+    "xs.append({})",
+    "d[{}] = 1",
+    "s.add({})",
+    "xs = [*xs, {}]",
+    "box.append(xs)",
+    "xs.append({})\nd[{}] = 1\nbox.append(d)",
+    "xs.append({})\npull()\nxs.append(-{})",
+    "xs.append({})\npull('d')\nd[{}] = 1",
+    "box = [xs]",
+    "box = []",
+    "pass",
+]
+
+
+class Process(Space):
+    """A worker, whose threads do nothing but what the test has them do."""
+
+    def __init__(self, fake: FakeWorker) -> None:
+        super().__init__()
+        self.fake = fake
+        self.out: deque[LaneMessage] = deque()
+        self.warnings: list[str] = []
+        self.main: deque[LaneMessage] = deque()  # what waits for the main thread
+        self.service: deque[LaneMessage] = deque()
+        self.seen = [0, 0]
+        self.cell: Iterator[None] | None = None
+        self.waits_for = 0  # a token
+        self.answered: set[int] = set()
+        self._token = 0
+        with self.as_main():
+            pickling = Pickling(self.names, fake.id, lambda: f"worker {fake.id}")
+            self.sync = NamespaceSync(self.names, pickling, self.out.append, self.warnings.append)
+            self.sync.startup_done()
+
+    def steps(self) -> list[Callable[[], None]]:
+        """What may happen next here."""
+        found: list[Callable[[], None]] = []
+        if self.out:
+            found.append(self.up)
+        for lane, queue in enumerate((self.fake.ordered, self.fake.service)):
+            if self.seen[lane] < len(queue):
+                found.append(lambda lane=lane, queue=queue: self.down(lane, queue[self.seen[lane]]))
+        if self.service:
+            found.append(self.serve)
+        if self.cell is not None:
+            if not self.waits_for or self.waits_for in self.answered:
+                found.append(self.go_on)
+        elif self.main:
+            found.append(self.begin)
+        return found
+
+    def up(self) -> None:
+        self.fake.say(through_lane(self.out.popleft()))
+
+    def down(self, lane: int, message: LaneMessage) -> None:
+        self.seen[lane] += 1
+        message = through_lane(message)
+        if isinstance(message, messages.Acquired):
+            self.sync.put(message)
+            self.answered.add(message.token)
+        elif isinstance(message, (messages.News, messages.Merge)):
+            self.sync.put(message)
+            self.main.append(message)
+        elif lane:
+            self.service.append(message)
+        else:
+            self.main.append(message)
+
+    def serve(self) -> None:
+        message = self.service.popleft()
+        if isinstance(message, messages.Release):
+            with self.as_main():
+                self.sync.release_names(message.names)
+            self.out.append(messages.Released(message.token))
+
+    def begin(self) -> None:
+        message = self.main.popleft()
+        if isinstance(message, messages.Request):
+            self.out.append(messages.Started(message.seq))
+            self.cell = self.run(message)
+        elif not isinstance(message, messages.Assign):
+            with self.as_main():
+                self.sync.take()
+
+    def go_on(self) -> None:
+        assert self.cell is not None
+        with self.as_main():
+            next(self.cell, None)
+
+    def acquire(self, names: list[str] | None) -> Iterator[None]:
+        self._token += 1
+        self.out.append(messages.Acquire(self._token, names))
+        self.waits_for = self._token
+        yield
+        self.waits_for = 0
+        self.sync.take()
+
+    def run(self, request: messages.Request) -> Iterator[None]:
+        """As `worker.cells` and `worker.kernel` do."""
+        code = code_of(request)
+        self.sync.starts(beside=request.beside, alone=request.alone)
+        if self.sync.awaits_merge:
+            yield from self.acquire([])
+        whole = compile(code, "cell", "exec")
+        asked: set[str] | None = set()
+        for _ in range(5):
+            names = self.sync.needs(whole, crowded=request.crowded)
+            if asked is None or names == set() or (names is not None and names <= asked):
+                break
+            yield from self.acquire(None if names is None else sorted(names))
+            asked = None if names is None else asked | names
+        self.warnings += self.sync.not_had(self.sync.needs(whole, crowded=False) or ())
+        self.sync.before_cell(whole)
+        for line in code.splitlines():
+            yield
+            if pulled := re.match(r"pull\((.*)\)", line):
+                names = [pulled[1].strip("'")] if pulled[1] else None
+                self.sync.release_names(names)
+                yield from self.acquire(names)
+                self.sync.prepare()
+                continue
+            statement = compile(line, "cell", "exec")
+            self.sync.ran(statement)
+            self.execute(statement)
+            self.sync.release()
+        yield
+        self.sync.commit()
+        blobs = self.fake._pack_reply(_message_of(request), {"status": "ok"})
+        self.out.append(messages.Reply(request.seq, False, 1, tuple(blobs)))
+        self.fake.running, self.fake.started = None, False
+        self.cell = None
+
+
+class Lab:
+    """A kernel of some subshells."""
+
+    def __init__(self) -> None:
+        self.kernel = Kernel()
+        self.ids = [None, *(self.kernel.create() for _ in range(COUNT - 1))]
+        fakes = [self.kernel.ready(subshell) for subshell in self.ids]
+        self.processes = [Process(fake) for fake in fakes]
+        for process in self.processes:
+            process.seen = [len(process.fake.ordered), len(process.fake.service)]
+        self.number = 0
+        self.timed = False
+        self.cells: dict[int, tuple[Asked, int, str]] = {}
+        self.execute(0, "xs = []; d = dict(); s = set(); box = []")
+        self.drain()
+
+    def execute(self, who: int, cell: str) -> None:
+        self.number += 1
+        asked = self.kernel.execute(cell.replace("{}", str(self.number)), self.ids[who])
+        self.cells[self.number] = asked, who, cell
+
+    def step(self, who: int, which: int) -> None:
+        if steps := self.processes[who].steps():
+            steps[which % len(steps)]()
+
+    def drain(self) -> None:
+        """Until there is nothing left to do."""
+        for _ in range(5000):
+            steps = [step for process in self.processes for step in process.steps()]
+            if steps:
+                steps[0]()
+            elif len([process for process in self.processes if process.cell]):
+                self.timed = True
+                self.kernel.pass_time(0.5)
+            else:
+                return
+        raise AssertionError("it never ends")
+
+
+def check(lab: Lab) -> None:
+    lab.drain()
+    for asked, _, cell in lab.cells.values():
+        assert any(s.channel == "shell" for s in lab.kernel.sent(about=asked)), f"no reply to {cell}"
+    for who in range(COUNT):
+        lab.execute(who, "xs, d, s, box")
+        lab.drain()
+    states = [{name: process.names[name] for name in ("xs", "d", "s", "box")} for process in lab.processes]
+    warnings = [warning for process in lab.processes for warning in process.warnings]
+    context = f"{states}\n{warnings}"
+    assert all(state == states[0] for state in states), context
+    assert not lab.timed, "somebody was waited for in vain"
+    overruled = {name for name in ("xs", "d", "s", "box") for warning in warnings if re.search(rf"\b{name}\b", warning)}
+    expected: dict[str, Counter[int]] = {"xs": Counter(), "d": Counter(), "s": Counter()}
+    for number, (_, _, cell) in lab.cells.items():
+        if "xs.append({})" in cell or "[*xs" in cell:
+            expected["xs"][number] += 1
+        if "-{}" in cell:
+            expected["xs"][-number] += 1
+        if "d[{}]" in cell:
+            expected["d"][number] += 1
+        if "s.add" in cell and "xs" not in cell:
+            expected["s"][number] += 1
+    for name in ("xs", "d", "s"):
+        if name not in overruled:
+            assert Counter(states[0][name]) == expected[name], f"{name}: {context}"
+
+
+def run(course: list[tuple[int, int, int]]) -> None:
+    lab = Lab()
+    for who, what, which in course:
+        who %= COUNT
+        if what < len(CELLS) and len(lab.processes[who].main) < 2 and lab.processes[who].fake.running is None:
+            lab.execute(who, CELLS[what])
+        else:
+            lab.step(who, which)
+    check(lab)
