@@ -88,6 +88,7 @@ class Sharing:
         elif not self.store.clashing(worker.id):
             self.turns.on_through(worker)
         self._machine.keeping.changed()
+        self.on_caught_up(worker)
         self._machine.release_reply(worker)
 
     def _commit(self, worker: Worker, message: messages.Commit) -> Clash | None:
@@ -109,6 +110,7 @@ class Sharing:
             waiting = set(held)
             acquisition = _Acquisition(0, 0, None, waiting, waiting.copy(), [], holder_limit=MERGED_LIMIT, then=had)
             self._ask(self._machine.number(), acquisition, held)
+            self.turns.give_up(worker)
         elif not untold.waits_for:
             self._tell_clash(worker)
 
@@ -150,9 +152,15 @@ class Sharing:
             self.on_caught_up(worker)
             self._machine.release_reply(worker)
 
+    def _will_commit(self, worker: Worker) -> bool:
+        """Whether what only `worker` has is in a commit that waits, or that it is about to merge and to make again."""
+        busy = worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
+        merges = not busy and any(self.store.holder(name) == worker.id for name in self.store.merges(worker.id))
+        return merges or self.turns.waits(worker)
+
     def on_caught_up(self, worker: Worker) -> None:
         """All that `worker` has committed may be in the store by now."""
-        if worker.id not in self._refused and not self.turns.waits(worker):
+        if worker.id not in self._refused and not self._will_commit(worker):
             for token in self._half_released.pop(worker.id, ()):
                 self._has_released(worker, token)
 
@@ -292,8 +300,7 @@ class Sharing:
     def on_released(self, worker: Worker, message: messages.Released) -> None:
         acquisition = self._acquisitions.get(message.token)
         held = acquisition is not None and worker.id in acquisition.holders
-        # A part of it is yet to be sent by other means, or has to wait.
-        if worker.id in self._refused or (held and self.turns.waits(worker)):
+        if worker.id in self._refused or (held and self._will_commit(worker)):
             self._half_released.setdefault(worker.id, []).append(message.token)
         else:
             self._has_released(worker, message.token)

@@ -59,6 +59,10 @@ class Turns:
     def on_through(self, worker: Worker) -> None:
         """`worker` has nothing to merge any more."""
         self._overtaken.pop(worker.id, None)
+        self.give_up(worker)
+
+    def give_up(self, worker: Worker) -> None:
+        """`worker` is through, or others have something that it needs first: what they have committed may wait."""
         if self._holder == worker.id:
             self._act(CancelTimer(("turn", worker.id)))
             self._end()
@@ -72,8 +76,6 @@ class Turns:
         waiting, self._waiting = self._waiting, []
         for other, message in waiting:
             self._sharing.on_commit(other, message)
-        for other, _ in waiting:
-            self._sharing.on_caught_up(other)
 
     def on_gone(self, worker: Worker) -> list[messages.Commit]:
         """Returns what it has committed before."""

@@ -181,10 +181,8 @@ class NamespaceStore:
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
         for name in component.names:
-            if not view.will_be_told(name):  # else it is known already what that began with
-                entry = view.known().get(name) if name in view.clashing else view.has.get(name)
-                if entry is not None:
-                    clash.started[name] = entry
+            if not view.will_be_told(name) and (entry := view.started_from(name, component.names)) is not None:
+                clash.started[name] = entry  # else that is known already
         view.clashing.update(dict.fromkeys(component.names, NOT_YET))
 
     def brought_up(self, worker: int, clash: Clash) -> Clash:
@@ -194,8 +192,9 @@ class NamespaceStore:
         for entry in found.values():
             if entry.component.kind != HELD or entry.writer != worker:
                 heads.update({name: entry for name in entry.component.names if self._heads.get(name) is entry})
-        known = self._view(worker).known()
-        others = {name: known[name] for name in heads if name not in clash.names and name in known}
+        view = self._view(worker)
+        began = {name: view.started_from(name, clash.names) for name in heads if name not in clash.names}
+        others = {name: entry for name, entry in began.items() if entry is not None}
         return Clash(clash.names, clash.started, heads, others)
 
     def clash_told(self, worker: int, clash: Clash) -> int:

@@ -361,18 +361,14 @@ class NamespaceSync:
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         for part in parts:
-            names = [name for name in part.meta.get("take", part.names) if name not in changed]
-            if part.kind == DELETED:
-                names = [name for name in part.names if name not in bound]
-            if names:
+            if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
                 try:
-                    self._take_over(part, names, fresh)
+                    names = self._take_over(part, fresh)
                 except Exception as error:
                     missed.append((part, error))
                     log.warning("%s could not be loaded", listed(part.names), exc_info=True)
                 else:
-                    bound_to = [name for name in names if name in fresh]
-                    grouped.append((bound_to, [key for key, _ in part.meta.get("defs", ())]))
+                    grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
@@ -411,19 +407,21 @@ class NamespaceSync:
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
 
-    def _take_over(self, part: Component, names: list[str], fresh: dict[str, Any]) -> None:
-        """Put what `part` has of `names` into `fresh`. Raises whatever loading it raises."""
+    def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
+        """Put what `part` has into `fresh`; returns the names. Raises whatever loading it raises."""
+        names = part.meta.get("take", part.names)
         self._offers.drop(names)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
             self._tracker.forget(names)
             retire(copies)
-            return
+            return []
         if self._exchange.patched(part, names):
-            return
+            return []
         values = self._exchange.load(part)
         fresh.update({name: values[name] for name in names})
         self._exchange.arrived(part, names)
+        return list(names)
 
     def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""

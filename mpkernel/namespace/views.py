@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from mpkernel.namespace.component import Component
@@ -77,6 +77,19 @@ class View:
     def will_be_told(self, name: str) -> bool:
         """Whether it is yet to be told that it has to merge this."""
         return self.clashing.get(name) == NOT_YET
+
+    def started_from(self, name: str, changed: Collection[str]) -> Entry | None:
+        """What it has of `name` without its own change when it is to merge `changed` names with those of others.
+
+        What it was told before that and has any of these names in it, it doesn't take over.
+        """
+        if name in self.clashing and not self.will_be_told(name):
+            return self.known().get(name)
+        now = self.has.get(name)
+        for _, entries in self.told:
+            if (entry := entries.get(name)) is not None and not any(n in changed for n in entry.component.names):
+                now = entry
+        return now
 
     @property
     def is_behind(self) -> bool:

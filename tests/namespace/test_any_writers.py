@@ -186,7 +186,7 @@ class Lab:
             steps = [step for process in self.processes for step in process.steps()]
             if steps:
                 steps[0]()
-            elif len([process for process in self.processes if process.cell]):
+            elif any(key[0] in ("acquire", "turn") for key in self.kernel.timers):
                 self.timed = True
                 self.kernel.pass_time(0.5)
             else:
