@@ -134,6 +134,10 @@ class Tracker:
         self._bindings.forget(names)
         self._ungroup(names)
 
+    def leave(self, names: Iterable[str]) -> None:
+        """Don't look at the values of `names` any more, though others share objects with them."""
+        self._ungroup(names)
+
     def _ungroup(self, names: Iterable[str]) -> None:
         for name in names:
             self._keys.pop(name, None)

@@ -141,6 +141,7 @@ class Merging:
         """Names whose newest values are too large to be sent unasked: they count, and come when they are needed."""
         if held:
             self._offers.add(held)
+            self._tracker.leave(held)
             self._warn(f"{listed(held)} was changed in another subshell at the same time; that value counts")
         return held
 

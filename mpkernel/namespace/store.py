@@ -361,7 +361,7 @@ class NamespaceStore:
         again: dict[tuple[int, int], Entry] = {}  # by what they were, and who has it
         for name in names:
             del self._heads[name]
-            was_known = [view for view in self._views.values() if view.offered.pop(name, None) or name in view.has]
+            was_known = [view for view in self._views.values() if view.offered.pop(name, None) or view.will_have(name)]
             if (found := self.older(name, heirs)) is not None:
                 heir, old = found
                 held = old.component.kind == HELD
@@ -377,7 +377,7 @@ class NamespaceStore:
     def older(self, name: str, heirs: Collection[int]) -> tuple[int, Entry] | None:
         """The newest value of `name` that one of `heirs` has, though it may not be the last that was committed."""
         views = {heir: self._views[heir] for heir in heirs if heir in self._views}
-        found = [(heir, entry) for heir, view in views.items() if (entry := view.has.get(name)) is not None]
+        found = [(heir, entry) for heir, view in views.items() if (entry := view.will_have(name)) is not None]
         if not found:
             return None
         heir, entry = max(found, key=lambda one: (one[1].version, one[0] == one[1].writer))

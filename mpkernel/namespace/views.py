@@ -78,13 +78,20 @@ class View:
         """Whether it is yet to be told that it has to merge this."""
         return self.clashing.get(name) == NOT_YET
 
+    def will_have(self, name: str) -> Entry | None:
+        """What it has of `name`, or will have when it has applied all that it was told."""
+        for _, entries in reversed(self.told):
+            if (entry := entries.get(name)) is not None:
+                return entry
+        return self.has.get(name)
+
     def started_from(self, name: str, changed: Collection[str]) -> Entry | None:
         """What it has of `name` without its own change when it is to merge `changed` names with those of others.
 
         What it was told before that and has any of these names in it, it doesn't take over.
         """
         if name in self.clashing and not self.will_be_told(name):
-            return self.known().get(name)
+            return self.will_have(name)
         now = self.has.get(name)
         for _, entries in self.told:
             if (entry := entries.get(name)) is not None and not any(n in changed for n in entry.component.names):

@@ -133,7 +133,7 @@ class FakeWorker:
     @property
     def cell(self) -> str | None:
         """The code that it is to run, if any."""
-        return None if self.running is None else _message_of(self.running).content().get("code")
+        return None if self.running is None else message_of(self.running).content().get("code")
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -183,13 +183,13 @@ class FakeWorker:
         assert self.running is not None, "it has nothing to reply to"
         if not self.started:
             self.start()
-        request, message = self.running, _message_of(self.running)
+        request, message = self.running, message_of(self.running)
         self.running, self.started = None, False
         blobs: list[bytes] = []
         if message.msg_type.endswith("_request"):
             self.executions += message.msg_type == "execute_request"
             content = {"status": status, "execution_count": self.executions, **content}
-            blobs = self._pack_reply(message, content)
+            blobs = self.pack_reply(message, content)
         self.say(messages.Reply(request.seq, abort, self.executions, tuple(blobs), last, background))
 
     def reply_comm(self, *, background: bool = False) -> None:
@@ -199,10 +199,10 @@ class FakeWorker:
     def reply_aside(self, **content: Any) -> None:
         """Answer the oldest request on the service lane."""
         request = self.side.pop(0)
-        blobs = self._pack_reply(_message_of(request), {"status": "ok", **content})
+        blobs = self.pack_reply(message_of(request), {"status": "ok", **content})
         self.say(messages.Reply(request.seq, False, 0, tuple(blobs)))
 
-    def _pack_reply(self, message: Message, content: Json) -> list[bytes]:
+    def pack_reply(self, message: Message, content: Json) -> list[bytes]:
         reply = message.msg_type.removesuffix("_request") + "_reply"
         return self._codec.pack(reply, content, parent=message.header_frame)
 
@@ -212,7 +212,7 @@ class FakeWorker:
         """Send on iopub, under the request that it runs."""
         parent: bytes | Json = b"{}"
         if self.running is not None:
-            parent = self.running.output_parent or _message_of(self.running).header_frame
+            parent = self.running.output_parent or message_of(self.running).header_frame
         blobs = self._codec.pack(msg_type, content, parent=parent, idents=[msg_type.encode()])
         self.say(messages.IOPub(comm, tuple(blobs)))
 
@@ -275,7 +275,7 @@ class FakeWorker:
     def ask_input(self, prompt: str = "") -> int:
         """`input()` in the running cell; returns the token."""
         assert self.running is not None
-        message, token = _message_of(self.running), next(self._tokens)
+        message, token = message_of(self.running), next(self._tokens)
         header = self._codec.header("input_request", subshell_id=message.subshell_id)
         blobs = self._codec.pack("input_request", {"prompt": prompt}, parent=message.header_frame, header=header)
         self.say(messages.InputRequest(token, self.running.seq, header["msg_id"], tuple(blobs)))
@@ -621,11 +621,11 @@ class Kernel:
         return courses
 
 
-def _message_of(request: messages.Request | messages.SideRequest) -> Message:
+def message_of(request: messages.Request | messages.SideRequest) -> Message:
     idents, frames = request.blobs[: request.n_idents], request.blobs[request.n_idents :]
     return Codec(_signer).unpack([*idents, b"<IDS|MSG>", _signer.sign(frames[:4]), *frames])
 
 
 def code_of(request: messages.Request) -> str:
     """The cell that a request carries."""
-    return str(_message_of(request).content().get("code"))
+    return str(message_of(request).content().get("code"))

@@ -460,3 +460,36 @@ def test_a_cell_waits_for_what_was_refused_and_is_sent_again(kernel: Kernel, two
     holder.say(messages.Resent())
     [answer] = acquired(main)
     assert [names for names, *_ in answer.components] == [["big"]]
+
+
+def test_a_value_comes_though_its_owner_has_to_merge_it_first(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    kernel.running("big, x = ...", child)
+    holder.hold("big")
+    holder.reply()
+    kernel.running("x = 1")
+    main.commit("x")
+    main.say(messages.Acquire(1, ["big"]))
+    heads = [[["big", "x"], "value", {}, 1]]
+    holder.say(messages.Commit(0, heads, [], False, (b"both",)))
+    holder.release()
+    assert acquired(main) == []
+    [merge] = merges(holder)
+    holder.say(messages.Commit(merge.number, heads, [], False, (b"merged",)))
+    [answer] = acquired(main)
+    assert answer.blobs == (b"merged",)
+
+
+def test_what_is_refused_before_what_it_must_merge_is_there_is_merged_with_that(
+    kernel: Kernel, two: Two, held: Asked
+) -> None:
+    main, other, _ = two
+    other.say(messages.Commit(0, [[["x", "y"], "value", {}, 1]], [], False, (b"2",)))
+    main.commit("x")
+    main.release()
+    [merge] = merges(other)
+    assert merge.names == ["x", "y"]
+    other.commit("x", "y")
+    assert kernel.status(held) == "ok"
+    kernel.pass_time(ANSWER_LIMIT + MERGED_LIMIT)
+    assert merges(other) == [merge]

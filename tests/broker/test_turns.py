@@ -123,3 +123,19 @@ def test_a_cell_that_is_still_running_gets_no_turn(kernel: Kernel) -> None:
         quick.reply()
         assert kernel.status(cell) == "ok"
         slow.commit("x")
+
+
+def test_who_needs_what_another_alone_has_does_not_hold_that_up(race: Race) -> None:
+    race.kernel.running("big = ...")
+    race.quick.hold("z")
+    race.quick.reply()
+    first, _ = race.merges(race.slow)
+    race.slow.say(messages.Commit(first.number, [[["z"], "value", {}, 1]], [], False, (b"z",)))
+    cell = race.kernel.running("z, x = 1, 1")
+    heads = [[["x", "z"], "value", {}, 1]]
+    race.quick.say(messages.Commit(0, heads, [], False, (b"both",)))
+    race.quick.release()
+    race.quick.reply()
+    assert race.is_over(cell)
+    assert race.merges(race.slow)[-1].names == ["z"]
+    assert b"both" in race.merges(race.slow)[-1].blobs

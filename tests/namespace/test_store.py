@@ -503,3 +503,35 @@ def test_a_delta_of_what_was_given_up_is_dropped(store: NamespaceStore) -> None:
     delta = Component(("x",), meta={"onto": "a.1", "delta": {}})
     assert store.commit(A, 0, [delta]) is None
     assert store.holder("x") == A
+
+
+def test_what_is_not_told_as_it_is_to_be_merged_is_told_when_it_was(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = commit(store, B, after=0, x="2")
+    assert clash is not None
+    merge = store.clash_told(B, clash)
+    commit(store, A, x="3")
+    assert heard(store, B) == {}
+    assert commit(store, B, after=merge, deleted=["x"]) is None  # which another has changed meanwhile
+    assert heard(store, B) == {"x": "3"}
+
+
+def test_who_merges_is_not_told_to_leave_there_what_it_holds_itself(store: NamespaceStore) -> None:
+    store.commit(B, 0, [Component(("x",), HELD)])
+    assert offered(store, A) == ["x"]
+    store.commit(A, 10**9, [Component(("x",), HELD)])
+    clash = commit(store, B, after=0, x="mine")
+    assert clash is not None
+    store.forget(A, [B])
+    clash = store.brought_up(B, clash)
+    assert clash.theirs == []
+    assert commit(store, B, after=store.clash_told(B, clash), x="mine") is None
+    assert heard(store, C) == {"x": "mine"}
+
+
+def test_the_value_before_that_counts_though_nobody_has_said_that_it_has_it(store: NamespaceStore) -> None:
+    commit(store, A, x="old")
+    heard(store, B)
+    store.commit(A, 10**9, [Component(("x",), HELD)])
+    store.forget(A, [B])
+    assert heard(store, C) == {"x": "old"}

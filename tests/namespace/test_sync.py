@@ -791,3 +791,91 @@ def test_a_callback_after_a_long_pause_has_no_more_time_for_it(two: Two, clock: 
     clock.append(clock[-1] + 3600)
     here.sync.before_cell(None)
     assert here.sync._allowance().left <= sync.ALONE
+
+
+# --- merging, whatever is on the way ----------------------------------------------------------------------------------
+
+
+def test_what_was_committed_together_with_a_rival_is_no_conflict(two: Two) -> None:
+    here, there = two
+    here.run("x = [1]\nz = [2]")
+    there.start("x.append('mine')")
+    here.run("z.append(3)\nx.append(z)")
+    there.commit()
+    assert there.warnings == []
+    assert there.value("x == [1, [2, 3], 'mine'] and x[1] is z")
+
+
+def test_what_is_to_be_merged_is_not_overwritten_by_news(two: Two) -> None:
+    here, there = two
+    here.run("x = [1]")
+    there.start("x.append('mine')")
+    here.run("x.append(2)")
+    there.sync.release_names(["x"])
+    here.run("x.append(3)")
+    assert there.hear(take=False) == []
+    there.commit()
+    here.hear()
+    assert here.value("x") == there.value("x") == [1, 2, 3, "mine"]
+
+
+def test_news_that_meet_a_commit_on_the_way_do_not_overwrite_it(two: Two) -> None:
+    here, there = two
+    here.run("x = [1]")
+    there.start("x.append('mine')")
+    here.run("x.append(2)")
+    assert there.hear(take=False) == ["x"]
+    [news] = there.sync._inbox
+    there.sync._inbox.clear()
+    there.sync.release_names(["x"])
+    there.sync._inbox.appendleft(news)
+    there.commit()
+    here.hear()
+    assert here.value("x") == there.value("x") == [1, 2, "mine"]
+
+
+def test_what_is_to_be_merged_twice_is_merged_once(two: Two) -> None:
+    """The second time together with what it shares objects with by then."""
+    here, there = two
+    here.run("x = [1]")
+    there.start("x.append('mine')")
+    here.run("x.append(2)")
+    there.sync.release_names(["x"])
+    there.execute("y = [x]")
+    there.sync.release_names(["x", "y"])
+    there.commit()
+    here.hear()
+    assert here.value("x") == there.value("x") == [1, 2, "mine"]
+    assert here.value("y[0] is x")
+
+
+def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.run("x = [1]")
+    there.hear()
+    with monkeypatch.context() as patch:
+        patch.setattr(weight, "HEAVY", 100)
+        here.run("x.append('a' * 1000)")
+        there.start("x.append('mine')")
+        assert there.sync.is_offered("x")
+    here.sync.release_names(["x"])
+    there.commit()
+    assert there.value("len(x)") == 3
+    assert not there.sync.is_offered("x")
+
+
+def test_who_leaves_a_large_value_there_can_commit_what_shared_objects_with_its_own(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would merge for ever, and its cell would have no reply."""
+    here, there = two
+    here.run("x = []\ny = [x]")
+    there.hear()
+    monkeypatch.setattr(weight, "HEAVY", 500)
+    there.start("x.append('mine')")
+    here.run("y = ['a' * 1000]")
+    there.commit()
+    assert there.store.clashing(there.worker) == {}
+    assert there.warnings == ["y was changed in another subshell at the same time; that value counts"]
+    here.hear()
+    assert here.value("x") == ["mine"]
