@@ -31,15 +31,21 @@ from mpkernel.namespace.survey import Survey, bulk
 MAX_FAILURES = 20
 
 
-def graft(old: dict[str, Any], new: dict[str, Any], keep: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+def graft(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    keep: Callable[[Any], bool] | None = None,
+    came_late: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """What each name of `new` is to be bound to, after objects of `old` were patched where their types allow.
 
     Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
-    which `keep` is true is neither patched nor looked into: the new one is taken.
+    which `keep` is true is neither patched nor looked into: the new one is taken. `came_late` is called if another
+    thread has changed something meanwhile, which isn't in `new`.
     """
     if not any(name in old and type(value) not in ATOMS for name, value in new.items()):
         return dict(new)
-    grafting = Graft(keep)
+    grafting = Graft(keep, came_late)
     grafting.pair(old, new)
     return grafting.apply(new)
 
@@ -51,7 +57,8 @@ class Torn(Exception):
 class Graft:
     """The pairs of old and new objects, and what is done with them."""
 
-    def __init__(self, keep: Callable[[Any], bool] | None = None) -> None:
+    def __init__(self, keep: Callable[[Any], bool] | None = None, came_late: Callable[[], None] = lambda: None) -> None:
+        self._came_late = came_late
         self.kinds = Kinds()
         self._alike = glance(self.kinds)
         self._keep = keep
@@ -155,7 +162,7 @@ class Graft:
         survey.walk(values.values())
         partners = survey.sound_partners()
         results = {key: partners.get(id(other), other) for key, other in self._aliases.items()} | partners
-        return _Writing(survey, partners, results, self._beside, self._read)
+        return _Writing(survey, partners, results, self._beside, self._read, self._came_late)
 
 
 def _same_value(contents: list[tuple[Part, Any, Any]]) -> bool:
@@ -186,7 +193,9 @@ class _Writing:
         results: dict[int, Any],
         beside: dict[int, Any],
         read: dict[tuple[int, Part], Any],
+        came_late: Callable[[], None],
     ) -> None:
+        self._came_late = came_late
         self._survey = survey
         self._partners = partners
         self._beside = beside
@@ -266,7 +275,7 @@ class _Writing:
             part.write(target, fresh)
             return
         self._undo.append((part, target, was))
-        self._undo[-1] = (part, target, latecomers.write(part, target, was, fresh))
+        self._undo[-1] = (part, target, latecomers.write(part, target, was, fresh, self._came_late))
 
 
 def _identical(old: list[Any], new: list[Any]) -> bool:

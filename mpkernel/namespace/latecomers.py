@@ -13,21 +13,25 @@ from functools import partial
 from typing import Any
 
 from mpkernel.namespace.atoms import plain
-from mpkernel.namespace.parts import MISSING, Attributes, Elements, Entries, Items, Part, QueueItems
+from mpkernel.namespace.parts import MISSING, Attributes, Elements, Entries, Items, Named, Part, QueueItems
 from mpkernel.namespace.sequences import Edit, by_index, combined, differing
 
 # A thread that changes a container each time that it may run isn't waited for longer.
 MAX_ROUNDS = 20
-_COMPARABLE = (int, bool, str, bytes)
+_COMPARABLE = (int, bool, str, bytes, float)
 
 
-def write(part: Part, obj: Any, was: Any, fresh: Any) -> Any:
-    """Make `fresh` the content of `obj`, with what has changed since it was read as `was`; returns what was there."""
+def write(part: Part, obj: Any, was: Any, fresh: Any, came_late: Callable[[], None] = lambda: None) -> Any:
+    """Make `fresh` the content of `obj`, with what has changed since it was read as `was`; returns what was there.
+
+    `came_late` is called if anything has.
+    """
     first = now = _exchange(part, obj, fresh)
     for _ in range(MAX_ROUNDS):
         rebased = _rebased(part, was, now, fresh)
         if rebased is None:
             break
+        came_late()
         was, fresh = fresh, rebased
         now = _exchange(part, obj, fresh)
     return first
@@ -35,14 +39,24 @@ def write(part: Part, obj: Any, was: Any, fresh: Any) -> Any:
 
 def torn(part: Part, live: Any, copy: Any) -> bool:
     """Whether a container has changed since `copy`, the content of its copy, was made."""
+    if isinstance(part, Named):  # some may not be copied, or be made when a copy is
+        return _differ([live[name] for name in live if name in copy], [copy[name] for name in live if name in copy])
     if type(part) not in (Items, QueueItems, Entries, Elements):
         return False
     if len(live) != len(copy) or type(part) is Elements:
         return len(live) != len(copy)
-    if not (plain(live) and plain(copy)):
-        return False
-    now, was = list(live), list(copy)
-    return any(type(now[at]) in _COMPARABLE and now[at] != was[at] for at in differing(now, was))
+    if isinstance(part, Entries):
+        if not (plain(live) and plain(copy)):
+            return _differ(list(live.values()), list(copy.values()))
+        same_keys = not _differ(list(live), list(copy))
+        return not same_keys or _differ(list(live.values()), list(copy.values()))
+    return _differ(live, copy)
+
+
+def _differ(now: list[Any], was: list[Any]) -> bool:
+    """Whether there are values that changed for sure."""
+    places = differing(now, was)
+    return any(type(now[at]) is type(was[at]) in _COMPARABLE and now[at] != was[at] == was[at] for at in places)
 
 
 def _exchange(part: Part, obj: Any, content: Any) -> Any:

@@ -375,7 +375,8 @@ class NamespaceSync:
         old = self._tracker.values(fresh.keys() - set(torn))
         self._state.arrived()
         copies = [*self._tracker.values(fresh).values(), *fresh.values()]
-        fresh = graft(old, fresh)
+        late: list[None] = []
+        fresh = graft(old, fresh, came_late=lambda: late.append(None))
         old.clear()
         self._namespace.update(fresh)
         self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
@@ -383,6 +384,8 @@ class NamespaceSync:
             self._offers.add(names)
         self._number = max(self._number, news.number)
         retire(copies)
+        if late and self.mode == "shared":  # a thread's change is in what others don't have
+            self._publish(self._tracker.collect(only=fresh.keys(), force=fresh.keys()))
         if self.background:
             self._tracker.prepare(None)
 

@@ -22,6 +22,7 @@ class Thing:
 
 
 SAME = object()
+NAN = float("nan")
 
 
 @pytest.mark.parametrize(
@@ -92,14 +93,27 @@ def _add(target: Any, value: object) -> Any:
 
 @pytest.mark.parametrize(
     ("live", "copy"),
-    [([1, 2], [1]), ([1, 2], [1, 3]), ({"a": 1}, {"b": 1}), ({1}, {1, 2}), ([[1]], [[1, 2]]), (deque([1]), deque())],
+    [
+        ([1, 2], [1]),
+        ([1, 2], [1, 3]),
+        ({"a": 1}, {"b": 1}),
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1.5, "b": []}, {"a": 2.5, "b": []}),
+        ({(1,): 1}, {(1,): 2}),
+        ({1}, {1, 2}),
+        ([[1]], [[1, 2]]),
+        (deque([1]), deque()),
+        (Thing(n=1), Thing(n=2)),
+    ],
 )
 def test_a_copy_that_is_out_of_date_is_not_merged(live: Any, copy: Any) -> None:
     with pytest.raises(Torn):
         merge({"x": live}, {"x": live}, {"x": copy}, {"x": copy}, check=True)
 
 
-@pytest.mark.parametrize("make", [lambda: [float("nan")], lambda: {float("nan"): 1}, lambda: {1, 2}, lambda: [Thing()]])
+@pytest.mark.parametrize(
+    "make", [lambda: [float("nan")], lambda: {float("nan"): 1}, lambda: {1, 2}, lambda: [Thing()], lambda: Thing(n=NAN)]
+)
 def test_a_copy_that_only_looks_different_is_merged(make: Callable[[], Any]) -> None:
     live, copy = make(), make()
     assert merge({"x": live}, {"x": live}, {"x": copy}, {"x": copy}, check=True).values["x"] is live

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpkernel.namespace import changes, component, exchange, merge, store, sync, weight
+from mpkernel.namespace import changes, component, exchange, latecomers, merge, store, sync, weight
 from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook, Settings, Space
@@ -879,3 +879,22 @@ def test_who_leaves_a_large_value_there_can_commit_what_shared_objects_with_its_
     assert there.warnings == ["y was changed in another subshell at the same time; that value counts"]
     here.hear()
     assert here.value("x") == ["mine"]
+
+
+def test_what_a_thread_changes_while_news_are_applied_is_shared(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = two
+    here.run("x = [1]")
+    there.run("x")
+    here.run("x.append(2)")
+    exchange_them = latecomers._exchange
+
+    def exchanged(part: Any, obj: Any, content: Any) -> Any:
+        monkeypatch.setattr(latecomers, "_exchange", exchange_them)
+        there.value("x").append("late")
+        return exchange_them(part, obj, content)
+
+    monkeypatch.setattr(latecomers, "_exchange", exchanged)
+    there.hear()
+    assert there.value("x") == [1, "late", 2]
+    here.hear()
+    assert here.value("x") == [1, "late", 2]
