@@ -182,6 +182,7 @@ def test_too_few_processes_for_another_subshell_cost_that_subshell() -> None:
 @pytest.mark.parametrize("count", [2, 4])
 def test_too_few_processes_for_a_kernel_are_said(count: int) -> None:
     with Sandbox() as sandbox:
+        sandbox.root.chmod(0o777)  # IPython, if it comes to that, says more when it can't write there
         file = sandbox.runtime / "connection.json"
         done = subprocess.run(
             [*with_processes(count), "-f", str(file)],
