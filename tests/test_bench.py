@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,11 @@ import pytest
 from scripts.bench import page
 from scripts.bench.compare import Change, check_out
 from scripts.bench.curves import slope
-from scripts.bench.registry import AtLeast, AtMost, Measurement, Metric, RatioAtMost
-from scripts.bench.report import markdown, number
-from scripts.bench.runner import Results
+from scripts.bench.registry import AtLeast, AtMost, Measurement, Metric, Options, Over, RatioAtMost, Values
+from scripts.bench.report import as_json, facts, from_json, markdown, number
+from scripts.bench.runner import Results, run
 from scripts.harness import proc
-from scripts.harness.kernel import Spec
+from scripts.harness.kernel import Kernel, Spec
 
 MB = 1 << 20
 QUICK = [1.00, 1.02, 1.05, 1.01]
@@ -127,3 +129,33 @@ def test_memory_in_memfds_counts_once_mapped_or_not() -> None:
 def test_each_tool_explains_itself(tool: str) -> None:
     done = subprocess.run([sys.executable, "-m", tool, "--help"], capture_output=True, text=True, check=True)
     assert tool in done.stdout
+
+
+def test_a_run_that_was_ended_goes_on_with_what_it_has() -> None:
+    spec = Spec.of_interpreter("mpkernel", sys.executable)
+    both = [
+        Measurement(name, "section", (Metric(key, "title", "ms"),), _never, fresh=True, only=None, rarely=False)
+        for name, key in (("one", "m"), ("two", "n"))
+    ]
+    results = Results(busy=[0.5], done=["one", "two"])
+    results.add("m", "mpkernel", 1.5)
+    results.add("m", "mpkernel", Over(8.0))
+    results.fail("m", "mpkernel", "it broke")
+    results.unable.add(("m", "ipykernel"))
+    written = as_json(both, [spec], results, facts([spec], [], results, Options(), time.time() - 60, "load"))
+    again = from_json(json.loads(json.dumps(written)))
+    assert (again.samples, again.busy, again.done) == (results.samples, results.busy, results.done)
+    assert isinstance(again.samples["m", "mpkernel"][1], Over)
+    assert again.unable == results.unable
+    assert again.minutes == pytest.approx(1, abs=0.1)
+    run(both, [spec], Options(), 1, 0.0, again)
+    assert again.samples == results.samples, "both were done"
+    again.done.remove("two")
+    run(both, [spec], Options(), 1, 0.0, again, seconds=-1)
+    assert again.done == ["one"], "there was no time left for the other"
+    later = facts([spec], [], again, Options(), time.time(), "load")
+    assert later["date"].startswith(again.dates[0] + ", ")
+
+
+def _never(kernel: Kernel, options: Options) -> Values:
+    raise AssertionError("measured once more")

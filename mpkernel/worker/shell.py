@@ -13,10 +13,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core import history, page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -24,6 +25,7 @@ from traitlets import CBool, Instance, Type, default
 from mpkernel.errors import Killed
 from mpkernel.wire import Json, well_formed
 from mpkernel.worker.cellfiles import CellCompiler
+from mpkernel.worker.commands import System
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames, without_the_wait
@@ -83,6 +85,22 @@ class HistoryManager(history.HistoryManager):
             self.save_flag.set()
 
 
+class LockedBuiltinTrap(BuiltinTrap):
+    """IPython's, for more than one thread: completions come beside a cell. Else one of two may find half of it done."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> BuiltinTrap:
+        with self._lock:
+            return super().__enter__()
+
+    def __exit__(self, *error: Any) -> Literal[False]:
+        with self._lock:
+            return super().__exit__(*error)
+
+
 class ZMQInteractiveShell(WithParent, InteractiveShell):
     """Named as libraries expect it: by this name, and its module's, they know that they are in a notebook."""
 
@@ -91,6 +109,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     displayhook_class = Type(ZMQShellDisplayHook)
     display_pub_class = Type(ZMQDisplayPublisher)
     compiler_class = Type(CellCompiler)
+    system = System()
     readline_use = CBool(False)
     autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
@@ -122,6 +141,10 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         os.environ["CLICOLOR_FORCE"] = "1"
         os.environ["PAGER"] = os.environ["GIT_PAGER"] = "cat"
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+    def init_builtins(self) -> None:
+        super().init_builtins()
+        self.builtin_trap = LockedBuiltinTrap(self)
 
     def init_hooks(self) -> None:
         super().init_hooks()

@@ -10,7 +10,8 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from IPython.core.completer import ProvisionalCompleterWarning, rectify_completions
@@ -43,31 +44,41 @@ _completing = threading.RLock()
 LONG_COMPLETION = 2.0
 
 
-def import_jedi(shell: InteractiveShell) -> None:
+# So often jedi is looked for: if somebody changes `sys.path` meanwhile, as debugpy does, an entry is passed over.
+IMPORTS = 5
+
+
+def import_jedi(shell: InteractiveShell) -> bool:
     """What the first completion would import and read, so that an interrupt can't leave that half done for good.
+
+    Returns whether jedi can be used.
 
     Jedi's parser, parso, keeps files that it parsed in a cache on disk. It fails, and a completion finds nothing, when
     another process is just writing such a file or making the folder, when the disk is full, or mounted read-only. It
     can do without: it parses the file itself.
     """
-    if not getattr(shell.Completer, "use_jedi", False):
-        return
-    if not _completing.acquire(timeout=LONG_COMPLETION):
-        return
+    if not getattr(shell.Completer, "use_jedi", False) or not _completing.acquire(timeout=LONG_COMPLETION):
+        return False
     try:
-        try:
-            _import_jedi()
-        except ImportError:  # somebody changes `sys.path` meanwhile, as debugpy does: an entry of it was passed over
-            _import_jedi()
+        _import_jedi()
     except Exception:
         logging.getLogger("mpkernel.worker").warning("jedi can't be used", exc_info=True)
+        return False
     finally:
         _completing.release()
+    return True
 
 
 def _import_jedi() -> None:
-    if "jedi.api.classes" not in sys.modules:
-        importlib.import_module("jedi.api.classes")
+    if sys.modules.get("jedi.api.classes") is None:
+        for left in reversed(range(IMPORTS)):
+            try:
+                importlib.import_module("jedi.api.classes")
+            except ImportError:
+                if not left:
+                    raise
+            else:
+                break
         cache: Any = importlib.import_module("parso.cache")
         for name in ("_load_from_file_system", "_save_to_file_system", "_remove_cache_and_update_lock"):
             setattr(cache, name, _or_none(getattr(cache, name)))
@@ -84,12 +95,25 @@ def _or_none(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@contextmanager
+def _jedi_if(shell: InteractiveShell, usable: bool) -> Iterator[None]:
+    """Without jedi, IPython looks for the attributes by itself."""
+    wanted = getattr(shell.Completer, "use_jedi", False)
+    if wanted and not usable:
+        shell.Completer.use_jedi = False
+    try:
+        yield
+    finally:
+        if wanted and not usable:
+            shell.Completer.use_jedi = wanted
+
+
 def complete(shell: InteractiveShell, content: Json) -> Json:
     """Content of a complete_reply."""
     code, cursor = _cursor(content)
-    import_jedi(shell)
+    usable = import_jedi(shell)
     allow_provisional()
-    with _completing:
+    with _completing, _jedi_if(shell, usable):
         found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     start = found[0].start if found else cursor
     end = found[0].end if found else cursor

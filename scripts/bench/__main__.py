@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from contextlib import ExitStack
@@ -59,11 +60,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=8, help="seconds after which something doesn't end (8)")
     parser.add_argument("--list", action="store_true", help="list the rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all samples; written after each row")
+    parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the --json FILE ended")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N", help="begin no row after that; for --resume later"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--page", action="store_true", help=f"put the tables into docs/{page.BENCHMARKS.name}")
     arguments = parser.parse_args()
     if arguments.page and arguments.only:
         parser.error("--page replaces all tables, so it goes without --only")
+    if (arguments.resume or arguments.minutes < math.inf) and not arguments.json:
+        parser.error("--resume and --minutes need --json FILE, which has the samples of the rows before")
+    if arguments.resume and not arguments.json.exists():
+        parser.error(f"there is no {arguments.json} to go on from; without --resume it is begun")
     return arguments
 
 
@@ -116,7 +125,14 @@ def main() -> int:
             arguments.json.write_text(json.dumps(report.as_json(measurements, specs, results, facts), indent=1))
 
         after_each = write_down if arguments.json else None
-        results = runner.run(measurements, specs, options, repeat, arguments.patience, after_each)
+        results = report.from_json(json.loads(arguments.json.read_text())) if arguments.resume else Results()
+        seconds = arguments.minutes * 60
+        runner.run(
+            measurements, specs, options, repeat, arguments.patience, results, after_each=after_each, seconds=seconds
+        )
+        if left := [one.name for one in measurements if one.name not in results.done]:
+            print(f"{len(left)} measurements are left: the same again with --resume", file=sys.stderr)
+            return 3
         facts = report.facts(specs, missing, results, options, started, load)
     text = report.markdown(measurements, specs, results, facts, repeat)
     print(text)

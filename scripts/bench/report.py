@@ -89,11 +89,13 @@ def machine() -> dict[str, str]:
 def facts(
     specs: Sequence[Spec], missing: Sequence[str], results: Results, options: Options, started: float, load: str
 ) -> dict[str, Any]:
+    here = machine()
     return {
-        **machine(),
+        **here,
+        "date": ", ".join([*results.dates, here["date"]]),
         "kernels": {spec.name: spec.versions() for spec in specs},
         "missing": list(missing),
-        "minutes": (time.time() - started) / 60,
+        "minutes": results.minutes + (time.time() - started) / 60,
         "load at start": load,
         "load at end": proc.load(),
         "cores in use before a sample (median, worst)": [
@@ -177,4 +179,24 @@ def as_json(
         for measurement in measurements
         for metric in measurement.metrics
     ]
-    return {"facts": facts_, "rows": rows}
+    unable = sorted(map(list, results.unable))
+    return {"facts": facts_, "rows": rows, "done": results.done, "unable": unable, "busy": results.busy}
+
+
+def from_json(read: dict[str, Any]) -> Results:
+    """What `as_json` wrote."""
+    results = Results(
+        unable={(metric, name) for metric, name in read["unable"]},
+        busy=read["busy"],
+        done=read["done"],
+        minutes=read["facts"]["minutes"],
+        dates=read["facts"]["date"].split(", "),
+    )
+    for row in read["rows"]:
+        for name, samples in row["samples"].items():
+            for value in samples:
+                results.add(row["key"], name, Over(value["over"]) if isinstance(value, dict) else value)
+        for name, reasons in row["failures"].items():
+            for reason in reasons:
+                results.fail(row["key"], name, reason)
+    return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ class Results:
     failures: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     unable: set[tuple[str, str]] = field(default_factory=set)  # metrics of which a kernel has nothing
     busy: list[float] = field(default_factory=list)  # share of the cores in use just before each sample
+    done: list[str] = field(default_factory=list)  # names of the measurements that are through
+    minutes: float = 0.0  # that earlier runs took
+    dates: list[str] = field(default_factory=list)  # of these
 
     def add(self, metric: str, kernel: str, value: float) -> None:
         self.samples.setdefault((metric, kernel), []).append(value)
@@ -59,11 +63,21 @@ def run(
     options: Options,
     repeat: int,
     patience: float,
+    results: Results,
+    *,
     after_each: Callable[[Results], None] | None = None,
-) -> Results:
-    """A B C A B A B: `repeat` samples of each measurement for the first two kernels, for the others a third of that."""
-    results = Results()
+    seconds: float = math.inf,
+) -> None:
+    """A B C A B A B: `repeat` samples of each measurement for the first two kernels, for the others a third of that.
+
+    What `results` has is left out; after so many `seconds` none is begun any more.
+    """
+    deadline = time.monotonic() + seconds
     for number, measurement in enumerate(measurements, 1):
+        if measurement.name in results.done:
+            continue
+        if time.monotonic() > deadline:
+            break
         times = max(1, repeat // 3) if measurement.rarely else repeat
         print(f"[{number}/{len(measurements)}] {measurement.name}", file=sys.stderr, flush=True)
         for turn in range(times):
@@ -71,9 +85,9 @@ def run(
                 function = measurement.function(spec.name)
                 if function is not None:
                     sample(measurement, function, spec, options, patience, results)
+        results.done.append(measurement.name)
         if after_each is not None:
             after_each(results)
-    return results
 
 
 def sample(

@@ -76,6 +76,8 @@ def test_a_shell_escape_shows_its_output_and_keeps_its_exit_code(shared_kernel: 
     assert shared_kernel.value("_exit_code") == 3
     assert shared_kernel.run("got = !echo captured").stdout == ""
     assert shared_kernel.value("list(got)") == ["captured"]
+    in_function = "def shout(word):\n    !echo $word {word.upper()}\nshout('hey')"
+    assert shared_kernel.run(in_function).stdout.splitlines() == ["hey HEY"]
 
 
 @pytest.mark.mpkernel_only(UNORDERED)

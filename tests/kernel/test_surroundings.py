@@ -94,6 +94,12 @@ def test_completion_without_a_place_for_jedis_cache(tmp_path: Path) -> None:
         assert "isdigit" in kernel.request("complete_request", {"code": "str.isdi", "cursor_pos": 8}).content["matches"]
 
 
+def test_completion_when_jedi_can_not_be_imported(kernel: Kernel) -> None:
+    kernel.run("import sys\nsys.modules.update(dict.fromkeys(['jedi', 'jedi.api', 'jedi.api.classes']))")
+    reply = kernel.request("complete_request", {"code": "str.isdi", "cursor_pos": 8}).content
+    assert "str.isdi"[: reply["cursor_start"]] + reply["matches"][0] == "str.isdigit"
+
+
 def test_an_environment_that_is_almost_empty() -> None:
     with start_kernel(command=["env", "-i", *COMMAND]) as kernel:
         check_works(kernel)
@@ -182,6 +188,7 @@ def test_too_few_processes_for_another_subshell_cost_that_subshell() -> None:
 @pytest.mark.parametrize("count", [2, 4])
 def test_too_few_processes_for_a_kernel_are_said(count: int) -> None:
     with Sandbox() as sandbox:
+        sandbox.root.chmod(0o777)  # IPython, if it comes to that, says more when it can't write there
         file = sandbox.runtime / "connection.json"
         done = subprocess.run(
             [*with_processes(count), "-f", str(file)],

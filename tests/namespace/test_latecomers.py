@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,14 +55,6 @@ def test_a_kind_that_can_not_be_exchanged_gets_the_new_content() -> None:
     part = Kinds().of(OrderedDict).parts[0]
     assert latecomers.write(part, ordered, {"a": 1}, {"b": 2}) == {"a": 1}
     assert ordered == {"b": 2}
-
-
-@pytest.fixture
-def many_switches() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("many_switches")
