@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,7 @@ class Tracker:
         self._pages = PageTracker()
         self._untold: set[str] = set()  # names that have changed, since `told`
         self._untold_deleted: set[str] = set()
+        self._left: set[str] = set()  # names that aren't looked at
         self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
 
     # --- what is known ------------------------------------------------------------------------------------------------
@@ -137,6 +138,11 @@ class Tracker:
     def leave(self, names: Iterable[str]) -> None:
         """Don't look at the values of `names` any more, though others share objects with them."""
         self._ungroup(names)
+        self._left.update(names)
+
+    def shares_beyond(self, name: str, names: Set[str]) -> bool:
+        """Whether others than `names` may share objects with `name`."""
+        return name in self._left or not names >= set(self.group(name))
 
     def _ungroup(self, names: Iterable[str]) -> None:
         for name in names:
@@ -394,6 +400,7 @@ class Tracker:
 
     def _drop(self, name: str) -> None:
         """`name` isn't in its group any more."""
+        self._left.discard(name)
         if group := self._groups.pop(name, None):
             group.names.discard(name)
             if not group.names:

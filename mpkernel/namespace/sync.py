@@ -371,7 +371,7 @@ class NamespaceSync:
                     grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
-        torn = [name for name in fresh if not fresh.keys() >= set(self._tracker.group(name))]
+        torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
         old = self._tracker.values(fresh.keys() - set(torn))
         self._state.arrived()
         copies = [*self._tracker.values(fresh).values(), *fresh.values()]

@@ -879,6 +879,9 @@ def test_who_leaves_a_large_value_there_can_commit_what_shared_objects_with_its_
     assert there.warnings == ["y was changed in another subshell at the same time; that value counts"]
     here.hear()
     assert here.value("x") == ["mine"]
+    here.run("y = [['other']]")
+    there.hear()
+    assert there.value("(x, y)") == (["mine"], [["other"]])
 
 
 def test_what_a_thread_changes_while_news_are_applied_is_shared(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
