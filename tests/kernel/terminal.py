@@ -55,9 +55,9 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._process.fd, keys.encode())
 
-    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+    def wait_until(self, condition: Callable[[], object], what: str, within: float = WITHIN) -> None:
         """Show what the program writes until the condition is true. Raises AssertionError if it doesn't come true."""
-        deadline = time.monotonic() + WITHIN
+        deadline = time.monotonic() + within
         while not condition():
             assert time.monotonic() < deadline, f"no {what}"
             assert not self._ended, f"the program has ended without {what}"
@@ -66,9 +66,9 @@ class Terminal:
     def wait_for(self, text: str) -> None:
         self.wait_until(lambda: text in self.text, text)
 
-    def wait_for_prompt(self, prompt: str) -> None:
+    def wait_for_prompt(self, prompt: str, within: float = WITHIN) -> None:
         """Wait until the cursor is in a line with this in it."""
-        self.wait_until(lambda: prompt in self.line, prompt)
+        self.wait_until(lambda: prompt in self.line, prompt, within)
 
     def wait_for_the_end(self) -> int:
         """The exit code."""

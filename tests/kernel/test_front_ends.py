@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -42,9 +43,22 @@ def test_qtconsole(home: Sandbox) -> None:
     assert told == ["execute", "complete", "page", "see_a_call_tip", "answer_input", "plot", "interrupt", "restart"]
 
 
+class NoFocus(Exception):
+    """The box for an answer isn't where the cursor is."""
+
+
 @needs("euporie", "pyte")
 @pytest.mark.heavy
 def test_euporie_console(home: Sandbox) -> None:
+    """Whether its box for an answer gets the focus is a matter of timing, as its code says: then another is tried."""
+    for _ in range(5):
+        with suppress(NoFocus):
+            work_in_euporie(home)
+            return
+    pytest.fail("the box for an answer never got the focus")
+
+
+def work_in_euporie(home: Sandbox) -> None:
     from .terminal import Terminal
 
     argv = [sys.executable, "-m", "euporie.console", "--kernel-name", KERNELSPEC]
@@ -54,7 +68,11 @@ def test_euporie_console(home: Sandbox) -> None:
         terminal.wait_for("Out[1]: 42")
         terminal.wait_for_prompt("In [2]:")
         terminal.type("input('wh' 'at? ') * 2\r")
-        terminal.wait_for_prompt("what?")
+        terminal.wait_for("what?")
+        try:
+            terminal.wait_for_prompt("what?", within=3)
+        except AssertionError as error:
+            raise NoFocus from error
         terminal.type("ab\r")
         terminal.wait_for("Out[2]: 'abab'")
         terminal.wait_for_prompt("In [3]:")
