@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -120,7 +121,11 @@ def test_the_children_of_a_dead_worker_die_with_it(kernel: Kernel) -> None:
     assert kernel.run(code + DEATHS["SIGKILL"]).ename == "WorkerDied"
 
     def sleeping() -> bool:
-        return any(process.name() == "sleep" for process in kernel.processes())
+        names = set()
+        for process in kernel.processes():
+            with suppress(psutil.NoSuchProcess):  # it ends just now
+                names.add(process.name())
+        return "sleep" in names
 
     kernel.wait_until(lambda: not sleeping(), "end of the child", GONE_WITHIN)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -137,7 +138,11 @@ def test_process_1_of_a_container_reaps_and_ends() -> None:
         kernel.run("import os\nif os.fork() == 0:\n    if os.fork() == 0: os._exit(0)\n    os._exit(0)\nos.wait()")
 
         def zombies() -> list[psutil.Process]:
-            return [p for p in kernel.process.children(recursive=True) if p.status() == psutil.STATUS_ZOMBIE]
+            found = []
+            for process in kernel.process.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # it ends just now
+                    found += [process] if process.status() == psutil.STATUS_ZOMBIE else []
+            return found
 
         assert poll_until(lambda: not zombies(), GONE_WITHIN)
         kernel.process.children()[0].terminate()
