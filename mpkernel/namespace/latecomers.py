@@ -46,10 +46,8 @@ def torn(part: Part, live: Any, copy: Any) -> bool:
     if len(live) != len(copy) or type(part) is Elements:
         return len(live) != len(copy)
     if isinstance(part, Entries):
-        if not (plain(live) and plain(copy)):
-            return _differ(list(live.values()), list(copy.values()))
-        same_keys = not _differ(list(live), list(copy))
-        return not same_keys or _differ(list(live.values()), list(copy.values()))
+        other_keys = plain(live) and plain(copy) and _differ(list(live), list(copy))
+        return other_keys or _differ(list(live.values()), list(copy.values()))
     return _differ(live, copy)
 
 

@@ -56,11 +56,16 @@ class Clash:
 
 def _components(entries: dict[str, Entry]) -> list[Component]:
     """The components that `entries` are, each for those names of which it is the entry."""
-    names_of: dict[int, tuple[Entry, list[str]]] = {}
-    for name, entry in entries.items():
-        names_of.setdefault(id(entry), (entry, []))[1].append(name)
-    components = ((entry.component, names) for entry, names in names_of.values())
+    components = ((entry.component, names) for entry, names in _by_entry(entries.items()))
     return [Component(part.names, part.kind, {**part.meta, "take": names}, part.blobs) for part, names in components]
+
+
+def _by_entry(entries: Iterable[tuple[str, Entry]]) -> list[tuple[Entry, list[str]]]:
+    """Each entry once, with the names that it is for."""
+    names_of: dict[int, tuple[Entry, list[str]]] = {}
+    for name, entry in entries:
+        names_of.setdefault(id(entry), (entry, []))[1].append(name)
+    return list(names_of.values())
 
 
 @dataclass(slots=True)
@@ -239,13 +244,10 @@ class NamespaceStore:
     def _telling(self, view: View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
         if not entries:
             return None
-        names_of: dict[int, tuple[Entry, list[str]]] = {}
-        for name, entry in entries.items():
-            names_of.setdefault(id(entry), (entry, []))[1].append(name)
         sent, offered = [], []
         given: dict[str, Entry] = {}
         kept: dict[str, Entry] = {}
-        for entry, names in names_of.values():
+        for entry, names in _by_entry(entries.items()):
             component = entry.component
             dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
             if component.kind == HELD or dear:
@@ -386,11 +388,8 @@ class NamespaceStore:
         return (heir, entry) if entry.component.kind == VALUE else None
 
     def _held_by(self, worker: int) -> list[tuple[Entry, list[str]]]:
-        names_of: dict[int, tuple[Entry, list[str]]] = {}
-        for name, entry in self._heads.items():
-            if entry.writer == worker and entry.component.kind == HELD:
-                names_of.setdefault(id(entry), (entry, []))[1].append(name)
-        return list(names_of.values())
+        heads = self._heads.items()
+        return _by_entry((n, e) for n, e in heads if e.writer == worker and e.component.kind == HELD)
 
     def _heir(self, entry: Entry, names: list[str], heirs: Collection[int]) -> int | None:
         """Who else has what was given up."""
@@ -420,13 +419,10 @@ class NamespaceStore:
 
     def heads(self) -> list[Component]:
         """Everything that is known of the names that there are, each component once, with the names that it is for."""
-        names_of: dict[int, tuple[Entry, list[str]]] = {}
-        for name, entry in self._heads.items():
-            if entry.component.kind != DELETED:
-                names_of.setdefault(id(entry), (entry, []))[1].append(name)
+        found = _by_entry((name, entry) for name, entry in self._heads.items() if entry.component.kind != DELETED)
         return [
             Component(tuple(names), entry.component.kind, entry.component.meta, entry.component.blobs)
-            for entry, names in names_of.values()
+            for entry, names in found
         ]
 
     def put_back(self, components: Iterable[Component]) -> None:
