@@ -31,13 +31,17 @@ def acquired(worker: FakeWorker) -> list[messages.Acquired]:
     return worker.got(messages.Acquired)
 
 
-def clash(kernel: Kernel, main: FakeWorker, other: FakeWorker, child: str) -> None:
-    """Both run a cell that changes x; main's ends first."""
+def clash(kernel: Kernel, main: FakeWorker, other: FakeWorker, child: str, *, hold: bool = False) -> Asked:
+    """Both run a cell that changes x; main's ends first, and may keep its value to itself. The other's cell."""
     kernel.running("x = 1")
-    kernel.running("x = 2", child)
-    main.commit("x")
+    cell = kernel.running("x = 2", child)
+    if hold:
+        main.hold("x")
+    else:
+        main.commit("x")
     main.reply()
     other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    return cell
 
 
 def test_a_commit_that_comes_too_late_must_be_merged(kernel: Kernel, two: Two) -> None:
@@ -60,14 +64,9 @@ def test_the_reply_waits_until_the_worker_has_merged(kernel: Kernel, two: Two) -
 
 @pytest.fixture
 def held(kernel: Kernel, two: Two) -> Asked:
-    """Both run a cell that changes x; main's ends first, and keeps its value to itself. The other's cell."""
-    main, other, child = two
-    kernel.running("x = 1")
-    cell = kernel.running("x = 2", child)
-    main.hold("x")
-    main.reply()
-    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
-    other.reply()
+    """The other's cell, which has replied, of two that clash; main keeps its value to itself."""
+    cell = clash(kernel, *two, hold=True)
+    two[1].reply()
     return cell
 
 
@@ -152,12 +151,8 @@ def test_a_reply_without_what_its_cell_made_is_not_given(kernel: Kernel) -> None
 
 
 def test_who_dies_before_it_has_merged_is_answered_for(kernel: Kernel, two: Two) -> None:
-    main, other, child = two
-    kernel.running("x = 1")
-    cell = kernel.running("x = 2", child)
-    main.commit("x")
-    main.reply()
-    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    other = two[1]
+    cell = clash(kernel, *two)
     other.reply()
     assert kernel.status(cell) is None
     other.die()
