@@ -1,7 +1,8 @@
 """What a definition consists of, and how to make it, or bring an existing one up to date, from that.
 
 The *head* of a body is what the object needs to come into being; the *rest*, which may refer to the object itself, is
-filled in afterwards, in a new object and in an old one alike.
+filled in afterwards, in a new object and in an old one alike. Where it holds content (see `definitions`), the body has
+None, and an old object keeps what it has.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mpkernel.namespace.definitions import (
+    DEFAULTS,
     DISPATCHER,
     DISPATCHER_OWN,
     UNTOLD,
@@ -35,8 +37,7 @@ _FUNCTION_PARTS = (
     "__qualname__",
     "__module__",
     "__doc__",
-    "__defaults__",
-    "__kwdefaults__",
+    *DEFAULTS,
     "__annotations__",
 )
 _ENUM_OWN = frozenset(
@@ -50,14 +51,14 @@ _HEAD = ("__module__", "__qualname__", "__slots__", "__orig_bases__", "__doc__")
 Body = tuple[str, Any, Any]  # the kind, the head, the rest
 
 
-def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions) -> Body:
-    """The body of a definition."""
+def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions, contents: tuple[str, ...]) -> Body:
+    """The body of a definition, which holds content in these attributes."""
     if isinstance(obj, type):
-        return _describe_enum(obj) if isinstance(obj, enum.EnumMeta) else _describe_class(obj)
+        return _describe_enum(obj, contents) if isinstance(obj, enum.EnumMeta) else _describe_class(obj, contents)
     if isinstance(obj, LruCache):
         parameters = obj.cache_parameters()
         own = {name: value for name, value in vars(obj).items() if name not in ("__wrapped__", "cache_parameters")}
-        return "cache", (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), own
+        return "cache", (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), (_blank(own, contents), contents)
     if type(obj) is object:
         return "object", None, None
     if obj.__code__ is DISPATCHER:
@@ -68,7 +69,12 @@ def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions) -> B
         obj.__code__.co_freevars != (),
         _globals(obj, namespace, definitions),
     )
-    return "function", head, (_parts(obj), dict(vars(obj)), _source(obj.__code__.co_filename))
+    parts, own = _blank(_parts(obj), contents), _blank(vars(obj), contents)
+    return "function", head, (parts, own, _source(obj.__code__.co_filename), contents)
+
+
+def _blank(named: dict[str, Any], contents: tuple[str, ...]) -> dict[str, Any]:
+    return {name: None if name in contents else value for name, value in named.items()}
 
 
 def _parts(function: Any) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def _source(filename: str) -> Any:
     return filename, entry[2]
 
 
-def _describe_class(cls: Any) -> Body:
+def _describe_class(cls: Any, contents: tuple[str, ...]) -> Body:
     named = vars(cls)
     own = {name: named[name] for name in _HEAD if name in named}
     own["__qualname__"] = cls.__qualname__
@@ -127,7 +133,7 @@ def _describe_class(cls: Any) -> Body:
     if "__abstractmethods__" in named:
         rest["__abstractmethods__"] = named["__abstractmethods__"]
     registry = registered(cls) if isinstance(cls, abc.ABCMeta) else []
-    return "class", (type(cls), cls.__name__, cls.__bases__, own), (rest, registry)
+    return "class", (type(cls), cls.__name__, cls.__bases__, own), (_blank(rest, contents), registry, contents)
 
 
 def _mangled(cls: type, name: str) -> str:
@@ -136,14 +142,14 @@ def _mangled(cls: type, name: str) -> str:
     return name
 
 
-def _describe_enum(cls: Any) -> Body:
+def _describe_enum(cls: Any, contents: tuple[str, ...]) -> Body:
     members = {name: member._value_ for name, member in cls._member_map_.items()}
     states = {name: _member_state(member) for name, member in cls._member_map_.items()}
     left_out = UNTOLD | _ENUM_OWN | set(members) | set(_HEAD)
     rest = {name: value for name, value in vars(cls).items() if name not in left_out}
     own = {name: vars(cls)[name] for name in ("__module__", "__doc__") if name in vars(cls)}
     own["__qualname__"] = cls.__qualname__
-    return "enum", (type(cls), cls.__name__, cls.__bases__, own, members), (rest, states)
+    return "enum", (type(cls), cls.__name__, cls.__bases__, own, members), (_blank(rest, contents), states, contents)
 
 
 def _member_state(member: Any) -> dict[str, Any]:
@@ -227,15 +233,17 @@ def _make_enum(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any
 def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
     """Give an object, if `old` one that has been in use, all that its body says."""
     if kind == "class":
-        _fill_class(obj, rest[0], keep=set(head[3]) if old else set(), own=head[3])
+        _fill_class(obj, rest[0] | _kept(obj, rest[2]), keep=set(head[3]) if old else set(), own=head[3])
         for registered_class in rest[1]:
             obj.register(registered_class)
     elif kind == "enum":
-        _fill_class(obj, rest[0], keep=set(vars(obj)) & (_ENUM_OWN | set(head[4]) | set(head[3])), own={})
+        keep = set(vars(obj)) & (_ENUM_OWN | set(head[4]) | set(head[3]))
+        _fill_class(obj, rest[0] | _kept(obj, rest[2]), keep=keep, own={})
         for name, state in rest[1].items():
             vars(obj._member_map_[name]).update(state)
     elif kind == "cache":
-        _replace(vars(obj), {"__wrapped__": head[0], **_kept(obj, ("cache_parameters",)), **rest})
+        kept = _kept(obj, ("cache_parameters", *rest[1]))
+        _replace(vars(obj), {"__wrapped__": head[0], **rest[0], **kept})
     elif kind == "dispatcher":
         _set_parts(obj, rest[0])
         _replace(vars(obj), {**_kept(obj, DISPATCHER_OWN), **rest[1]})
@@ -244,8 +252,8 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
     elif kind == "function":
         if old:
             obj.__code__ = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
-        _set_parts(obj, rest[0])
-        _replace(vars(obj), rest[1])
+        _set_parts(obj, {name: value for name, value in rest[0].items() if not (old and name in rest[3])})
+        _replace(vars(obj), rest[1] | _kept(obj, rest[3]))
         if rest[2] is not None and rest[2][0] not in linecache.cache:
             filename, lines = rest[2]
             # As IPython does it: no time of change, so `checkcache` keeps it.

@@ -144,6 +144,11 @@ class Tracker:
         """Whether others than `names` may share objects with `name`."""
         return name in self._left or not names >= set(self.group(name))
 
+    def is_shared_beyond(self, value: Any, names: Set[str]) -> bool:
+        """Whether others than `names` may share an object."""
+        group = self._group_of.get(id(value))
+        return group is not None and not names >= group.names
+
     def _ungroup(self, names: Iterable[str]) -> None:
         for name in names:
             self._keys.pop(name, None)

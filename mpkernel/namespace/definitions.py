@@ -3,7 +3,11 @@
 A definition travels by reference. Its id is given by the process that first pickles it, and is the same everywhere. Its
 version is a Lamport clock and the worker that made the change: the greater one is the newer one, in any process. To
 see cheaply whether a definition changed, its *surface* is compared: the objects of which it consists, by identity.
-Where one of these can be changed in place (a list as class attribute), only its pickle tells.
+
+What a definition holds that can be changed in place - a list as class attribute, default argument, attribute of a
+function or in the closure of a method - is its *content*, which isn't part of it. It goes with the values that need the
+definition, in the same pickle, so that what is one object with a variable, or a part of one, stays so. All values that
+need a definition share its content, and so belong to one component.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+# What a function has as attributes, but not in its ``__dict__``, and may hold content.
+DEFAULTS = ("__defaults__", "__kwdefaults__")
 
 _abc: Any = importlib.import_module("_abc")  # CPython's own part of abc
 
@@ -60,6 +67,7 @@ _MADE_ONCE = frozenset(
         *("__match_args__", "__static_attributes__", "__signature__", "__annotations_cache__", "__annotate_func__"),
         *("_member_map_", "_value2member_map_", "_member_names_", "_unhashable_values_", "_hashable_values_"),
         *("_unhashable_values_map_", "__protocol_attrs__", "__non_callable_proto_members__"),
+        *("_field_defaults", "model_config"),  # of a NamedTuple, of pydantic
     )
 )
 
@@ -73,11 +81,24 @@ class Definition:
     version: Version = NEVER
     body: bytes | None = None  # None: never pickled here
     surface: list[Any] | None = None  # when last looked at; None: only the pickle tells
+    contents: tuple[str, ...] = ()  # attributes that hold something which can be changed in place
     baseline: bytes = b""  # what pickling it here gave
     needs: tuple[str, ...] = ()  # ids of the definitions that the body names
     cells: tuple[str, ...] = ()
     code: tuple[types.CodeType, Any] | None = None  # and its bytes
     checked: int = 0  # the sweep in which it was last looked at
+
+
+@dataclass(frozen=True, slots=True)
+class ContentKey:
+    """Where content is held: an attribute of a definition, or, if that has no name, the cell of a closure."""
+
+    owner: str  # the id of the definition, or of the cell
+    name: str
+    shown: str = field(compare=False)  # to users
+
+    def __str__(self) -> str:
+        return self.shown
 
 
 @dataclass(slots=True, eq=False)
@@ -87,10 +108,12 @@ class _Cell:
 
 
 class Definitions:
-    """All definitions that this process knows and still has."""
+    """All definitions that this process knows and still has. `is_content` tells whether what one of them holds can be
+    changed in place."""
 
-    def __init__(self, worker: int) -> None:
+    def __init__(self, worker: int, is_content: Callable[[Any], bool]) -> None:
         self.worker = worker
+        self._is_content = is_content
         self.clock = 0
         self._numbers = itertools.count(1)
         self._origin = f"{worker}-{secrets.token_hex(4)}"  # what was saved by another kernel has other ids
@@ -196,44 +219,104 @@ class Definitions:
         self._globals_ids[id(names)] = globals_id
         return names
 
+    # --- content ------------------------------------------------------------------------------------------------------
+
+    def is_content(self, value: Any) -> bool:
+        """Whether something that a definition holds can be changed in place."""
+        return type(value) not in _SENTINELS and self._is_content(value)
+
+    def key(self, owner: str, name: str) -> ContentKey:
+        """The key of what is held there, with what users know it by."""
+        if not name:
+            cell = self._cells.get(self._cell_addresses.get(owner, 0))
+            for ref, index in cell.owners.values() if cell is not None else ():
+                if (function := ref()) is not None:
+                    variable = function.__code__.co_freevars[index]
+                    return ContentKey(owner, name, f"{function.__qualname__}.<closure>.{variable}")
+        elif (holder := self._holder(owner)) is not None:
+            return ContentKey(owner, name, f"{holder.__qualname__}.{name}")
+        return ContentKey(owner, name, name)
+
+    def content(self, key: ContentKey) -> Any:
+        """What is held there. Raises LookupError if that isn't here, or empty."""
+        if key.name:
+            holder = self._holder(key.owner)
+            if holder is None:
+                raise LookupError(key)
+            return getattr(holder, key.name) if key.name in DEFAULTS else vars(holder)[key.name]
+        cell = self.cell(key.owner)
+        try:
+            return cell.cell_contents  # type: ignore[union-attr]
+        except (AttributeError, ValueError):
+            raise LookupError(key) from None
+
+    def put(self, key: ContentKey, content: Any) -> None:
+        """Have `content` held there, if that is here."""
+        if not key.name:
+            if (cell := self.cell(key.owner)) is not None:
+                cell.cell_contents = content
+        elif isinstance(holder := self._holder(key.owner), type):
+            if vars(holder).get(key.name, holder) is not content:
+                type.__setattr__(holder, key.name, content)
+        elif holder is not None:
+            setattr(holder, key.name, content)
+
+    def _holder(self, def_id: str) -> Any:
+        known = self._by_id.get(def_id)
+        return known.ref() if known is not None else None
+
     # --- has it changed? ----------------------------------------------------------------------------------------------
 
-    def surface(self, obj: Any) -> list[Any] | None:
-        """What `obj` consists of, to be compared by identity; None if it has parts that change in place."""
+    def surface(self, obj: Any) -> tuple[list[Any] | None, tuple[str, ...]]:
+        """What `obj` consists of, to be compared by identity; None if that doesn't tell. And its `contents`."""
         parts: list[Any] = []
-        told = self._class_parts(obj, parts) if isinstance(obj, type) else self._parts_of_callable(obj, parts)
-        return parts if told else None
+        contents: list[str] = []
+        if isinstance(obj, type):
+            told = self._class_parts(obj, parts, contents)
+        else:
+            told = self._parts_of_callable(obj, parts, contents)
+        return (parts if told else None), tuple(contents)
 
-    def _class_parts(self, cls: type, parts: list[Any]) -> bool:
+    def _class_parts(self, cls: type, parts: list[Any], contents: list[str]) -> bool:
         parts += (cls.__name__, cls.__qualname__, *(self.of(base) for base in cls.__bases__))
         if "_abc_impl" in vars(cls):
             parts.append(len(registered(cls)))
         members = vars(cls).get("_member_map_", ())  # an enum's own objects
+        told = True
         for name, value in tuple(vars(cls).items()):
             if name in UNTOLD or name in members:
                 continue
             parts.append(name)
-            if name not in _MADE_ONCE and not name.startswith("__pydantic_") and not self._part(value, parts):
-                return False
-        return True
+            if name not in _MADE_ONCE and not name.startswith("__pydantic_"):
+                told &= self._attribute(name, value, parts, contents)
+        return told
 
-    def _parts_of_callable(self, obj: Any, parts: list[Any]) -> bool:
+    def _parts_of_callable(self, obj: Any, parts: list[Any], contents: list[str]) -> bool:
+        told = True
         if isinstance(obj, types.FunctionType):
             if obj.__code__ is DISPATCHER:
                 parts.append(len(obj.registry))  # type: ignore[attr-defined]
                 return all(self._part(item, parts) for pair in obj.registry.items() for item in pair)  # type: ignore[attr-defined]
             parts += (obj.__code__, obj.__name__, obj.__qualname__, obj.__module__, obj.__doc__)
-            told = self._part(obj.__defaults__, parts)
-            if obj.__kwdefaults__:
-                told = told and all(self._part(item, parts) for item in obj.__kwdefaults__.items())
+            for name in DEFAULTS:
+                told &= self._attribute(name, getattr(obj, name), parts, contents)
         elif type(obj) is object:
             return True
-        else:
-            told = True
-        return told and all(self._part(item, parts) for item in tuple(vars(obj).items()))
+        for name, value in tuple(vars(obj).items()):
+            parts.append(name)
+            told &= self._attribute(name, value, parts, contents)
+        return told
+
+    def _attribute(self, name: str, value: Any, parts: list[Any], contents: list[str]) -> bool:
+        if name == "__kwdefaults__":
+            value = tuple((value or {}).items())
+        if (name in DEFAULTS or not _is_special(name)) and self.is_content(value):
+            contents.append(name)
+            return True
+        return self._part(value, parts)
 
     def _closed(self, function: types.FunctionType, parts: list[Any]) -> bool:
-        """Whether the contents of a closure can't change in place (the class, or what `dataclasses` put there)."""
+        """Whether it can be told what is in a closure, beside content."""
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
@@ -241,11 +324,9 @@ class Definitions:
                 content = None
             if isinstance(content, type) or (type(content) is types.FunctionType and content.__closure__ is None):
                 parts.append(self.of(content))
-            elif name == "repr_running":  # of `reprlib.recursive_repr`: empty but while it runs
-                continue
             elif type(content) in _ATOMS or type(content) in _SENTINELS:
                 parts.append(content)
-            else:
+            elif name != "repr_running" and not self.is_content(content):  # that is of `reprlib.recursive_repr`
                 return False
         return True
 
@@ -274,6 +355,10 @@ class Definitions:
         else:
             return kind in _NO_STATE
         return True
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def same(one: list[Any] | None, other: list[Any] | None) -> bool:
@@ -308,9 +393,11 @@ def importable(obj: Any) -> bool:
     return found is obj
 
 
-def walk(definitions: Definitions, roots: Iterable[str], refresh: Callable[[Definition], None]) -> Iterator[Definition]:
-    """Definitions by id, with all that they need; each is brought up to date first."""
-    todo, seen = list(roots), set()
+def walk(
+    definitions: Definitions, roots: Iterable[str], refresh: Callable[[Definition], None], seen: set[str]
+) -> Iterator[Definition]:
+    """Definitions by id, with all that they need, but those `seen` before; each is brought up to date first."""
+    todo = list(roots)
     while todo:
         def_id = todo.pop()
         if def_id not in seen and (found := definitions.get(def_id)) is not None:

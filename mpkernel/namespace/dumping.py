@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import copyreg
-import datetime
-import decimal
-import enum
-import fractions
 import io
-import pathlib
 import pickle
-import re
 import sys
 import types
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
 import cloudpickle
 
 from mpkernel.errors import TookTooLong
 from mpkernel.namespace import words
-from mpkernel.namespace.definitions import Definition, Definitions
+from mpkernel.namespace.definitions import ContentKey, Definition, Definitions, walk
 from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
-from mpkernel.namespace.stubs import Held, Note, Stub
+from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text, Texts
 from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
@@ -34,6 +27,8 @@ PROTOCOL = 5
 TRIES = 8
 # After a larger pickle (bytes) the pickler isn't used again.
 MAX_REUSED = 20_000
+# So many picklers are kept: for a value, and for the definitions that it needs.
+MAX_FREE = 2
 # So many values of one dump can turn out to be unpicklable before it is given up as a whole.
 MAX_FAILED = 100
 # The allowance is looked at once for so many objects: values of fewer are always pickled.
@@ -74,6 +69,9 @@ class Dumper(pickle.Pickler):
         self.memory: set[int] = set()  # ids and addresses that arrays share, beside their own
         self.cells: dict[int, str] = {}  # of functions: contents travel with the function
         self.filled: set[int] = set()
+        self.given: set[str] = set()  # ids of definitions whose content is in the pickle
+        self.content: set[int] = set()  # its ids
+        self.of_body = False  # it is a definition that is pickled, without content
         self.failed: dict[int, tuple[Any, str]] = {}
         self.last: Any = None
         self.allowance = UNLIMITED
@@ -149,6 +147,8 @@ class Dumper(pickle.Pickler):
         self.memory.clear()
         self.cells.clear()
         self.filled.clear()
+        self.given.clear()
+        self.content.clear()
         self._handlers.clear()
         self.last = None
         if self._deferred:
@@ -227,6 +227,60 @@ class Dumper(pickle.Pickler):
         definition = self.context.definitions.of(obj)
         self.used[definition.id] = definition
         return definition
+
+    def by_reference(self, obj: Any, made: Reduced = None, cells: Iterable[types.CellType] = ()) -> Reduced:
+        """As a definition, with what it and those that it needs hold, as far as that isn't in the pickle yet.
+
+        `made`: how it is found, if its id isn't enough; `cells`: those of its closure whose content goes with it.
+        """
+        self.last = obj
+        definition = self.use(obj)
+        made = made or (words.definition, (definition.id,))
+        filled = [pair for cell in cells if (pair := self._filled(cell))]
+        entries = [] if self.of_body else list(self._contents(definition, filled))
+        return (*made, (filled, entries), None, None, words.fill) if filled or entries else made
+
+    def _contents(
+        self, definition: Definition, filled: list[tuple[types.CellType, Any]]
+    ) -> Iterator[tuple[str, str, Any]]:
+        """Owner, name and content of places; what is in cells is put into `filled`."""
+        definitions = self.context.definitions
+        for needed in walk(definitions, [definition.id], self.context.refresh, self.given):
+            obj = needed.ref()
+            if needed is not definition and isinstance(obj, types.FunctionType):
+                for cell in self.cells_of(obj):
+                    if self.holds(cell) and (pair := self._filled(cell)):
+                        filled.append(pair)
+            for name in needed.contents:
+                with suppress(LookupError, AttributeError):  # deleted by another thread
+                    content = definitions.content(ContentKey(needed.id, name, name))
+                    self.content.add(id(content))
+                    yield needed.id, name, content
+
+    def cells_of(self, function: types.FunctionType) -> tuple[types.CellType, ...]:
+        """The cells of a function, which are known from now on."""
+        cells = function.__closure__ or ()
+        definitions = self.context.definitions
+        ids = definitions.cells_of(definitions.of(function), function)
+        self.cells.update((id(cell), cell_id) for cell, cell_id in zip(cells, ids, strict=True))
+        return cells
+
+    def holds(self, cell: types.CellType) -> bool:
+        """Whether what is in a cell can be changed in place."""
+        try:
+            return self.context.definitions.is_content(cell.cell_contents)
+        except ValueError:  # it is empty
+            return False
+
+    def _filled(self, cell: types.CellType) -> tuple[types.CellType, Any] | None:
+        """The cell and what is in it, unless that is in the pickle already, or nothing."""
+        if id(cell) in self.filled:
+            return None
+        self.filled.add(id(cell))
+        try:
+            return cell, cell.cell_contents
+        except ValueError:  # it is empty
+            return None
 
     def apart(self, text: Text) -> int:
         """Note that a text travels beside the pickle; returns its number."""
@@ -318,17 +372,23 @@ class Context:
     """What all dumps of a process have in common."""
 
     def __init__(
-        self, namespace: dict[Any, Any], definitions: Definitions, held: Held, kinds: Any, limit: Limit
+        self,
+        namespace: dict[Any, Any],
+        definitions: Definitions,
+        refresh: Callable[[Definition], None],
+        held: Held,
+        kinds: Any,
+        limit: Limit,
     ) -> None:
         self.namespace = namespace
         self.limit = limit
         self.definitions = definitions
+        self.refresh = refresh
         self.held = held
         self.reducers = _Reducers()
         self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
-        self._mutable: dict[type, bool] = {}
         self._local: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
@@ -353,23 +413,11 @@ class Context:
                 self._local[kind] = known
         return known
 
-    def is_mutable(self, kind: type) -> bool:
-        """Whether instances of `kind` may change: names that share one belong together."""
-        known = self._mutable.get(kind)
-        if known is None:
-            numpy = sys.modules.get("numpy")
-            constant = (*_UNCHANGING, numpy.dtype, numpy.generic) if numpy is not None else _UNCHANGING
-            known = not issubclass(kind, constant) and not (hasattr(kind, "__get__") and "__call__" in dir(kind))
-            known = known or kind.__module__ == "__main__"
-            if kind.__module__ != "__main__":  # the notebook's own classes may go away
-                self._mutable[kind] = known
-        return known
-
     @contextmanager
-    def dumper(self, allowance: Allowance = UNLIMITED) -> Iterator[Dumper]:
+    def dumper(self, allowance: Allowance = UNLIMITED, *, of_body: bool = False) -> Iterator[Dumper]:
         """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
         dumper = self._free.pop() if self._free else Dumper(self)
-        dumper.allowance, dumper.met = allowance, 0
+        dumper.allowance, dumper.met, dumper.of_body = allowance, 0, of_body
         try:
             yield dumper
         except TooDear:
@@ -377,18 +425,9 @@ class Context:
             raise
         finally:
             # The memo never shrinks, and it takes long to clear a large one.
-            if dumper.size <= MAX_REUSED and not self._free:
+            if dumper.size <= MAX_REUSED and len(self._free) < MAX_FREE:
                 dumper.clear()
                 self._free.append(dumper)
-
-
-# They share nothing that could be changed; what a tuple holds is in the memo by itself.
-_UNCHANGING: tuple[type, ...] = (
-    *(int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, tuple, frozenset, type, Stub),
-    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
-    *(enum.Enum, re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
-    *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
-)
 
 
 class _Reducers:

@@ -13,6 +13,7 @@ from mpkernel.namespace import component, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, Component
+from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.segments import Segment
@@ -128,10 +129,10 @@ class Exchange:
 
     # --- from others --------------------------------------------------------------------------------------------------
 
-    def load(self, part: Component, *, fill_cells: bool = True) -> dict[str, Any]:
-        """The values of `part`. Raises BadSegment, and whatever loading them raises."""
+    def load(self, part: Component, contents: dict[ContentKey, Any] | None = None) -> dict[str, Any]:
+        """The values of `part`; for `contents` see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
         pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, fill_cells=fill_cells)
+        values: dict[str, Any] = self._pickling.load(pickled, contents)
         return values
 
     def patched(self, part: Component, names: Collection[str]) -> bool:

@@ -32,12 +32,12 @@ MAX_FAILURES = 20
 
 
 def graft(
-    old: dict[str, Any],
-    new: dict[str, Any],
+    old: dict[Any, Any],
+    new: dict[Any, Any],
     keep: Callable[[Any], bool] | None = None,
     came_late: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """What each name of `new` is to be bound to, after objects of `old` were patched where their types allow.
+) -> dict[Any, Any]:
+    """What each name, or other place, of `new` is to have, after objects of `old` were patched where their types allow.
 
     Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
     which `keep` is true is neither patched nor looked into: the new one is taken. `came_late` is called if another
@@ -72,7 +72,7 @@ class Graft:
 
     # --- pairing ------------------------------------------------------------------------------------------------------
 
-    def pair(self, old: dict[str, Any], new: dict[str, Any], *, copies: bool = False, check: bool = False) -> None:
+    def pair(self, old: dict[Any, Any], new: dict[Any, Any], *, copies: bool = False, check: bool = False) -> None:
         """Find for each object of `new` the one of `old` that gets its content.
 
         If they are `copies` of `old`, what is taken as a whole stays itself. With `check`, Torn is raised if `old` has
@@ -144,8 +144,8 @@ class Graft:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def apply(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Write the content of `values` into the old objects; what each name is to be bound to."""
+    def apply(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Write the content of `values` into the old objects; what each name is to have."""
         if not (self._partners or self._beside or self._aliases):
             return dict(values)  # nothing to replace
         for _ in range(MAX_FAILURES):
@@ -157,7 +157,7 @@ class Graft:
             self._seen[id(failed)] = failed
         return dict(values)
 
-    def _writing(self, values: dict[str, Any]) -> _Writing:
+    def _writing(self, values: dict[Any, Any]) -> _Writing:
         survey = Survey(self.kinds, self._keep, self._partners, self._aliases, self._untouchable)
         survey.walk(values.values())
         partners = survey.sound_partners()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpkernel.namespace import bodies, twins
-from mpkernel.namespace.definitions import NEVER, Definition, Version
+from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.memory import Regions
 from mpkernel.namespace.stubs import Note, Stub
@@ -44,15 +44,14 @@ class Loading:
         self,
         context: Context,
         bodies: Mapping[str, tuple[Version, bytes]],
-        *,
-        fill_cells: bool,
     ) -> None:
         self.namespace = context.namespace
         self.definitions = context.definitions
         self.held = context.held
         self.texts = context.texts
-        self.fill_cells = fill_cells
         self.loaded: list[Definition] = []
+        self.contents: dict[ContentKey, Any] = {}
+        self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
         self._waiting = dict(bodies)
         self._heads = 0  # that are being loaded, one within the other
         self._unfilled: list[Callable[[], None]] = []
@@ -91,7 +90,7 @@ class Loading:
         parts = unpack_body(body)
         self._heads += 1
         try:
-            head = _Loader(io.BytesIO(parts.head), self, parts.beside, None).loaded()
+            head = _Loader(io.BytesIO(parts.head), self, parts.beside, of_body=True).loaded()
         finally:
             self._heads -= 1
         old = obj is not None
@@ -100,6 +99,7 @@ class Loading:
             again = self.definitions.get(def_id)
             obj = again.ref() if again is not None else None
         if obj is None:
+            self.new.add(def_id)
             obj = bodies.make(parts.kind, head, cells, self.namespace, self.definitions)
         known = self.definitions.get(def_id) or self.definitions.add(obj, def_id)
         known.version = version
@@ -109,7 +109,7 @@ class Loading:
 
         def fill() -> None:
             try:
-                rest = _Loader(io.BytesIO(parts.rest), self, parts.beside, None).loaded()
+                rest = _Loader(io.BytesIO(parts.rest), self, parts.beside, of_body=True).loaded()
                 bodies.fill(obj, parts.kind, head, rest, old=old)
             except BaseException:
                 known.version = NEVER  # it may come again
@@ -120,6 +120,19 @@ class Loading:
         while self._unfilled and not self._heads:
             self._unfilled.pop()()
         return obj
+
+    def hold(self, owner: str, name: str, content: Any) -> None:
+        """What a definition, or a cell, holds. If that was not here, it gets it at once: what follows may need it."""
+        key = self.definitions.key(owner, name)
+        self.contents[key] = content
+        if owner in self.new:
+            self.definitions.put(key, content)
+
+    def hold_all(self) -> None:
+        """Give what was not here its content, now that all of it is."""
+        for key, content in self.contents.items():
+            if key.owner in self.new:
+                self.definitions.put(key, content)
 
     def function(self, def_id: str, cells: tuple[types.CellType, ...], ids: list[str | None]) -> Any:
         """A function with a closure; one that is here already keeps its cells."""
@@ -136,16 +149,16 @@ class _Words:
     _loading: Loading
     _beside: Beside
     _cell_ids: dict[int, tuple[types.CellType, str | None]]
-    _old_cells: set[int]
+    _of_body: bool
 
     def _word_definition(self, def_id: str) -> Any:
         return self._loading.definition(def_id)
 
     def _word_cell(self, cell_id: str | None) -> types.CellType:
-        known = self._loading.definitions.cell(cell_id) if cell_id is not None else None
-        if known is not None:
-            self._old_cells.add(id(known))
-        cell = types.CellType() if known is None else known
+        cell = self._loading.definitions.cell(cell_id) if cell_id is not None else None
+        if cell is None:
+            cell = types.CellType()
+            self._loading.new.add(cell_id or "")
         self._cell_ids[id(cell)] = (cell, cell_id)
         return cell
 
@@ -153,10 +166,17 @@ class _Words:
         ids = [self._cell_ids[id(cell)][1] if id(cell) in self._cell_ids else None for cell in cells]
         return self._loading.function(def_id, cells, ids)
 
-    def _word_fill(self, made: Any, contents: list[tuple[types.CellType, Any]]) -> None:
-        for cell, content in contents:
-            if self._loading.fill_cells or id(cell) not in self._old_cells:
+    def _word_fill(
+        self, made: Any, contents: tuple[list[tuple[types.CellType, Any]], list[tuple[str, str, Any]]]
+    ) -> None:
+        for cell, content in contents[0]:
+            cell_id = self._cell_ids[id(cell)][1]
+            if cell_id is None or self._of_body:
                 cell.cell_contents = content
+            else:
+                self._loading.hold(cell_id, "", content)
+        for owner, name, content in contents[1]:
+            self._loading.hold(owner, name, content)
 
     def _word_stub(self, *words: Any) -> Any:
         return self._loading.held.value(Note(*words))
@@ -251,12 +271,14 @@ class _Words:
 
 
 class _Loader(_Words, pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, loading: Loading, beside: Beside, buffers: Any) -> None:
+    def __init__(
+        self, file: io.BytesIO, loading: Loading, beside: Beside, buffers: Any = None, *, of_body: bool = False
+    ) -> None:
         super().__init__(file, buffers=buffers)
+        self._of_body = of_body
         self._loading = loading
         self._beside = beside
         self._cell_ids: dict[int, tuple[types.CellType, str | None]] = {}
-        self._old_cells: set[int] = set()
 
     def load(self) -> Any:
         value = super().load()
@@ -289,10 +311,10 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
 
     def __init__(self, data: bytes | memoryview, loading: Loading, beside: Beside, buffers: Any) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
+        self._of_body = False
         self._loading = loading
         self._beside = beside
         self._cell_ids = {}
-        self._old_cells = set()
 
     def find_class(self, module: str, name: str) -> Any:
         """As `_Loader`."""

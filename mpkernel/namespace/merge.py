@@ -39,23 +39,23 @@ DELETED = Deleted.DELETED
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What each name is to be bound to, or `DELETED`; and the paths where both sides had changed something."""
+    """What each name is to have, or `DELETED`; and the paths where both sides had changed something."""
 
-    values: dict[str, Any]
+    values: dict[Any, Any]
     conflicts: list[str]
 
 
 def merge(
-    base: dict[str, Any] | None,
-    mine: dict[str, Any],
-    theirs: dict[str, Any],
-    frozen_mine: dict[str, Any],
+    base: dict[Any, Any] | None,
+    mine: dict[Any, Any],
+    theirs: dict[Any, Any],
+    frozen_mine: dict[Any, Any],
     dumps: Dumps = default_dumps,
     keep: Callable[[Any], bool] | None = None,
     *,
     check: bool = False,
 ) -> Merged:
-    """Merge `theirs` into `mine`, whose objects are patched.
+    """Merge `theirs` into `mine`, whose objects are patched. Besides names, there may be other places: as text, a path.
 
     A name that a dict doesn't have isn't there, or was deleted, on that side. `base` None: it isn't known, so all that
     differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
@@ -80,20 +80,20 @@ class _Merge:
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
 
-    def names(self, base: dict[str, Any] | None, theirs: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
+    def names(self, base: dict[Any, Any] | None, theirs: dict[Any, Any], mine: dict[Any, Any]) -> dict[Any, Any]:
         """What each name is to have."""
         if base is None:
             for name in mine.keys() & theirs.keys():
                 if not self.same(mine[name], theirs[name]):
-                    self.conflict(name)
+                    self.conflict(str(name))
             return theirs | mine
-        values: dict[str, Any] = {}
+        values: dict[Any, Any] = {}
         for name in dict.fromkeys((*mine, *theirs, *base)):
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
             try:
-                value = self.entry(*three, name)
+                value = self.entry(*three, str(name))
             except Exception:  # hashes of keys, say, are user code
-                self.conflict(name)
+                self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
             values[name] = DELETED if value is MISSING else value
         return values

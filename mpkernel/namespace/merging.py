@@ -11,6 +11,7 @@ from mpkernel.messages import Merge
 from mpkernel.namespace import component, merge
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, PROCESS, Component
+from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.exchange import Exchange
 from mpkernel.namespace.graft import Torn
 from mpkernel.namespace.offers import Offers
@@ -30,13 +31,15 @@ MAX_TRIES = 5
 class Rivals:
     """What others have of `names`, and of what they committed together with these; and what both sides began with.
 
-    `held`: names of which they have values too large to be sent.
+    `held`: names of which they have values too large to be sent. Beside values, what definitions hold.
     """
 
     names: set[str]
     theirs: dict[str, Any]
     base: dict[str, Any]
     held: set[str]
+    their_contents: dict[ContentKey, Any]
+    base_contents: dict[ContentKey, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +75,24 @@ class Merging:
     def rivals(self, message: Merge) -> Rivals:
         """Raises whatever loading their values raises: a name that is missing would count as deleted."""
         parts = list(component.split(message.components, message.blobs))
-        theirs: dict[str, Any] = {}
+        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.meta["take"]}
+        rivals = Rivals(set(message.names), {}, {}, held, {}, {})
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
-                theirs.update(self._taken(part))
-        base = self._base(parts[message.n_theirs :])
-        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.meta["take"]}
-        return Rivals(set(message.names), theirs, base, held)
-
-    def _base(self, parts: list[Component]) -> dict[str, Any]:
-        """What can't be loaded counts as not having been there."""
-        values: dict[str, Any] = {}
-        for part in parts:
+                self._take(part, rivals.theirs, rivals.their_contents)
+        for part in parts[message.n_theirs :]:
             if part.kind == component.VALUE:
                 try:
-                    values.update(self._taken(part))
-                except Exception as error:
+                    self._take(part, rivals.base, rivals.base_contents)
+                except Exception as error:  # it counts as not having been there
                     log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
-        return values
+        return rivals
 
-    def _taken(self, part: Component) -> dict[str, Any]:
-        """Of its values those that count."""
-        values = self._exchange.load(part, fill_cells=False)
-        return {name: values[name] for name in part.meta["take"]}
+    def _take(self, part: Component, values: dict[str, Any], contents: dict[ContentKey, Any]) -> None:
+        """Put those of its values that count into `values`; what definitions hold counts if all of them do."""
+        names = part.meta["take"]
+        loaded = self._exchange.load(part, contents if set(names) >= set(part.names) else None)
+        values.update({name: loaded[name] for name in names})
 
     def merge_state(self, rivals: Rivals) -> dict[str, Items]:
         """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""
@@ -111,15 +109,19 @@ class Merging:
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._left_there(rivals.held)
         base = {name: value for name, value in base.items() if name in names}
-        merged = self._merged(base, names, theirs)
-        gone = [name for name, value in merged.values.items() if value is merge.DELETED]
-        values = {name: value for name, value in merged.values.items() if value is not merge.DELETED}
+        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents)
+        made = {key: value for key, value in merged.values.items() if value is not merge.DELETED}
+        self._pickling.put({key: value for key, value in made.items() if isinstance(key, ContentKey)})
+        values = {key: value for key, value in made.items() if not isinstance(key, ContentKey)}
+        gone = [key for key in merged.values.keys() - made.keys() if not isinstance(key, ContentKey)]
         here.update(values)
         for name in gone:
             here.pop(name, None)
         self._tracker.forget({*values, *gone})
         self._offers.drop(theirs)
-        overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts})
+        overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts} & {*values, *gone})
+        if merged.conflicts and not overruled:  # they are within something without a name
+            overruled = [min(rivals.names, default="")]
         if merged.conflicts:
             shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled
             self._warn(
@@ -128,11 +130,13 @@ class Merging:
             )
         return Merged(values, gone, overruled)
 
-    def _merged(self, base: dict[str, Any], names: set[str], theirs: dict[str, Any]) -> merge.Merged:
+    def _merged(self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any]) -> merge.Merged:
         for tries_left in reversed(range(MAX_TRIES)):
-            mine = self._tracker.values(names)
+            mine: dict[Any, Any] = self._tracker.values(names)
+            copy = self._copy(mine)
+            mine |= self._pickling.contents(key for key in copy if isinstance(key, ContentKey))
             try:
-                return merge.merge(base, mine, theirs, self._copy(mine), check=tries_left > 0)
+                return merge.merge(base, mine, theirs, copy, check=tries_left > 0)
             except Torn:
                 continue
         raise AssertionError("the last try can't fail so")
@@ -145,7 +149,8 @@ class Merging:
             self._warn(f"{listed(held)} was changed in another subshell at the same time; that value counts")
         return held
 
-    def _copy(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` as another worker would see them."""
-        loaded: dict[str, Any] = self._pickling.load(self._pickling.dump(values), fill_cells=False)
-        return loaded
+    def _copy(self, values: dict[str, Any]) -> dict[Any, Any]:
+        """`values` as another worker would see them, with what the definitions that they need hold."""
+        contents: dict[ContentKey, Any] = {}
+        loaded: dict[Any, Any] = self._pickling.load(self._pickling.dump(values), contents)
+        return loaded | contents

@@ -6,7 +6,7 @@ import pickle
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import xxhash
 
 from mpkernel.namespace import bodies
-from mpkernel.namespace.definitions import NEVER, Definition, Definitions, Version, same, walk
+from mpkernel.namespace.changeable import Changeable
+from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Definitions, Version, same, walk
 from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
 from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
@@ -80,15 +81,19 @@ class Pickling:
     ) -> None:
         self.worker = worker
         self._namespace = namespace
-        self._definitions = Definitions(worker)
+        self._changeable = Changeable()
+        self._definitions = Definitions(worker, self._changeable.is_content)
         self._held = Held(worker, where, namespace, is_alive)
-        self._context = Context(namespace, self._definitions, self._held, handler_for, limit)
-        self._sweep = 0  # 0: definitions are looked at each time
+        self._context = Context(namespace, self._definitions, self._refresh, self._held, handler_for, limit)
+        self._sweep = 0  # 0: no dump is under way
         self._sweeps = 0
 
     @contextmanager
     def sweep(self) -> Iterator[None]:
         """While many values are looked at, and no user code runs: look at each definition only once."""
+        if self._sweep:
+            yield
+            return
         self._sweeps += 1
         self._sweep = self._sweeps
         try:
@@ -105,17 +110,16 @@ class Pickling:
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
         start = time.thread_time()
-        with self._context.dumper(allowance) as dumper:
+        with self.sweep(), self._context.dumper(allowance) as dumper:
             data, whole = self._pickle(dumper, values)
             notes = tuple(dumper.notes.values())
-            used = list(dumper.used)
             data, buffers = _with_views(dumper, data)
             texts = tuple(dumper.texts)
             memory = frozenset(dumper.memory)
-            shared, big = _shared(dumper, values, data)
+            definitions = self._fresh(list(dumper.used)) if dumper.used else []
+            shared, big = _shared(dumper, values, data, self._changeable.is_mutable)
         if not outer:
             shared.discard(id(values))
-        definitions = self._fresh(used) if used else []
         needed = {d.id: (d.version, d.body) for d in definitions if d.body is not None}
         versions = tuple((definition.id, definition.version) for definition in definitions) if whole else None
         seconds = time.thread_time() - start
@@ -128,30 +132,48 @@ class Pickling:
         """
         if type(values) in _ATOMS:
             return xxhash.xxh3_128_digest(pickle.dumps(values, PROTOCOL))
-        with self._context.dumper(allowance) as dumper:
+        with self.sweep(), self._context.dumper(allowance) as dumper:
             data, whole = self._pickle(dumper, values)
             if not whole:
                 return None
             if not (dumper.used or dumper.views or dumper.texts):
                 return xxhash.xxh3_128_digest(data)
-            used = list(dumper.used)
+            definitions = self._fresh(list(dumper.used)) if dumper.used else []
             data, buffers = _with_views(dumper, data)
             texts = tuple(dumper.texts)
-        versions = tuple((definition.id, definition.version) for definition in self._fresh(used)) if used else ()
+        versions = tuple((definition.id, definition.version) for definition in definitions)
         return Pickled(data, buffers, texts, versions=versions).digest()
 
-    def load(self, pickled: Pickled, *, fill_cells: bool = True) -> Any:
-        """What `dump` was given. Functions and classes are brought up to date in place, never back; closures that this
-        process has get the state that travelled, unless told not to (`fill_cells`)."""
-        loading = Loading(self._context, pickled.definitions or {}, fill_cells=fill_cells)
+    def load(self, pickled: Pickled, contents: dict[ContentKey, Any] | None = None) -> Any:
+        """What `dump` was given. Functions and classes are brought up to date in place, never back.
+
+        The content of those that this process has had before stays as it is; what travelled is put into `contents`.
+        """
+        loading = Loading(self._context, pickled.definitions or {})
         data, regions = _split(pickled.data, pickled.buffers)
         value = loading.value(data, Beside(regions, pickled.texts))
         loading.all_definitions()
+        loading.hold_all()
         for definition in loading.loaded:
             bodies.finish(definition.ref())
         for definition in loading.loaded:
             self._take_for_known(definition)
+        if contents is not None:
+            contents.update(loading.contents)
         return value
+
+    def contents(self, keys: Iterable[ContentKey]) -> dict[ContentKey, Any]:
+        """What this process has of those."""
+        found = {}
+        for key in keys:
+            with suppress(LookupError, AttributeError):
+                found[key] = self._definitions.content(key)
+        return found
+
+    def put(self, contents: Mapping[ContentKey, Any]) -> None:
+        """Have the definitions that are here hold these."""
+        for key, content in contents.items():
+            self._definitions.put(key, content)
 
     def defined(self, ids: Iterable[str]) -> Iterator[Any]:
         """The functions and classes of these ids that this process has."""
@@ -201,7 +223,7 @@ class Pickling:
 
     def _fresh(self, roots: list[str]) -> list[Definition]:
         """Definitions with all that they need, each with a body that is up to date."""
-        return list(walk(self._definitions, roots, self._refresh))
+        return list(walk(self._definitions, roots, self._refresh, set()))
 
     def _refresh(self, definition: Definition) -> None:
         if self._sweep and definition.checked == self._sweep:
@@ -209,11 +231,11 @@ class Pickling:
         obj = definition.ref()
         if obj is None:
             return
-        surface = self._definitions.surface(obj)
+        surface, definition.contents = self._definitions.surface(obj)
         if definition.body is not None and same(surface, definition.surface):
             definition.checked = self._sweep
             return
-        body, digest, needs = self._body(obj)
+        body, digest, needs = self._body(obj, definition.contents)
         if definition.body is None or digest != definition.baseline:
             # In this order: whoever is interrupted here only takes the definition for changed once more.
             definition.version = self._definitions.next_version()
@@ -226,12 +248,12 @@ class Pickling:
         """A definition came from elsewhere: it counts as changed only if it is changed from now on."""
         obj = definition.ref()
         if obj is not None and definition.version != NEVER:
-            definition.surface = self._definitions.surface(obj)
-            definition.baseline = self._body(obj)[1] if definition.surface is None else b""
+            definition.surface, definition.contents = self._definitions.surface(obj)
+            definition.baseline = self._body(obj, definition.contents)[1] if definition.surface is None else b""
 
-    def _body(self, obj: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
-        kind, head, rest = bodies.describe(obj, self._namespace, self._definitions)
-        with self._context.dumper() as dumper:
+    def _body(self, obj: Any, contents: tuple[str, ...]) -> tuple[bytes, bytes, tuple[str, ...]]:
+        kind, head, rest = bodies.describe(obj, self._namespace, self._definitions, contents)
+        with self._context.dumper(of_body=True) as dumper:
             head_data = self._pickle(dumper, head)[0]
             assert not [*dumper.texts, *range(len(dumper.views))], "arrays belong into the rest"
             needs = dict.fromkeys(dumper.used)
@@ -279,13 +301,13 @@ def _split(data: bytes | memoryview, buffers: tuple[Any, ...]) -> tuple[bytes | 
     return view[start + length :], Regions(bytes(view[start : start + length]), buffers)
 
 
-def _shared(dumper: Dumper, values: Any, data: bytes) -> tuple[set[int], bool]:
+def _shared(dumper: Dumper, values: Any, data: bytes, is_mutable: Callable[[type], bool]) -> tuple[set[int], bool]:
     """Ids of the mutable objects that were met, but not of those that were made for the pickle only."""
     if len(data) > MAX_NODES * 2 and data.count(pickle.MEMOIZE) > MAX_NODES:
-        return {id(values)} | dumper.memory, True
+        return {id(values)} | dumper.memory | dumper.content, True
     dumper.views.clear()
     memo = dumper.memo.copy()
-    nodes = sorted(item for item in memo.values() if dumper.context.is_mutable(type(item[1])))
+    nodes = sorted(item for item in memo.values() if is_mutable(type(item[1])))
     memo.clear()
     dumper.clear_memo()
     nodes.reverse()

@@ -107,28 +107,20 @@ def reduce_class(dumper: Dumper, cls: Any) -> Reduced:
         return getattr, (types, builtin)
     if cls.__module__ == "builtins" or cls in (type(None), type(Ellipsis), type(NotImplemented)):
         return NotImplemented
-    return words.definition, (dumper.use(cls).id,)
+    return dumper.by_reference(cls)
 
 
 def reduce_function(dumper: Dumper, function: types.FunctionType) -> Reduced:
     """A function: by import, or as a definition; what its closure holds goes with the value."""
     if importable(function):
         return NotImplemented
-    definition = dumper.use(function)
-    cells = function.__closure__
-    if cells is None or function.__code__ is DISPATCHER:
-        return words.definition, (definition.id,)
-    contents: list[tuple[types.CellType, Any]] = []
-    for cell, cell_id in zip(cells, dumper.context.definitions.cells_of(definition, function), strict=True):
-        dumper.cells[id(cell)] = cell_id
-        if id(cell) not in dumper.filled:
-            dumper.filled.add(id(cell))
-            try:
-                contents.append((cell, cell.cell_contents))
-            except ValueError:  # it is empty
-                continue
-    made = (words.function, (definition.id, cells))
-    return (*made, contents, None, None, words.fill) if contents else made
+    if function.__closure__ is None or function.__code__ is DISPATCHER:
+        return dumper.by_reference(function)
+    cells = dumper.cells_of(function)
+    made = words.function, (dumper.use(function).id, cells)
+    if dumper.of_body:
+        cells = tuple(cell for cell in cells if not dumper.holds(cell))
+    return dumper.by_reference(function, made, cells)
 
 
 def reduce_cell(dumper: Dumper, cell: types.CellType) -> Reduced:
@@ -136,7 +128,7 @@ def reduce_cell(dumper: Dumper, cell: types.CellType) -> Reduced:
     if (cell_id := dumper.cells.get(id(cell))) is not None:
         return words.cell, (cell_id,)
     try:
-        return words.cell, (None,), [(cell, cell.cell_contents)], None, None, words.fill
+        return words.cell, (None,), ([(cell, cell.cell_contents)], []), None, None, words.fill
     except ValueError:  # it is empty
         return words.cell, (None,)
 
@@ -145,7 +137,7 @@ def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
     """A cached function, or a bare object, whose only meaning is its identity."""
     if importable(obj):
         return dumper.by_itself(obj)
-    return words.definition, (dumper.use(obj).id,)
+    return dumper.by_reference(obj)
 
 
 def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:

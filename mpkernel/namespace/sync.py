@@ -28,6 +28,7 @@ from mpkernel.namespace import component, weight
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Changes, Group, Tracker
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, Component
+from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
@@ -358,12 +359,13 @@ class NamespaceSync:
         changed |= _after(news.commits, self._changed_by)
         bound |= _after(news.commits, self._bound_by)
         fresh: dict[str, Any] = {}
+        contents: dict[ContentKey, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         for part in parts:
             if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
                 try:
-                    names = self._take_over(part, fresh)
+                    names = self._take_over(part, fresh, contents)
                 except Exception as error:
                     missed.append((part, error))
                     log.warning("%s could not be loaded", listed(part.names), exc_info=True)
@@ -372,13 +374,19 @@ class NamespaceSync:
         self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
-        old = self._tracker.values(fresh.keys() - set(torn))
+        held = self._pickling.contents(contents)
+        old = self._tracker.values(fresh.keys() - set(torn)) | {
+            key: value for key, value in held.items() if not self._tracker.is_shared_beyond(value, fresh.keys())
+        }
         self._state.arrived()
-        copies = [*self._tracker.values(fresh).values(), *fresh.values()]
+        copies = [*self._tracker.values(fresh).values(), *fresh.values(), *held.values(), *contents.values()]
         late: list[None] = []
-        fresh = graft(old, fresh, came_late=lambda: late.append(None))
+        made = graft(old, fresh | contents, came_late=lambda: late.append(None))
         old.clear()
+        held.clear()
+        fresh = {name: made[name] for name in fresh}
         self._namespace.update(fresh)
+        self._pickling.put({key: made[key] for key in contents})
         self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
         for names, *_ in news.offers:
             self._offers.add(names)
@@ -410,8 +418,8 @@ class NamespaceSync:
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
 
-    def _take_over(self, part: Component, fresh: dict[str, Any]) -> list[str]:
-        """Put what `part` has into `fresh`; returns the names. Raises whatever loading it raises."""
+    def _take_over(self, part: Component, fresh: dict[str, Any], contents: dict[ContentKey, Any]) -> list[str]:
+        """Put what `part` has into `fresh` and `contents`; returns the names. Raises whatever loading it raises."""
         names = part.meta.get("take", part.names)
         self._offers.drop(names)
         if part.kind == DELETED:
@@ -421,7 +429,7 @@ class NamespaceSync:
             return []
         if self._exchange.patched(part, names):
             return []
-        values = self._exchange.load(part)
+        values = self._exchange.load(part, contents if set(names) >= set(part.names) else None)
         fresh.update({name: values[name] for name in names})
         self._exchange.arrived(part, names)
         return list(names)

@@ -24,7 +24,7 @@ def function(def_id: str, cells: Any) -> Any:
 
 
 def fill(made: Any, contents: Any) -> None:
-    """Put `contents`, pairs of a cell and its content, into the cells of a function."""
+    """Fill cells, and attributes of definitions: pairs of cell and content; triples of id, attribute and content."""
     _only_a_word(made, contents)
 
 

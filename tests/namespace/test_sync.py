@@ -430,7 +430,7 @@ class Failing:
         self.original, self.names, self.error = original, set(names), error
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        given = getattr(args[-1], "names", args[-1])
+        given = getattr(args[0], "names", args[0])
         if not self.names.isdisjoint(given):
             raise self.error
         return self.original(*args, **options)

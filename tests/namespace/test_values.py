@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mpkernel.errors import LivesElsewhere, TookTooLong
+from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.stubs import Stub
 
@@ -31,9 +32,13 @@ class Process(Space):
         with self.as_main():
             return self.pickling.dump(values, outer=False)
 
-    def load(self, pickled: Pickled, **options: bool) -> None:
+    def load(self, pickled: Pickled, *, put: bool = True) -> None:
+        """Have the values, and `put` what definitions hold in its place."""
+        contents: dict[ContentKey, Any] = {}
         with self.as_main():
-            self.names.update(self.pickling.load(pickled, **options))
+            self.names.update(self.pickling.load(pickled, contents))
+            if put:
+                self.pickling.put(contents)
 
     def digest(self, name: str) -> bytes | None:
         value = self.names[name]
@@ -166,7 +171,7 @@ def test_the_state_of_a_closure_is_left_alone_if_wanted(pair: Pair) -> None:
     here, there = pair(COUNTER)
     there.load(here.dump("up"))
     there.execute("up(); up()")
-    there.load(here.dump("up"), fill_cells=False)
+    there.load(here.dump("up"), put=False)
     assert there.value("up()") == 3
 
 
