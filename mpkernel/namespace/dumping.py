@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+import dis
+import functools
 import io
 import pickle
 import sys
@@ -298,6 +300,8 @@ class Dumper(pickle.Pickler):
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
                 wrong, reduced = None, _gently(kind, reduced)
+                if _shares_attributes(kind):  # else nobody else has the dict of its attributes
+                    reduced = (*reduced[:2], vars(obj), None, None, words.attributes)
             else:
                 wrong = _wrong(obj, reduced)
         except RecursionError:
@@ -463,6 +467,25 @@ def _asks(kind: type) -> tuple[bool, bool]:
     new = getattr(kind, "__new__", None)
     hooked = getattr(kind, "__getattr__", None) is not None or type(kind.__getattribute__) is types.FunctionType
     return type(new) is types.FunctionType, hooked and not hasattr(kind, "__setstate__")
+
+
+def _shares_attributes(kind: type) -> bool:
+    """Whether a method sets ``__dict__``: several instances may have one dict (the "Borg" pattern)."""
+    if kind.__module__ != "__main__" or ("__getstate__" in dir(kind) and kind.__getstate__ is not object.__getstate__):
+        return False
+    return any(
+        type(method) is types.FunctionType and _sets_dict(method.__code__)
+        for base in kind.__mro__
+        if base.__module__ == "__main__"
+        for method in tuple(vars(base).values())
+    )
+
+
+@functools.lru_cache(256)
+def _sets_dict(code: types.CodeType) -> bool:
+    return "__dict__" in code.co_names and any(
+        step.opname == "STORE_ATTR" and step.argval == "__dict__" for step in dis.get_instructions(code)
+    )
 
 
 _HOOKS = frozenset(

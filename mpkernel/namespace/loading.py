@@ -178,6 +178,9 @@ class _Words:
         for owner, name, content in contents[1]:
             self._loading.hold(owner, name, content)
 
+    def _word_attributes(self, obj: Any, named: dict[str, Any]) -> None:
+        obj.__dict__ = named
+
     def _word_stub(self, *words: Any) -> Any:
         return self._loading.held.value(Note(*words))
 

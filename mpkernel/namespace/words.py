@@ -28,6 +28,11 @@ def fill(made: Any, contents: Any) -> None:
     _only_a_word(made, contents)
 
 
+def attributes(obj: Any, named: Any) -> None:
+    """Give an object this very dict as ``__dict__``."""
+    _only_a_word(obj, named)
+
+
 def cell(cell_id: str | None) -> Any:
     """A cell of a closure, empty as yet."""
     _only_a_word(cell_id)

@@ -37,6 +37,31 @@ BOTH = {
     "one appends, one changes": ("xs = [0, 0]", "xs.append(1)", "xs[0] = 2", "xs == [2, 0, 1]"),
     "elements of a set": ("s = {1, 2}", "s.add(3)", "s.remove(1)", "s == {2, 3}"),
     "attributes": ("class K: pass\nk = K()", "k.a = 1", "k.b = 2", "vars(k) == {'a': 1, 'b': 2}"),
+    "a list in a class": (
+        "class K: xs = [0]\nk = K()",
+        "K.xs.append(1)",
+        "k.xs.append(2)",
+        "sorted(k.xs) == [0, 1, 2] and K.xs is k.xs",
+    ),
+    "a class that lists its instances": (
+        "class K:\n    all = []\n    def __init__(self): K.all.append(self)\nk = K()",
+        "a = K(); k.a = 1",
+        "b = K(); k.b = 2",
+        "K.all[0] is k and {*K.all} == {k, a, b} and vars(k) == {'a': 1, 'b': 2}",
+    ),
+    "a default argument": ("def f(d={}): return d", "f()['a'] = 1", "f()['b'] = 2", "f() == {'a': 1, 'b': 2}"),
+    "attributes of a function": (
+        "def f(): pass\nf.seen = {}; seen = f.seen",
+        "f.seen['a'] = 1",
+        "seen['b'] = 2",
+        "f.seen == {'a': 1, 'b': 2} and seen is f.seen",
+    ),
+    "in a closure": (
+        "def make():\n    xs = []\n    return (lambda x: xs.append(x)), (lambda: xs)\nput, get = make()",
+        "put(1)",
+        "put(2)",
+        "sorted(get()) == [1, 2]",
+    ),
     "attributes of a class": ("class K: pass", "K.a = 1", "K.b = 2", "K.a == 1 and K.b == 2"),
     "deque, both ends": (
         "from collections import deque; q = deque([0])",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,22 +27,51 @@ from tests.broker.bench import Asked, FakeWorker, Kernel, code_of, message_of
 from .bench import Space, through_lane
 
 COUNT = 3
-# What cells do: {} is a number of their own.
-CELLS = [
-    "xs.append({})",
-    "d[{}] = 1",
-    "s.add({})",
-    "xs = [*xs, {}]",
-    "box.append(xs)",
-    "xs.append({})\nd[{}] = 1\nbox.append(d)",
-    "xs.append({})\npull()\nxs.append(-{})",
-    "xs.append({})\npull('d')\nd[{}] = 1",
-    "box = [xs]",
-    "box = []",
-    "pass",
-]
 
-NAMES = {"xs": r"xs\.append\({}\)|\*xs", "d": r"d\[", "s": r"s\.add", "box": ""}  # and what adds to them
+
+@dataclass(frozen=True)
+class World:
+    """What cells do in a test: {} is a number of their own."""
+
+    first: str
+    cells: list[str]
+    adds: dict[str, str]  # by name, a pattern of the cells that add their number to it
+
+
+CONTAINERS = World(
+    "xs = []; d = dict(); s = set(); box = []",
+    [
+        "xs.append({})",
+        "d[{}] = 1",
+        "s.add({})",
+        "xs = [*xs, {}]",
+        "box.append(xs)",
+        "xs.append({})\nd[{}] = 1\nbox.append(d)",
+        "xs.append({})\npull()\nxs.append(-{})",
+        "xs.append({})\npull('d')\nd[{}] = 1",
+        "box = [xs]",
+        "box = []",
+        "pass",
+    ],
+    {"xs": r"xs\.append\({}\)|\*xs", "d": r"d\[", "s": r"s\.add"},
+)
+
+CLASSES = World(
+    "xs = []; K = type('K', (), {'all': xs, '__module__': '__main__'}); k = K(); box = []",
+    [
+        "xs.append({})",
+        "K.all.append({})",
+        "k.all.append({})",
+        "box.append(K.all)",
+        "box.append(K())",
+        "box = [k]",
+        "k = K()",
+        "xs = [*xs, {}]; K.all = xs",
+        "K.all.append({})\npull()\nxs.append(-{})",
+        "pass",
+    ],
+    {"xs": r"append\({}\)|\*xs"},
+)
 
 
 class Process(Space):
@@ -62,6 +93,15 @@ class Process(Space):
             pickling = Pickling(self.names, fake.id, lambda: f"worker {fake.id}")
             self.sync = NamespaceSync(self.names, pickling, self.out.append, self.warnings.append)
             self.sync.startup_done()
+
+    def state(self) -> dict[str, Any]:
+        """What it has, and what in it is one object."""
+        found = {name: value for name, value in sorted(self.names.items()) if not name.startswith("_")}
+        if "K" in found:
+            found["K.all"] = found.pop("K").all
+        shown = {name: sorted(value) if type(value) is set else value for name, value in found.items()}
+        one = [[a for a in found if found[a] is found[b]] for b in found]
+        return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in shown.items()} | {"one": one}
 
     def steps(self) -> list[Callable[[], None]]:
         """What may happen next here."""
@@ -168,7 +208,8 @@ class Process(Space):
 class Lab:
     """A kernel of some subshells."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.kernel = Kernel()
         self.ids = [None, *(self.kernel.create() for _ in range(COUNT - 1))]
         self.processes = [self.process(who) for who in range(COUNT)]
@@ -176,7 +217,7 @@ class Lab:
         self.waited = self.died = False
         self.cells: dict[int, tuple[Asked, str]] = {}
         self.warnings: list[str] = []
-        self.execute(0, "xs = []; d = dict(); s = set(); box = []")
+        self.execute(0, world.first)
         self.drain()
 
     def process(self, who: int) -> Process:
@@ -221,18 +262,18 @@ class Lab:
         for asked, cell in self.cells.values():
             assert self.kernel.status(asked) == "ok" or self.died, f"no reply to {cell}"
         for who in range(COUNT):
-            self.execute(who, "xs, d, s, box")
+            self.execute(who, "globals()")
             self.drain()
         self.kernel.check(all_answered=True)
-        states = [{name: process.names.get(name) for name in NAMES} for process in self.processes]
+        states = [process.state() for process in self.processes]
         self.warnings += [warning for process in self.processes for warning in process.warnings]
         context = f"{states}\n{self.warnings}"
         assert self.died or all(state == states[0] for state in states), context
         assert not self.waited, "somebody was waited for in vain"
-        for name, adds in NAMES.items():
-            if not adds or any(re.search(rf"\b{name}\b", warning) for warning in self.warnings):
+        for name, adds in self.world.adds.items():
+            if any(re.search(rf"\b{name}\b", warning) for warning in self.warnings):
                 continue  # one value was overruled by another, which was said
-            found = Counter(states[0][name] or ())
+            found = Counter(self.processes[0].names.get(name) or ())
             expected = Counter(number for number, (_, cell) in self.cells.items() if re.search(adds, cell))
             expected.update(-number for number, (_, cell) in self.cells.items() if name == "xs" and "-{}" in cell)
             if self.died:
@@ -241,20 +282,20 @@ class Lab:
                 assert found == expected, f"{name}: {context}"
 
 
-def run(course: list[tuple[int, int, int]], deaths: bool = False) -> None:
-    lab = Lab()
+def run(course: list[tuple[int, int, int]], world: World, deaths: bool = False) -> None:
+    lab, cells = Lab(world), world.cells
     for who, what, which in course:
-        if deaths and what == len(CELLS):
+        if deaths and what == len(cells):
             lab.die(who)
-        elif what < len(CELLS) and lab.processes[who].fake.running is None:
-            lab.execute(who, CELLS[what])
+        elif what < len(cells) and lab.processes[who].fake.running is None:
+            lab.execute(who, cells[what])
         else:
             lab.step(who, which)
     lab.check()
 
 
 courses = st.lists(
-    st.tuples(st.integers(0, COUNT - 1), st.integers(0, 3 * len(CELLS)), st.integers(0, 2)), min_size=40, max_size=150
+    st.tuples(st.integers(0, COUNT - 1), st.integers(0, 33), st.integers(0, 2)), min_size=40, max_size=150
 )
 
 
@@ -272,11 +313,25 @@ def dear(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses)
 def test_no_change_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
-    run(course)
+    run(course, CONTAINERS)
 
 
 @pytest.mark.usefixtures("dear")
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses)
 def test_processes_that_die_hold_nobody_up(course: list[tuple[int, int, int]]) -> None:
-    run(course, deaths=True)
+    run(course, CONTAINERS, deaths=True)
+
+
+@pytest.mark.usefixtures("dear")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_nothing_in_a_class_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
+    run(course, CLASSES)
+
+
+@pytest.mark.usefixtures("dear")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_processes_that_die_do_no_harm_to_classes(course: list[tuple[int, int, int]]) -> None:
+    run(course, CLASSES, deaths=True)
