@@ -121,15 +121,20 @@ def _source(filename: str) -> Any:
     return filename, entry[2]
 
 
+def attributes(cls: Any) -> dict[str, Any]:
+    """Those of a class that can be set when it has been made."""
+    slots = vars(cls).get("__slots__", ())
+    left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
+    return {name: value for name, value in vars(cls).items() if name not in left_out and name not in _HEAD}
+
+
 def _describe_class(cls: Any, contents: tuple[str, ...]) -> Body:
     named = vars(cls)
     own = {name: named[name] for name in _HEAD if name in named}
     own["__qualname__"] = cls.__qualname__
-    slots = own.get("__slots__", ())
-    left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
-    if "__slots__" in own and not isinstance(slots, (str, tuple)):
-        own["__slots__"] = tuple(slots)
-    rest = {name: value for name, value in named.items() if name not in left_out and name not in _HEAD}
+    if "__slots__" in own and not isinstance(own["__slots__"], (str, tuple)):
+        own["__slots__"] = tuple(own["__slots__"])
+    rest = attributes(cls)
     if "__abstractmethods__" in named:
         rest["__abstractmethods__"] = named["__abstractmethods__"]
     registry = registered(cls) if isinstance(cls, abc.ABCMeta) else []

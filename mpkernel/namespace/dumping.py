@@ -81,6 +81,7 @@ class Dumper(pickle.Pickler):
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
+        self._ways: dict[type, tuple[tuple[bool, bool], bool]] = {}  # how instances are made, see `_gently`
         self._common = context.handlers
         self._deferred: list[Any] | None = None
         self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
@@ -152,6 +153,7 @@ class Dumper(pickle.Pickler):
         self.given.clear()
         self.content.clear()
         self._handlers.clear()
+        self._ways.clear()
         self.last = None
         if self._deferred:
             self._deferred.clear()
@@ -299,8 +301,10 @@ class Dumper(pickle.Pickler):
         try:
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
-                wrong, reduced = None, _gently(kind, reduced)
-                if _shares_attributes(kind):  # else nobody else has the dict of its attributes
+                if (ways := self._ways.get(kind)) is None:
+                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind)
+                wrong, reduced = None, _gently(ways[0], reduced)
+                if ways[1]:
                     reduced = (*reduced[:2], vars(obj), None, None, words.attributes)
             else:
                 wrong = _wrong(obj, reduced)
@@ -447,13 +451,13 @@ class _Reducers:
 _NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
 
 
-def _gently(kind: type, reduced: Any) -> Any:
+def _gently(asks: tuple[bool, bool], reduced: Any) -> Any:
     """So that loading asks the class for nothing that it may not answer.
 
     A ``__new__`` may want arguments that nobody knows any more; a ``__getattr__``, asked for ``__setstate__`` before
     there is any state, recurses.
     """
-    by_new, by_getattr = _asks(kind)
+    by_new, by_getattr = asks
     if by_new:
         reduced = (words.instance, *reduced[1:])
     if by_getattr and len(reduced) > 2 and reduced[2] is not None:
@@ -471,7 +475,7 @@ def _asks(kind: type) -> tuple[bool, bool]:
 
 def _shares_attributes(kind: type) -> bool:
     """Whether a method sets ``__dict__``: several instances may have one dict (the "Borg" pattern)."""
-    if kind.__module__ != "__main__" or ("__getstate__" in dir(kind) and kind.__getstate__ is not object.__getstate__):
+    if kind.__module__ != "__main__" or any("__getstate__" in vars(base) for base in kind.__mro__[:-1]):
         return False
     return any(
         type(method) is types.FunctionType and _sets_dict(method.__code__)

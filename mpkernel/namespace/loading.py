@@ -84,6 +84,14 @@ class Loading:
             return obj
         return self._load(def_id, *came, obj, cells)
 
+    def attributes(self, body: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Those of a class that has this body, and the names of those that hold content."""
+        from mpkernel.namespace.pickling import unpack_body
+
+        parts = unpack_body(body)
+        named, _, contents = _Loader(io.BytesIO(parts.rest), self, parts.beside, of_body=True).loaded()
+        return named, contents
+
     def _load(self, def_id: str, version: Version, body: bytes, obj: Any, cells: Any) -> Any:
         from mpkernel.namespace.pickling import unpack_body
 

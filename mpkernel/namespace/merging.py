@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.messages import Merge
 from mpkernel.namespace import component, merge
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, PROCESS, Component
-from mpkernel.namespace.definitions import ContentKey
+from mpkernel.namespace.definitions import ContentKey, Version
 from mpkernel.namespace.exchange import Exchange
 from mpkernel.namespace.graft import Torn
 from mpkernel.namespace.offers import Offers
+from mpkernel.namespace.payload import definitions_of
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.process_state import Items, ProcessState
 from mpkernel.namespace.wording import listed
@@ -31,15 +32,17 @@ MAX_TRIES = 5
 class Rivals:
     """What others have of `names`, and of what they committed together with these; and what both sides began with.
 
-    `held`: names of which they have values too large to be sent. Beside values, what definitions hold.
+    `held`: names of which they have values too large to be sent. Beside values, what definitions hold; and conflicts
+    in definitions themselves.
     """
 
     names: set[str]
     theirs: dict[str, Any]
     base: dict[str, Any]
     held: set[str]
-    their_contents: dict[ContentKey, Any]
-    base_contents: dict[ContentKey, Any]
+    their_contents: dict[ContentKey, Any] = field(default_factory=dict)
+    base_contents: dict[ContentKey, Any] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,16 @@ class Merged:
     names: Collection[str]
     gone: list[str]
     overruled: list[str]
+
+
+def _definitions(parts: list[Component]) -> dict[str, tuple[Version, bytes]]:
+    """Those that came with components: the newest of each."""
+    found: dict[str, tuple[Version, bytes]] = {}
+    for part in parts:
+        for def_id, (version, body) in definitions_of(part).items() if part.kind == component.VALUE else ():
+            if def_id not in found or found[def_id][0] < version:
+                found[def_id] = (version, body)
+    return found
 
 
 class Merging:
@@ -76,7 +89,9 @@ class Merging:
         """Raises whatever loading their values raises: a name that is missing would count as deleted."""
         parts = list(component.split(message.components, message.blobs))
         held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.meta["take"]}
-        rivals = Rivals(set(message.names), {}, {}, held, {}, {})
+        rivals = Rivals(set(message.names), {}, {}, held)
+        sides = (parts[message.n_theirs :], parts[: message.n_theirs])
+        rivals.conflicts = self._pickling.merge_classes(*map(_definitions, sides))
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
                 self._take(part, rivals.theirs, rivals.their_contents)
@@ -110,6 +125,7 @@ class Merging:
         names -= self._left_there(rivals.held)
         base = {name: value for name, value in base.items() if name in names}
         merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents)
+        conflicts = rivals.conflicts + merged.conflicts
         made = {key: value for key, value in merged.values.items() if value is not merge.DELETED}
         self._pickling.put({key: value for key, value in made.items() if isinstance(key, ContentKey)})
         values = {key: value for key, value in made.items() if not isinstance(key, ContentKey)}
@@ -119,14 +135,15 @@ class Merging:
             here.pop(name, None)
         self._tracker.forget({*values, *gone})
         self._offers.drop(theirs)
-        overruled = sorted({path.split("[")[0].split(".")[0] for path in merged.conflicts} & {*values, *gone})
-        if merged.conflicts and not overruled:  # they are within something without a name
+        overruled = sorted({path.split("[")[0].split(".")[0] for path in conflicts} & {*values, *gone})
+        if conflicts and not overruled:  # they are within something without a name
             overruled = [min(rivals.names, default="")]
-        if merged.conflicts:
-            shown = merged.conflicts if len(merged.conflicts) <= MAX_PLACES else overruled
+        if conflicts:
+            shown = conflicts if len(conflicts) <= MAX_PLACES else overruled
+            # Of a class there is no other one: it is brought up to date in place.
+            other = f'. The other one: mpkernel.theirs("{overruled[0]}")' if merged.conflicts else ""
             self._warn(
-                f"{listed(shown)} was changed in another subshell at the same time; this cell's value "
-                f'counts. The other one: mpkernel.theirs("{overruled[0]}")'
+                f"{listed(shown)} was changed in another subshell at the same time; this cell's value counts{other}"
             )
         return Merged(values, gone, overruled)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpkernel.namespace.component import Component
+from mpkernel.namespace.definitions import Version
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
 from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.pressure import room_for
@@ -87,12 +88,17 @@ def patch(component: Component, buffers: Sequence[Any], have: int, transport: Tr
         apply_delta(transport, buffers, _delta(told))
 
 
+def definitions_of(component: Component) -> dict[str, tuple[Version, bytes]]:
+    """Versions and bodies of functions and classes, by id."""
+    told = component.meta["defs"]
+    return {key: (tuple(version), body) for (key, version), body in zip(told, component.blobs[1:], strict=False)}
+
+
 def from_component(component: Component, transport: Transport | None) -> Pickled:
     """As the sender had it. Raises BadSegment."""
-    definitions = component.meta["defs"]
-    data: bytes | memoryview
-    data, *rest = component.blobs
-    bodies, rest = rest[: len(definitions)], rest[len(definitions) :]
+    needed = definitions_of(component)
+    data: bytes | memoryview = component.blobs[0]
+    rest = component.blobs[1 + len(needed) :]
     apart = component.meta.get("texts", [])
     near, rest = rest[: apart.count(False)], rest[apart.count(False) :]
     buffers: list[Any] = [bytearray(buffer) for buffer in rest]
@@ -107,7 +113,6 @@ def from_component(component: Component, transport: Transport | None) -> Pickled
         )
         if (stretch := component.meta.get("pickle")) is not None and not data:
             data = attach(transport, place, [(stretch[0], stretch[1])])[0]
-    needed = {key: (tuple(version), body) for (key, version), body in zip(definitions, bodies, strict=True)}
     packed = [iter(near), iter(far)]
     texts = tuple(Text(packed=next(packed[is_far])) for is_far in apart)
     return Pickled(data, tuple(buffers), texts, needed)

@@ -20,6 +20,7 @@ from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
 from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
+from mpkernel.namespace.rival_classes import Bodies, merge_classes
 from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text
 from mpkernel.namespace.weight import UNLIMITED, Allowance
@@ -161,6 +162,17 @@ class Pickling:
         if contents is not None:
             contents.update(loading.contents)
         return value
+
+    def merge_classes(self, base: Bodies, theirs: Bodies) -> list[str]:
+        """See `rival_classes`."""
+        for def_id in theirs:
+            if (known := self._definitions.get(def_id)) is not None:
+                self._refresh(known)
+
+        def read(body: bytes, others: Bodies) -> tuple[dict[str, Any], tuple[str, ...]]:
+            return Loading(self._context, others).attributes(body)
+
+        return merge_classes(self._definitions, base, theirs, read, lambda value: bytes(self.dump(value).data))
 
     def contents(self, keys: Iterable[ContentKey]) -> dict[ContentKey, Any]:
         """What this process has of those."""

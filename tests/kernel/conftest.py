@@ -33,7 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # What threads of one process have and mpkernel has not, with the reason.
 KNOWN_LIMITS = {
-    "test_both_changes_are_there[attributes of a class]": "classes aren't merged: the later version counts",
     "test_a_bad_object_harms_nobody[__setstate__ raises]": "an object that can't be loaded elsewhere doesn't find its "
     "way home when its container was changed there",
 }

@@ -63,6 +63,12 @@ BOTH = {
         "sorted(get()) == [1, 2]",
     ),
     "attributes of a class": ("class K: pass", "K.a = 1", "K.b = 2", "K.a == 1 and K.b == 2"),
+    "methods of a class": (
+        "class K:\n    a = b = 0\n    def f(self): return 0\nk = K()",
+        "K.f = lambda self: 1; del K.a",
+        "K.g = lambda self: 2; K.b = 3",
+        "k.f() == 1 and k.g() == 2 and not hasattr(K, 'a') and K.b == 3",
+    ),
     "deque, both ends": (
         "from collections import deque; q = deque([0])",
         "q.append(1)",
@@ -235,6 +241,17 @@ def test_the_later_cell_counts_and_says_so(
         assert story.run("B", "%theirs x").text == lost
     else:
         story.check("B", "mpkernel.theirs('x').n == 1")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_the_same_attribute_of_a_class_is_the_later_cells(story: Stories) -> None:
+    story("A: class K: n = m = 0\nB: pass")
+    first, second = story.at_once(A="K.n += 1; K.m = 5", B="K.n += 2")
+    assert first.stderr == ""
+    assert second.stderr.count("\n") == 1
+    assert "K.n was changed in another subshell" in second.stderr
+    for letter in "AB":
+        story.check(letter, "(K.n, K.m) == (2, 5)")
 
 
 def test_what_one_of_two_keeps_to_itself_is_merged_too(story: Stories) -> None:
