@@ -1,7 +1,7 @@
 """Two subshells changed a class at once: attributes that only one of them set or deleted are as it has them.
 
-That goes before what else of theirs is loaded, as this brings the class up to date as a whole. The content of attributes
-(see `definitions`) is merged with the values.
+That goes before what else of theirs is loaded, as this brings the class up to date as a whole. What attributes have as
+content (see `definitions`) is merged with the values.
 """
 
 from __future__ import annotations
