@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 _MT19937_BYTES = 625 * 4  # numpy's generator: 624 numbers, and which is the next one
@@ -367,4 +368,5 @@ def all_facets() -> list[Facet]:
         MatplotlibOptions(),
         Builtins(),
         Logging(),
+        OwnModules(),
     ]

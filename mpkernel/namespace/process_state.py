@@ -57,6 +57,9 @@ class Facet:
     def ran(self, code: types.CodeType) -> None:
         """A statement of the notebook is run."""
 
+    def arrived(self) -> None:
+        """Values have been loaded, and modules may have been imported for them."""
+
     def write(self, items: Items) -> None:
         """Set these items; `GONE` deletes one."""
         raise NotImplementedError
@@ -204,6 +207,7 @@ class ProcessState:
     def arrived(self) -> None:
         """Values have been loaded: libraries may have been imported for them whose state came before."""
         for known in self._known.values():
+            known.facet.arrived()
             if known.seen is not None:
                 continue
             if known.waiting is None:

@@ -245,3 +245,71 @@ def test_cells_that_run_at_once_draw_different_random_numbers(story: Stories) ->
     story.run("B", "idle = 1")
     cell.finish()
     story("B? random.random() == random.Random(8).random()")
+
+# Each with a module of the notebook's own.
+MODULES = blocks(r"""
+# attribute of a module of one's own
+A: open('mpt_conf1.py', 'w').write('limit = 1\nitems = []\nregistry = {}\ndef add(x):\n    items.append(x)\n    global limit\n    limit += 1\n    return len(items)\nclass S:\n    def __init__(self): self.debug = False; self.names = []\nsettings = S()\n') and None
+   import mpt_conf1
+B? mpt_conf1.limit == 1
+B: mpt_conf1.limit = 10; mpt_conf1.items.append('b'); mpt_conf1.registry['k'] = [1]
+A? mpt_conf1.limit == 10 and mpt_conf1.items == ['b'] and mpt_conf1.registry == {'k': [1]}
+A: n = mpt_conf1.add('a')
+B? n == 2 and mpt_conf1.items == ['b', 'a'] and mpt_conf1.limit == 11
+B: mpt_conf1.settings.debug = True; mpt_conf1.settings.names.append('x'); s = mpt_conf1.settings
+A? mpt_conf1.settings.debug and mpt_conf1.settings.names == ['x']
+A: mpt_conf1.new = 'text'; del mpt_conf1.registry
+B? mpt_conf1.new == 'text' and not hasattr(mpt_conf1, 'registry')
+
+# imported and changed in one cell
+A: open('mpt_conf2.py', 'w').write('limit = 1\nitems = []\n') and None
+   import mpt_conf2
+   mpt_conf2.limit = 5; mpt_conf2.items.append(1)
+B? mpt_conf2.limit == 5 and mpt_conf2.items == [1]
+C: import mpt_conf2 as c
+C? c.limit == 5 and c.items == [1]
+
+# from import of a function that keeps state
+A: open('mpt_conf3.py', 'w').write('_seen = []\ndef see(x):\n    _seen.append(x)\n    return list(_seen)\n') and None
+   from mpt_conf3 import see
+   a = see(1)
+B: b = see(2)
+A? see(3) == [1, 2, 3] and b == [1, 2]
+
+# a list imported by name
+A: open('mpt_conf4.py', 'w').write('items = []\ndef add(x): items.append(x)\n') and None
+   from mpt_conf4 import items, add
+   add(1)
+B: add(2)
+A? items == [1, 2]
+B? items == [1, 2]
+A: items.append(3)
+B? items == [1, 2, 3]
+B: add(4)
+A? items == [1, 2, 3, 4]
+
+# a function of a module replaced
+A: open('mpt_conf5.py', 'w').write('def f(): return 1\ndef g(): return f()\n') and None
+   import mpt_conf5
+B: mpt_conf5.f = lambda: 2
+A? mpt_conf5.g() == 2
+B: import importlib; importlib.reload(mpt_conf5) and None
+B? mpt_conf5.g() == 1
+A? mpt_conf5.g() == 1
+
+# writefile and import
+A: %%writefile mpt_conf6.py
+   count = 0
+   def up():
+       global count
+       count += 1
+       return count
+A: import mpt_conf6; a = mpt_conf6.up()
+B: b = mpt_conf6.up()
+A? mpt_conf6.up() == 3 and (a, b) == (1, 2)
+""")
+
+
+@pytest.mark.parametrize("text", MODULES.values(), ids=MODULES)
+def test_variables_of_modules_of_ones_own(story: Stories, text: str) -> None:
+    story(text)

@@ -1,0 +1,127 @@
+"""Variables of the notebook's own modules: those in files below the folder in which the kernel works.
+
+A module is imported by each process for itself. What a cell then changes in it (``config.limit = 10``, a registry that
+its functions fill) is a facet of the process's state, by module and name. Values go as small pickles, each by itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import types
+from contextlib import suppress
+from typing import Any
+
+from mpkernel.namespace.graft import graft
+from mpkernel.namespace.process_state import GONE, Facet, Items
+
+# So many modules are looked at, those first that were imported first; of their variables those that pickle to less.
+MAX_MODULES = 30
+MAX_BYTES = 64 << 10
+
+Key = tuple[str, str]
+_DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
+_NUMBERS = (int, float, complex, bool)
+_NOT_OWN = ("__main__", "__mp_main__", "mpkernel")
+
+
+class OwnModules(Facet):
+    """What is in them, beside what they define and import."""
+
+    name = "modules"
+    _folder = os.devnull
+
+    def __init__(self) -> None:
+        with suppress(OSError):  # it was deleted
+            self._folder = os.path.join(os.path.realpath(os.getcwd()), "")
+        self._known: set[str] = set()  # modules that were looked at
+        self._own: list[str] = []
+        self._early: Items = {}  # of modules that this process hasn't imported yet
+        self._originals: dict[Key, Any] = {}  # functions and classes that others have replaced
+        self._refused: dict[Key, int] = {}  # ids of values that can't be told
+
+    def read(self) -> Items:
+        self._look()
+        found = dict(self._early)
+        for name in self._own:
+            if (module := sys.modules.get(name)) is not None:
+                for key, value in tuple(vars(module).items()):
+                    if (told := self._told((name, key), value)) is not None:
+                        found[name, key] = told
+        return found
+
+    def _told(self, key: Key, value: Any) -> Any:
+        """A value as it travels: as a pickle, but for numbers; None for what each process has by itself."""
+        kind = type(value)
+        if kind in _DEFINITIONS or isinstance(value, type):
+            return value if getattr(value, "__module__", None) == "__main__" else None
+        if kind in _NUMBERS:
+            return value
+        if kind is types.ModuleType or key[1].startswith("__") or self._refused.get(key) == id(value):
+            return None
+        with suppress(Exception):
+            file = _Short()
+            pickle.Pickler(file, 5).dump(value)
+            return file.getvalue()
+        self._refused[key] = id(value)
+        return None
+
+    def write(self, items: Items) -> None:
+        for key, value in items.items():
+            if (module := sys.modules.get(key[0])) is None:
+                self._early[key] = value
+            else:
+                self._early.pop(key, None)
+                self._set(module, key, value)
+
+    def ran(self, code: types.CodeType) -> None:
+        self.arrived()
+
+    def arrived(self) -> None:
+        if self._early:
+            for key in [key for key in self._early if key[0] in sys.modules]:
+                self._set(sys.modules[key[0]], key, self._early.pop(key))
+
+    def _set(self, module: types.ModuleType, key: Key, value: Any) -> None:
+        name = key[1]
+        old = vars(module).get(name, GONE)
+        if value is GONE:
+            value = self._originals.pop(key, GONE)
+            if value is GONE:
+                vars(module).pop(name, None)
+                return
+        elif type(value) is bytes:
+            value = graft({name: old}, {name: pickle.loads(value)})[name]
+        elif isinstance(old, _DEFINITIONS):
+            self._originals.setdefault(key, old)
+        setattr(module, name, value)
+
+    def _look(self) -> None:
+        """Find the modules that are the notebook's own among those that were imported since the last look."""
+        if len(sys.modules) == len(self._known):
+            return
+        for name, module in tuple(sys.modules.items()):
+            if name not in self._known:
+                self._known.add(name)
+                if len(self._own) < MAX_MODULES and self._is_own(name, module):
+                    self._own.append(name)
+        self._known &= sys.modules.keys()
+
+    def _is_own(self, name: str, module: types.ModuleType) -> bool:
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or name.partition(".")[0] in _NOT_OWN:
+            return False
+        file = os.path.realpath(file)
+        installed = any(file.startswith(os.path.join(prefix, "lib")) for prefix in (sys.prefix, sys.base_prefix))
+        return file.startswith(self._folder) and not installed and "-packages" + os.sep not in file
+
+
+class _Short(io.BytesIO):
+    """Takes no more than `MAX_BYTES`: what is larger isn't pickled to its end."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_BYTES:
+            raise OverflowError
+        return super().write(data)
