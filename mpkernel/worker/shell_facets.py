@@ -19,7 +19,7 @@ _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
 class Magics(Facet):
-    """Magics that the notebook has defined, aliases of magics, and extensions, which each process loads by itself."""
+    """Magics that the notebook has defined, aliases, and extensions, which each process loads by itself."""
 
     name = "magics"
 
@@ -27,6 +27,7 @@ class Magics(Facet):
         self._shell = shell
 
     def read(self) -> Items:
+        from IPython.core.alias import Alias
         from IPython.core.magic import MagicAlias
         from IPython.core.magic import Magics as MagicsClass
 
@@ -38,6 +39,8 @@ class Magics(Facet):
                     found["function", kind, name] = call
                 elif type(call) is MagicAlias:
                     found["alias", kind, name] = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
+                elif type(call) is Alias:
+                    found["command", kind, name] = call.cmd
         for name, registered in manager.registry.items():
             if isinstance(registered, MagicsClass) and type(registered).__module__ == "__main__":
                 found["class", "", name] = type(registered)
@@ -65,6 +68,8 @@ class Magics(Facet):
             elif what == "alias":
                 target, target_kind, params = value
                 manager.register_alias(name, target, target_kind, params)
+            elif what == "command":
+                self._shell.alias_manager.define_alias(name, value)
             elif what == "class":
                 manager.register(value)
 

@@ -103,6 +103,17 @@ B: one = %mpt_line a
    %mpt_t -n1 -r1 -q pass
 A? (one, two) == ("a!", "b?")
 
+# aliases of commands
+A: %alias mpt_say echo hello %s
+B: get_ipython().system = lambda command: said.append(command); said = []
+   %mpt_say there
+A: %alias mpt_say echo bye %s
+B: %mpt_say then
+   del get_ipython().system
+B? [command.split() for command in said] == [["echo", "hello", "there"], ["echo", "bye", "then"]]
+B: %unalias mpt_say
+A? get_ipython().alias_manager.get_alias("mpt_say") is None
+
 # extensions
 A: open("mpt_extension.py", "w").write(
        "def load_ipython_extension(shell):\\n"
