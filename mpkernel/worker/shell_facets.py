@@ -8,13 +8,13 @@ import importlib
 import io
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
 _INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
+_AUTORELOAD_OPTIONS = {"enabled": False, "check_all": False, "autoload_obj": False, "modules": {}, "skip_modules": {}}
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
@@ -121,9 +121,9 @@ class ShellOptions(Facet):
         text = shell.display_formatter.formatters["text/plain"]
         found |= {("text", name): getattr(text, name) for name in _TEXT_OPTIONS if hasattr(text, name)}
         found["xmode", ""] = shell.InteractiveTB.mode
-        for name in ("enabled", "check_all"):
-            for reloader in self._reloaders():
-                found["autoreload", name] = getattr(reloader, name)
+        for name, default in _AUTORELOAD_OPTIONS.items():
+            # As by default until it is loaded: that this happens is no change of options.
+            found["autoreload", name] = copy.copy(getattr(self._reloader(), name, default))
         found |= {("inline", name): value for name, value in self._of_inline().items()}
         return found
 
@@ -137,17 +137,16 @@ class ShellOptions(Facet):
             if what == "xmode":
                 self._shell.InteractiveTB.set_mode(value)
                 continue
-            for target in {
-                "shell": [self._shell],
-                "text": [self._shell.display_formatter.formatters["text/plain"]],
-                "autoreload": self._reloaders(),
-            }[what]:
-                setattr(target, name, value)
+            target = {
+                "shell": self._shell,
+                "text": self._shell.display_formatter.formatters["text/plain"],
+                "autoreload": self._reloader(),
+            }[what]
+            if target is not None:
+                setattr(target, name, copy.copy(value))
 
-    def _reloaders(self) -> Iterator[Any]:
-        magics = self._shell.magics_manager.registry.get("AutoreloadMagics")
-        if (reloader := getattr(magics, "_reloader", None)) is not None:
-            yield reloader
+    def _reloader(self) -> Any:
+        return getattr(self._shell.magics_manager.registry.get("AutoreloadMagics"), "_reloader", None)
 
     def _of_inline(self) -> Items:
         """What isn't as it was made: that a subshell plots for the first time is no change of options."""

@@ -131,6 +131,26 @@ B: get_ipython().ast_node_interactivity = "last_expr"
    %precision
 A? shell.ast_node_interactivity == "last_expr"
 
+# reloading of modules that have changed
+A: import itertools, os
+   times = itertools.count(2_000_000_000, 10)
+   def rewrite(path, code):
+       with open(path, "w") as file: file.write(code)
+       os.utime(path, (next(times),) * 2)
+   rewrite("mpt_reloaded.py", "def f(): return 1")
+   import mpt_reloaded
+   %load_ext autoreload
+   %autoreload 2
+B? mpt_reloaded.f() == 1
+A: rewrite("mpt_reloaded.py", "def f(): return 22")
+A? mpt_reloaded.f() == 22
+B? mpt_reloaded.f() == 22
+B: %aimport -mpt_reloaded
+A: rewrite("mpt_reloaded.py", "def f(): return 333")
+A? mpt_reloaded.f() == 22
+A: %autoreload 0
+B? not get_ipython().magics_manager.registry["AutoreloadMagics"]._reloader.enabled
+
 # formatters
 A: class Formatted: pass
    plain = get_ipython().display_formatter.formatters["text/plain"]
