@@ -8,10 +8,12 @@ from __future__ import annotations
 import _thread
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import dataclasses
 import enum
 import functools
+import inspect
 import io
 import os
 import random
@@ -22,7 +24,6 @@ import types
 import typing
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -34,6 +35,7 @@ from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
 from mpkernel.namespace.stubs import Stub, note_of
 
+_CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 _PLAIN_DTYPES = "biufcmMSUV"
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
@@ -186,6 +188,14 @@ def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
     return functools.cached_property, (prop.func,), state
 
 
+def reduce_context_manager(dumper: Dumper, manager: Any) -> Reduced:
+    """One that nobody has entered is made again; who enters it deletes what it is made of."""
+    made_of = [vars(manager).get(name) for name in ("func", "args", "kwds")]
+    if inspect.isgeneratorfunction(made_of[0]) or inspect.isasyncgenfunction(made_of[0]):
+        return type(manager), tuple(made_of)
+    return reduce_library(dumper, manager)
+
+
 def reduce_dispatching_method(_: Dumper, method: Any) -> Reduced:
     """Without the cache that Python 3.13 gives it."""
     return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
@@ -240,7 +250,7 @@ def _twin(kind: str, made_of: Callable[[Any], Any] = lambda _: None) -> Handler:
 def reduce_context_variable(dumper: Dumper, variable: contextvars.ContextVar[Any]) -> Reduced:
     """Its value belongs to a thread; the default is shared."""
     default: tuple[Any, ...] = ()
-    with suppress(LookupError):
+    with contextlib.suppress(LookupError):
         default = (contextvars.Context().run(variable.get),)
     return dumper.twin(variable, "context variable", (variable.name, default))
 
@@ -359,6 +369,7 @@ _EXACT: dict[type, Handler] = {
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
     functools.singledispatchmethod: reduce_dispatching_method,
+    **dict.fromkeys(_CONTEXT_MANAGERS, reduce_context_manager),
     type(dataclasses.MISSING): reduce_sentinel,
     type(dataclasses.KW_ONLY): reduce_sentinel,
     type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", dataclasses.MISSING)): reduce_sentinel,

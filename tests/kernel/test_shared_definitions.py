@@ -138,6 +138,39 @@ out = []
 def use():
     with tag('b') as name: return name, list(out)
 ? use() == ('b', ['b']) and out == []
+
+# context manager as decorator
+import contextlib
+@contextlib.contextmanager
+def tag(name, times=1):
+    out.append(name * times)
+    yield
+    out.pop()
+out = []
+@tag('b', times=2)
+def use(): return list(out)
+? use() == use() == ['bb'] and out == []
+
+# asynchronous context manager as decorator
+import contextlib
+@contextlib.asynccontextmanager
+async def tag(name):
+    out.append(name)
+    yield
+    out.pop()
+out = []
+@tag('b')
+async def use(): return list(out)
+? await use() == await use() == ['b'] and out == []
+
+# context manager that waits to be entered
+import contextlib
+@contextlib.contextmanager
+def tag(name): yield name
+waiting = {'tag': tag('b')}
+def use():
+    with waiting.pop('tag', tag('c')) as name: return name
+? use() in 'bc' and use() == 'c'
 """)
 
 
