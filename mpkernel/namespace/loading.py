@@ -208,6 +208,19 @@ class _Words:
             array.flags.writeable = False
         return array
 
+    def _word_memmap(self, file: tuple[Any, str, int], start: int, size: int, kind: Any, *form: Any) -> Any:
+        import numpy
+
+        filename, mode, file_offset = file
+        shape, strides, dtype, offset, writeable = form
+        memory: Any = numpy.memmap(filename, "u1", "r" if mode == "r" else "r+", start, size)
+        array: Any = numpy.ndarray(shape, dtype, memory, offset, strides).view(kind)
+        if kind is numpy.memmap:
+            vars(array).update(_mmap=memory._mmap, filename=memory.filename, offset=file_offset, mode=mode)
+        if not writeable:
+            array.flags.writeable = False
+        return array
+
     def _word_strings(self, text: int, shape: Any) -> Any:
         return self._loading.texts.received(self._beside.texts[text], shape)
 

@@ -15,6 +15,7 @@ import enum
 import functools
 import inspect
 import io
+import mmap
 import os
 import random
 import re
@@ -303,10 +304,35 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
         return dumper.by_itself(array)
     owner = array.base
     while owner is not None:
+        if type(owner) is sys.modules["numpy"].memmap and (mapped := _in_file(array, owner)) is not None:
+            return mapped
         dumper.memory.add(id(owner))
         owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
     view = dumper.views.add(low, high, array)
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
+
+
+def reduce_memmap(dumper: Dumper, array: Any) -> Reduced:
+    """A numpy array in a file, or a part of one: whoever has it writes to the file."""
+    return _in_file(array, array) or reduce_own_array(dumper, array)
+
+
+def _in_file(array: Any, owner: Any) -> Reduced:
+    """How to map elsewhere what `array` has of the file of `owner`, a memmap; None if only its content can travel."""
+    mapping, filename = owner._mmap, owner.filename
+    if mapping is None or filename is None or owner.mode == "c" or array.size == 0 or array.dtype.hasobject:
+        return None
+    address = array.__array_interface__["data"][0]
+    low, high = extent(address, array.shape, array.strides, array.itemsize)
+    begin = sys.modules["numpy"].frombuffer(mapping, "u1").__array_interface__["data"][0]
+    start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY + low - begin
+    try:
+        if os.path.getsize(filename) < start + high - low:
+            return None
+    except OSError:
+        return None
+    form = (array.shape, array.strides, array.dtype, address - low, array.flags.writeable)
+    return words.memmap, ((filename, owner.mode, owner.offset), start, high - low, type(array), *form)
 
 
 def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
@@ -397,6 +423,7 @@ _BASES: tuple[tuple[type, Handler], ...] = ((enum.Enum, reduce_member), (BaseExc
 # Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
 _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "ndarray", reduce_array),
+    ("numpy", "memmap", reduce_memmap),
     ("numpy", "matrix", reduce_array),
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),

@@ -48,6 +48,11 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
+def memmap(file: Any, *rest: Any) -> Any:
+    """A numpy array on the memory of a file."""
+    _only_a_word(file, rest)
+
+
 def array_state(array: Any, state: Any) -> None:
     """What numpy says of an array of a class of the notebook, and its attributes, of which numpy says nothing."""
     _only_a_word(array, state)

@@ -141,6 +141,35 @@ def test_views_made_elsewhere_and_of_temporary_arrays(story: Stories) -> None:
 
 
 @needs_numpy
+def test_an_array_in_a_file_is_in_that_file_for_all(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           part = np.memmap("part.dat", dtype="i4", mode="w+", shape=(3, 4), offset=16)
+           row = part[1]; column = np.asarray(part)[:, 1]
+        B: row[0] = 5; column[2] = 6
+        A? part[1, 0] == 5 and part[2, 1] == 6
+        A: part[0, 0] = 7
+        B? part[0, 0] == 7 and type(row) is np.memmap and type(column) is np.ndarray
+        B: part.flush()
+        C? np.fromfile("part.dat", "i4")[4:].tolist() == part.ravel().tolist() == [7, 0, 0, 0, 5, 0, 0, 0, 0, 6, 0, 0]
+    """)
+
+
+@needs_numpy
+def test_an_array_in_a_file_that_is_only_read_or_copied_on_write(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           np.arange(4.0).tofile("four.dat")
+           read = np.memmap("four.dat", mode="r"); copied = np.memmap("four.dat", mode="c", dtype=float)
+           copied[0] = 9
+        B? copied[0] == 9 and read.mode == "r"
+        B! ValueError: read[0] = 1
+        B: copied[1] = 8
+        A? copied.tolist() == [9, 8, 2, 3] and np.fromfile("four.dat").tolist() == [0, 1, 2, 3]
+    """)
+
+
+@needs_numpy
 def test_an_array_is_patched_for_what_holds_it(story: Stories) -> None:
     story("""
         A: import numpy as np; a = np.zeros(50_000)
