@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from mpkernel.namespace import plots, science
+from mpkernel.namespace import plots, science, tracebacks
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.parts import (
     Attributes,
@@ -259,7 +259,7 @@ def _exceptions() -> list[type]:
 def _exception_kind() -> Kind:
     names = vars(BaseException)
     fields = Slots([names[name] for name in ("args", "__cause__", "__context__", "__suppress_context__")])
-    return Kind(Way.PATCH, (fields, _dict_of(BaseException)))
+    return Kind(Way.PATCH, (fields, State(tracebacks.of_error, tracebacks.put), _dict_of(BaseException)))
 
 
 def _imported(function: Any) -> bool:

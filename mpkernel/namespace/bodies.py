@@ -70,7 +70,7 @@ def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions, cont
         _globals(obj, namespace, definitions),
     )
     parts, own = _blank(_parts(obj), contents), _blank(vars(obj), contents)
-    return "function", head, (parts, own, _source(obj.__code__.co_filename), contents)
+    return "function", head, (parts, own, source(obj.__code__.co_filename), contents)
 
 
 def _blank(named: dict[str, Any], contents: tuple[str, ...]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _source(filename: str) -> Any:
+def source(filename: str) -> Any:
     """The text of the cell, for tracebacks and `inspect`; None for a real file."""
     entry = linecache.cache.get(filename)
     if entry is None or len(entry) != 4 or (entry[1] is not None and os.path.exists(filename)):
@@ -126,6 +126,13 @@ def attributes(cls: Any) -> dict[str, Any]:
     slots = vars(cls).get("__slots__", ())
     left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
     return {name: value for name, value in vars(cls).items() if name not in left_out and name not in _HEAD}
+
+
+def know_source(filename: str, lines: list[str]) -> None:
+    """The text of a cell of another subshell."""
+    if filename not in linecache.cache:
+        # As IPython does it: no time of change, so `checkcache` keeps it.
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 
 
 def _describe_class(cls: Any, contents: tuple[str, ...]) -> Body:
@@ -259,10 +266,8 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
             obj.__code__ = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
         _set_parts(obj, {name: value for name, value in rest[0].items() if not (old and name in rest[3])})
         _replace(vars(obj), rest[1] | _kept(obj, rest[3]))
-        if rest[2] is not None and rest[2][0] not in linecache.cache:
-            filename, lines = rest[2]
-            # As IPython does it: no time of change, so `checkcache` keeps it.
-            linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+        if rest[2] is not None:
+            know_source(*rest[2])
 
 
 def finish(obj: Any) -> None:

@@ -26,7 +26,6 @@ _LOCAL: tuple[tuple[type, str], ...] = (
     (types.CoroutineType, "it is a running function"),
     (types.AsyncGeneratorType, "it is a running function"),
     (types.FrameType, "it is a running function"),
-    (types.TracebackType, "it refers to running functions"),
     (_thread.LockType, "threads of that process wait for it"),
     (_thread.RLock, "threads of that process wait for it"),
     (threading.Thread, "a thread can't leave its process"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpkernel.namespace import bodies, twins
+from mpkernel.namespace import bodies, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.memory import Regions
@@ -255,6 +255,11 @@ class _Words:
                 init(error, *args)
                 break
         return error
+
+    def _word_traceback(self, frames: tracebacks.Frames, sources: Any) -> types.TracebackType | None:
+        for filename, text in sources:
+            bodies.know_source(filename, text.splitlines(keepends=True))
+        return tracebacks.made(frames, self._loading.namespace)
 
     def _word_twin(self, kind: str, made_of: Any, *note: Any) -> Any:
         return self._loading.held.twin(Note(*note), lambda: twins.make(kind, made_of))

@@ -29,7 +29,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import plots, texts, words
+from mpkernel.namespace import bodies, plots, texts, tracebacks, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -169,18 +169,28 @@ def reduce_member(dumper: Dumper, member: enum.Enum) -> Reduced:
 
 
 def reduce_exception(dumper: Dumper, error: BaseException) -> Reduced:
-    """An exception with its cause and notes, even if its ``__init__`` wants other arguments than it passed on."""
+    """An exception with all that hangs on it, even if its ``__init__`` wants other arguments than it passed on."""
     kind = type(error)
-    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
-        return dumper.by_itself(error)
-    state = dict(error.__dict__)
-    for name in ("__cause__", "__context__"):
+    if kind.__reduce__ is BaseException.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__:
+        reduced: Reduced = (words.exception, (kind, error.args), error.__dict__)
+    else:
+        reduced = dumper.by_itself(error)
+        if type(reduced) is not tuple or reduced[0] is not kind or kind.__setstate__ is not BaseException.__setstate__:
+            return reduced
+    made, state = reduced[:2], dict((*reduced, None)[2] or {})
+    for name in ("__cause__", "__context__", "__traceback__"):
         if (other := getattr(error, name)) is not None:
             state[name] = other
     if error.__suppress_context__:
         state["__suppress_context__"] = True
-    made = (words.exception, (kind, error.args))
     return (*made, state) if state else made
+
+
+def reduce_traceback(_: Dumper, traceback: types.TracebackType) -> Reduced:
+    """Its frames without their variables, and the cells that they are of."""
+    frames = tracebacks.described(traceback)
+    sources = (bodies.source(filename) for filename in dict.fromkeys(frame[1] for frame in frames))
+    return words.traceback, (frames, tuple((name, "".join(lines)) for name, lines in filter(None, sources)))
 
 
 def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
@@ -404,6 +414,7 @@ _EXACT: dict[type, Handler] = {
     weakref.WeakValueDictionary: reduce_weak_mapping,
     weakref.WeakKeyDictionary: reduce_weak_mapping,
     re.Match: reduce_match,
+    types.TracebackType: reduce_traceback,
     typing.NewType: reduce_new_type,
     random.Random: reduce_singleton("random", "_inst"),
     type(os.environ): reduce_singleton("os", "environ", "environb"),

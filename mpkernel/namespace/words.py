@@ -78,6 +78,11 @@ def exception(kind: Any, args: Any) -> Any:
     _only_a_word(kind, args)
 
 
+def traceback(frames: Any, sources: Any) -> Any:
+    """Where an exception came from."""
+    _only_a_word(frames, sources)
+
+
 def twin(kind: str, made_of: Any, *note: Any) -> Any:
     """What each process has one of its own for: a lock, a context variable, a task that is over."""
     _only_a_word(kind, made_of, note)

@@ -725,3 +725,23 @@ def test_exceptions_travel_with_their_cause(story: Stories) -> None:
         B? isinstance(caught, Broken) and isinstance(caught.__cause__, KeyError) and caught.args == ("outer",)
         B! Broken: raise caught
     """)
+
+
+def test_exceptions_travel_with_their_traceback(story: Stories) -> None:
+    story("""
+        A: import traceback
+           def ratio(n): return 1 / n
+           errors = []
+           for work in (lambda: ratio(0), lambda: open("is/not/there"), lambda: [].gone):
+               try: work()
+               except Exception as e: errors.append(e)
+           told = ["".join(traceback.format_exception(e)) for e in errors]
+           where = errors[0].__traceback__
+        B? ["".join(traceback.format_exception(e)) for e in errors] == told
+        B? "return 1 / n" in told[0] and traceback.extract_tb(where)[-1].name == "ratio"
+        B: errors[0].add_note("seen by B"); errors[1].seen = True
+        A? errors[0].__notes__ == ["seen by B"] and errors[1].seen
+        A? errors[0].__traceback__.tb_next.tb_next.tb_frame.f_locals == {"n": 0}
+    """)
+    result = story.kernel.run("raise errors[0]", story.subshell("B"))
+    assert "def ratio(n): return 1 / n" in result.traceback
