@@ -22,7 +22,9 @@ from typing import Any
 
 from mpkernel.namespace import plots, science, tracebacks
 from mpkernel.namespace.atoms import ATOMS
+from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.parts import (
+    MODULE_NAMES,
     Attributes,
     Bytes,
     Elements,
@@ -198,6 +200,7 @@ def _bases() -> dict[type, Kind]:
             fits=lambda old, new: old.typecode == new.typecode,
         ),
         types.SimpleNamespace: patch(_dict_of(types.SimpleNamespace)),
+        types.ModuleType: patch(MODULE_NAMES, atom=lambda module: not made_by_hand(module)),
         types.CellType: patch(Slots([vars(types.CellType)["cell_contents"]])),
         types.FunctionType: patch(
             Slots([vars(types.FunctionType)[name] for name in ("__defaults__", "__kwdefaults__")]),

@@ -277,6 +277,12 @@ class _Words:
             base = next(base for base in kind.__mro__ if not isinstance(vars(base).get("__new__"), staticmethod | None))
             return base.__new__(kind, *args)
 
+    def _word_module(self, globals_id: str, name: str, registered: bool) -> types.ModuleType:
+        module = self._loading.definitions.module(globals_id)
+        if registered:
+            sys.modules.setdefault(name, module)
+        return module
+
     def _word_main(self) -> Any:
         return sys.modules["__main__"]
 

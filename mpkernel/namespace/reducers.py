@@ -30,10 +30,11 @@ from typing import Any
 import cloudpickle
 
 from mpkernel.namespace import bodies, plots, texts, tracebacks, words
-from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
+from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
+from mpkernel.namespace.parts import MODULE_NAMES
 from mpkernel.namespace.stubs import Stub, note_of
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
@@ -144,10 +145,15 @@ def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
 
 
 def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
-    """``__main__`` is another one in each process."""
+    """By name, or, if nobody else can import it, with what is in it. ``__main__`` is another one in each process."""
     if module is sys.modules.get("__main__"):
         return words.main, ()
-    return dumper.by_itself(module)
+    if not made_by_hand(module):
+        return dumper.by_itself(module)
+    dumper.memory.add(id(module))
+    globals_id = dumper.context.definitions.globals_id(vars(module))
+    registered = sys.modules.get(module.__name__) is module
+    return words.module, (globals_id, module.__name__, registered), MODULE_NAMES.read(module)
 
 
 def reduce_stub(dumper: Dumper, stub: Stub) -> Reduced:

@@ -103,6 +103,11 @@ def instance(kind: Any, *args: Any) -> Any:
     _only_a_word(kind, args)
 
 
+def module(globals_id: str, name: str, registered: bool) -> Any:
+    """A module that can't be imported, empty as yet."""
+    _only_a_word(globals_id, name, registered)
+
+
 def main() -> Any:
     """The module ``__main__``."""
     _only_a_word()

@@ -333,6 +333,59 @@ def test_a_callback_registered_elsewhere_sees_the_news(story: Stories) -> None:
     """)
 
 
+def test_a_module_that_was_made_by_hand(story: Stories) -> None:
+    story("""
+        A: import sys, types
+           tool = types.ModuleType("tool", "Counts."); exec(
+               "count = 0\\n"
+               "def bump():\\n"
+               "    global count\\n"
+               "    count += 1\\n"
+               "    return count", vars(tool))
+           bump = tool.bump; tools = {"tool": tool}
+        B? tool.bump() == bump() - 1 == 1 and tool.count == 2 and tools["tool"] is tool and tool.__doc__ == "Counts."
+        B: tool.more = []
+        A? tool.bump() == 3 and tool.bump is bump and tool.more == []
+        A: tool.more.append("A"); del tool.count
+        B? tool.more == ["A"] and not hasattr(tool, "count")
+    """)
+
+
+def test_a_module_that_was_registered_by_hand(story: Stories) -> None:
+    story("""
+        A: import sys, types
+           shapes = types.ModuleType("mpt_shapes"); sys.modules["mpt_shapes"] = shapes
+           exec("class Square:\\n    def __init__(self, side): self.side = side", vars(shapes))
+           from mpt_shapes import Square
+           square = Square(2)
+        B: import mpt_shapes
+        B? mpt_shapes is shapes and shapes.Square is Square and isinstance(square, Square)
+        B: square.side = 3; shapes.unit = Square(1)
+        A? square.side == 3 and shapes.unit.side == 1 and type(shapes.unit) is Square
+    """)
+
+
+def test_a_module_from_a_file_that_is_no_longer_found(story: Stories) -> None:
+    story("""
+        A: import importlib.util
+           open("mpt_plugin.py", "w").write("names = []\\ndef add(name): names.append(name)")
+           spec = importlib.util.spec_from_file_location("mpt_plugin", "mpt_plugin.py")
+           plugin = importlib.util.module_from_spec(spec); spec.loader.exec_module(plugin)
+           __import__("os").remove("mpt_plugin.py")
+        B: plugin.add("B")
+        A? plugin.names == ["B"] and plugin.__spec__ is spec
+    """)
+
+
+@needs_numpy
+def test_a_function_of_a_private_dict_uses_an_array(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           names = {"weights": np.ones(3)}; exec("def total(): return weights.sum()", names); total = names["total"]
+        B? total() == 3
+    """)
+
+
 def test_weak_references_are_to_what_is_there(story: Stories) -> None:
     story("""
         A: import weakref
