@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ class Environment(Facet):
                 os.environb.pop(key, None)
             else:
                 os.environb[key] = value
+        if b"TZ" in items:
+            time.tzset()
 
 
 class SearchPath(Facet):

@@ -21,6 +21,12 @@ B? "MPT_STATE" not in os.environ
 B: words = !echo ${MPT_STATE:-gone}
 A? words[0] == "gone"
 
+# time zone
+A: import os, time; os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
+B? time.tzname[0] == "JST" and time.localtime(0).tm_hour == 9
+B: del os.environ["TZ"]; time.tzset()
+A? time.tzname[0] != "JST"
+
 # where modules are found, and a module from there
 A: import os, sys
    os.makedirs("somewhere", exist_ok=True)
