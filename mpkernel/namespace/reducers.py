@@ -13,6 +13,7 @@ import contextvars
 import dataclasses
 import enum
 import functools
+import gc
 import inspect
 import io
 import mmap
@@ -360,6 +361,17 @@ def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
     return (*reduced[:2], (reduced[2], dict(vars(array))), None, None, words.array_state)
 
 
+def reduce_ufunc(dumper: Dumper, ufunc: Any) -> Reduced:
+    """What `numpy.frompyfunc` has made of a function."""
+    function = next((part for part in gc.get_referents(ufunc) if callable(part)), None)
+    if function is None:
+        return dumper.by_itself(ufunc)
+    make = sys.modules["numpy"].frompyfunc
+    if ufunc.identity is not None:
+        make = functools.partial(make, identity=ufunc.identity)
+    return make, (function, ufunc.nin, ufunc.nout)
+
+
 def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
     """A torch tensor in main memory, as a view of its storage."""
     torch = sys.modules["torch"]
@@ -442,6 +454,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "ndarray", reduce_array),
     ("numpy", "memmap", reduce_memmap),
     ("numpy", "matrix", reduce_array),
+    ("numpy", "ufunc", reduce_ufunc),
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),

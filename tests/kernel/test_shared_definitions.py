@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .stories import Stories, examples
+from .stories import Stories, examples, needs_numpy
 
 # What A defines, and what is true in B (and in A afterwards).
 FUNCTIONS = examples(r"""
@@ -172,6 +172,35 @@ def use():
     with waiting.pop('tag', tag('c')) as name: return name
 ? use() in 'bc' and use() == 'c'
 """)
+
+
+NUMPY_FUNCTIONS = examples("""
+# ufunc of a function
+import numpy as np
+scale = 2
+scaled = np.frompyfunc(lambda n: n * scale, 1, 1)
+? scaled([1, 2]).tolist() == [2, 4]
+
+# ufunc with an identity
+import numpy as np
+joined = np.frompyfunc(lambda a, b: a + b, 2, 1, identity='')
+? joined.reduce(np.array([], object)) == ''
+
+# vectorized function
+import numpy as np
+@np.vectorize
+def sign(n): return 'negative' if n < 0 else 'positive'
+? sign([-1, 1]).tolist() == ['negative', 'positive']
+""")
+
+
+@needs_numpy
+@pytest.mark.parametrize(("definition", "check"), NUMPY_FUNCTIONS.values(), ids=NUMPY_FUNCTIONS)
+def test_a_function_of_numpy_works_elsewhere(story: Stories, definition: str, check: str) -> None:
+    story.run("B", "pass")
+    story.run("A", definition)
+    story.check("B", check)
+    story.check("A", check)
 
 
 @pytest.mark.parametrize(("definition", "check"), FUNCTIONS.values(), ids=FUNCTIONS)
