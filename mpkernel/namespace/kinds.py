@@ -72,7 +72,6 @@ _LOCAL_IF_LOADED = (
     ("multiprocessing.process", "BaseProcess", "a child process has one parent"),
     ("multiprocessing.pool", "Pool", "its workers belong to that process"),
     ("multiprocessing.connection", "_ConnectionBase", "a connection can't leave its process"),
-    ("logging", "Handler", "it holds a lock"),
     ("zmq", "Socket", "a connection can't leave its process"),
     ("zmq", "Context", "a connection can't leave its process"),
     ("matplotlib.backend_bases", "FigureManagerBase", "it is a window of that process"),

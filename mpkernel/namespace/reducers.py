@@ -256,6 +256,19 @@ def reduce_weak_set(_: Dumper, weak_set: Any) -> Reduced:
     return words.weak, (weakref.WeakSet, list(weak_set))
 
 
+def reduce_log_handler(dumper: Dumper, handler: Any) -> Reduced:
+    """One of the notebook's own, or one that writes to something that can travel."""
+    logging = sys.modules["logging"]
+    if isinstance(handler, logging.FileHandler) or (importable(type(handler)) and not _is_simple(handler)):
+        return dumper.stub(handler, "it belongs to the loggers of that process")
+    return dumper.by_itself(handler)
+
+
+def _is_simple(handler: Any) -> bool:
+    logging = sys.modules["logging"]
+    return type(handler) in (logging.StreamHandler, logging.NullHandler)
+
+
 def reduce_match(_: Dumper, match: re.Match[Any]) -> Reduced:
     """What was looked for where, and found."""
     return words.match, (match.re, match.string, match.pos, match.endpos, match.span())
@@ -467,5 +480,6 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
     ("traitlets", "HasTraits", reduce_widget),
+    ("logging", "Handler", reduce_log_handler),
     ("pandas.core.internals.blocks", "Block", reduce_block),
 )

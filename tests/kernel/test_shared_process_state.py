@@ -94,6 +94,28 @@ B? [handler.formatter._fmt for handler in logging.root.handlers] == ["%(message)
 B: logger.setLevel(0); logging.root.handlers.clear(); logging.root.setLevel(30)
 A? logger.level == 0 and logging.root.handlers == []
 
+# loggers that write to variables
+A: import io, logging
+   logger = logging.getLogger("mpt.variables"); logger.setLevel("INFO"); logger.propagate = False
+   class Kept(logging.Handler):
+       def __init__(self): super().__init__(); self.lines = []
+       def emit(self, record): self.lines.append(self.format(record))
+   text = io.StringIO(); kept = Kept(); counts = {}
+   class Counting(logging.Handler):
+       def emit(self, record): counts[record.levelname] = counts.get(record.levelname, 0) + 1
+   for handler in (logging.StreamHandler(text), kept, Counting()): logger.addHandler(handler)
+   del handler
+   logger.info("first %d", 1)
+B: def tell(what): logger.warning(what)
+   tell("second"); logger.debug("never")
+A? text.getvalue().split() == ["first", "1", "second"] and kept.lines == ["first 1", "second"]
+A? counts == {"INFO": 1, "WARNING": 1}
+A: kept.setLevel("ERROR"); tell("third")
+B: tell("fourth")
+A? len(text.getvalue().splitlines()) == 4 and kept.lines == ["first 1", "second"] and counts["WARNING"] == 3
+B: logger.handlers.clear(); logger.setLevel(0)
+A? logger.handlers == []
+
 # magics of the notebook
 A: from IPython.core.magic import register_line_magic, magics_class, Magics, line_magic
    @register_line_magic
