@@ -165,6 +165,37 @@ class ShellOptions(Facet):
         setattr(backend, name, backend.traits()[name].default(backend) if value is GONE else value)
 
 
+class Hooks(Facet):
+    """Functions and transformers of the notebook that IPython calls: at events, for the text and the tree of a cell."""
+
+    name = "hooks"
+    _TRANSFORMERS = ("input_transformers_post", "ast_transformers")
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        found = {where: [hook for hook in hooks if _is_of_notebook(hook)] for where, hooks in self._places().items()}
+        return {where: hooks for where, hooks in found.items() if hooks}
+
+    def write(self, items: Items) -> None:
+        places = self._places()
+        for where, hooks in items.items():
+            others = [hook for hook in places[where] if not _is_of_notebook(hook)]
+            places[where][:] = others + ([] if hooks is GONE else hooks)
+
+    def _places(self) -> dict[Any, list[Any]]:
+        """The lists that IPython goes through."""
+        places: dict[Any, list[Any]] = {("event", name): calls for name, calls in self._shell.events.callbacks.items()}
+        return places | {name: getattr(self._shell, name) for name in self._TRANSFORMERS}
+
+
+def _is_of_notebook(hook: Any) -> bool:
+    """A function, or an instance of a class; a method is of an object of one process."""
+    kind = type(hook)
+    return (hook if kind is types.FunctionType else kind).__module__ == "__main__"
+
+
 def shell_facets(shell: Any) -> list[Facet]:
     """One of each. Extensions first, whose options come after them."""
-    return [Magics(shell), Formatters(shell), ShellOptions(shell)]
+    return [Magics(shell), Formatters(shell), Hooks(shell), ShellOptions(shell)]

@@ -185,6 +185,28 @@ A: class Formatted: pass
    plain.for_type(Formatted, lambda o, p, cycle: p.text("FORMATTED")); del plain
 B? get_ipython().display_formatter.format(Formatted())[0]["text/plain"] == "FORMATTED"
 
+# transformers of cells
+A: import ast
+   def plus(lines): return [line.replace("PLUS", "+") for line in lines]
+   class Doubling(ast.NodeTransformer):
+       def visit_Constant(self, node): return ast.Constant(2 * node.value)
+   get_ipython().input_transformers_post.append(plus)
+B? 1 PLUS 2 == 3
+B: get_ipython().ast_transformers.append(Doubling())
+A: twice = 2 PLUS 3
+C: get_ipython().ast_transformers.clear(); get_ipython().input_transformers_post.remove(plus)
+A? twice == 10
+A! SyntaxError: 1 PLUS 2
+
+# callbacks at events
+A: ran = []
+   def note(*_): ran.append(len(ran))
+   get_ipython().events.register("pre_run_cell", note)
+B: here = len(ran)
+A: get_ipython().events.unregister("pre_run_cell", note)
+B: pass
+A? here > 0 and ran == list(range(here + 1))
+
 # names that no variable can have
 A: listed = []; globals()["%listed"] = listed
 B? listed == []
