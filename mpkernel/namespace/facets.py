@@ -52,6 +52,18 @@ class SearchPath(Facet):
         sys.path[:] = items[""]
 
 
+class Arguments(Facet):
+    """As parsers of command lines read them."""
+
+    name = "sys.argv"
+
+    def read(self) -> Items:
+        return {"": tuple(sys.argv)}
+
+    def write(self, items: Items) -> None:
+        sys.argv = list(items[""])
+
+
 class Imports(Facet):
     """Modules within packages: ``import a.b`` binds only ``a``, and yet ``a.b`` is there for all."""
 
@@ -319,6 +331,7 @@ def all_facets() -> list[Facet]:
     return [
         Environment(),
         SearchPath(),
+        Arguments(),
         Imports(),
         Warnings(),
         RecursionLimit(),

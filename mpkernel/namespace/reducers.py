@@ -20,6 +20,7 @@ import mmap
 import os
 import random
 import re
+import struct
 import sys
 import threading
 import types
@@ -296,6 +297,11 @@ def reduce_future(dumper: Dumper, future: Any) -> Reduced:
     return dumper.twin(future, kind, (None if error is not None else future.result(), error))
 
 
+def reduce_struct(_: Dumper, form: struct.Struct) -> Reduced:
+    """By its format."""
+    return struct.Struct, (form.format,)
+
+
 def reduce_new_type(dumper: Dumper, new_type: Any) -> Reduced:
     """By its parts, as its name may mean nothing where it arrives."""
     if new_type.__module__ != "__main__":
@@ -445,6 +451,7 @@ _EXACT: dict[type, Handler] = {
     weakref.WeakValueDictionary: reduce_weak_mapping,
     weakref.WeakKeyDictionary: reduce_weak_mapping,
     re.Match: reduce_match,
+    struct.Struct: reduce_struct,
     types.TracebackType: reduce_traceback,
     typing.NewType: reduce_new_type,
     random.Random: reduce_singleton("random", "_inst"),
@@ -461,7 +468,11 @@ _EXACT: dict[type, Handler] = {
     asyncio.Future: reduce_future,
     asyncio.Task: reduce_future,
 }
-_BASES: tuple[tuple[type, Handler], ...] = ((enum.Enum, reduce_member), (BaseException, reduce_exception))
+_BASES: tuple[tuple[type, Handler], ...] = (
+    (enum.Enum, reduce_member),
+    (BaseException, reduce_exception),
+    (io.TextIOBase, reduce_stream),
+)
 # Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
 _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "ndarray", reduce_array),

@@ -21,6 +21,15 @@ B? "MPT_STATE" not in os.environ
 B: words = !echo ${MPT_STATE:-gone}
 A? words[0] == "gone"
 
+# arguments
+A: import sys; kept = sys.argv; sys.argv = ["prog", "--n=3"]
+B: import argparse; parser = argparse.ArgumentParser(); _ = parser.add_argument("--n", type=int)
+B? parser.parse_args().n == 3
+B: sys.argv.append("--n=4")
+A? parser.parse_args().n == 4
+A: sys.argv = kept
+B? sys.argv == kept
+
 # time zone
 A: import os, time; os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
 B? time.tzname[0] == "JST" and time.localtime(0).tm_hour == 9
