@@ -211,10 +211,11 @@ A! SyntaxError: 1 PLUS 2
 A: ran = []
    def note(*_): ran.append(len(ran))
    get_ipython().events.register("pre_run_cell", note)
-B: here = len(ran)
+B: pass
+B: pass
 A: get_ipython().events.unregister("pre_run_cell", note)
 B: pass
-A? here > 0 and ran == list(range(here + 1))
+A? ran == [0, 1, 2]
 
 # names that no variable can have
 A: listed = []; globals()["%listed"] = listed
