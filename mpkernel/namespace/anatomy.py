@@ -20,9 +20,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from mpkernel.namespace import plots, science
+from mpkernel.namespace import plots, science, tracebacks
 from mpkernel.namespace.atoms import ATOMS
+from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.parts import (
+    MODULE_NAMES,
     Attributes,
     Bytes,
     Elements,
@@ -198,6 +200,7 @@ def _bases() -> dict[type, Kind]:
             fits=lambda old, new: old.typecode == new.typecode,
         ),
         types.SimpleNamespace: patch(_dict_of(types.SimpleNamespace)),
+        types.ModuleType: patch(MODULE_NAMES, atom=lambda module: not made_by_hand(module)),
         types.CellType: patch(Slots([vars(types.CellType)["cell_contents"]])),
         types.FunctionType: patch(
             Slots([vars(types.FunctionType)[name] for name in ("__defaults__", "__kwdefaults__")]),
@@ -259,7 +262,7 @@ def _exceptions() -> list[type]:
 def _exception_kind() -> Kind:
     names = vars(BaseException)
     fields = Slots([names[name] for name in ("args", "__cause__", "__context__", "__suppress_context__")])
-    return Kind(Way.PATCH, (fields, _dict_of(BaseException)))
+    return Kind(Way.PATCH, (fields, State(tracebacks.of_error, tracebacks.put), _dict_of(BaseException)))
 
 
 def _imported(function: Any) -> bool:

@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-# Exactly these types. What is a process's own (a module, a lock) counts as well: it is never patched or looked into.
+# Exactly these types. What is a process's own (a lock) counts as well: it is never patched or looked into.
 # fmt: off
 ATOMS: frozenset[type] = frozenset((
     int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, type, object,
-    types.ModuleType, types.CodeType, types.MethodDescriptorType,
+    types.CodeType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.FrameType, types.GeneratorType,
     types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, memoryview,

@@ -8,6 +8,7 @@ None, and an old object keeps what it has.
 from __future__ import annotations
 
 import abc
+import builtins
 import enum
 import functools
 import importlib
@@ -29,6 +30,7 @@ from mpkernel.namespace.definitions import (
     Definitions,
     LruCache,
     abc_init,
+    made_by_hand,
     registered,
 )
 
@@ -64,13 +66,10 @@ def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions, cont
     if obj.__code__ is DISPATCHER:
         own = {name: value for name, value in vars(obj).items() if name not in DISPATCHER_OWN}
         return "dispatcher", obj.registry[object], (_parts(obj), own, dict(obj.registry))
-    head = (
-        _code(definitions.of(obj), obj.__code__),
-        obj.__code__.co_freevars != (),
-        _globals(obj, namespace, definitions),
-    )
+    names, used = _globals(obj, namespace, definitions)
+    head = (_code(definitions.of(obj), obj.__code__), obj.__code__.co_freevars != (), names)
     parts, own = _blank(_parts(obj), contents), _blank(vars(obj), contents)
-    return "function", head, (parts, own, _source(obj.__code__.co_filename), contents)
+    return "function", head, (parts, own, source(obj.__code__.co_filename), contents, used)
 
 
 def _blank(named: dict[str, Any], contents: tuple[str, ...]) -> dict[str, Any]:
@@ -91,18 +90,20 @@ def _code(definition: Definition, code: types.CodeType) -> Any:
     return definition.code[1]
 
 
-def _globals(function: types.FunctionType, namespace: dict[Any, Any], definitions: Definitions) -> Any:
-    """The receiver's namespace (None), a module's, or a private dict of which the function uses these names."""
+def _globals(function: types.FunctionType, namespace: dict[Any, Any], definitions: Definitions) -> tuple[Any, Any]:
+    """What a function has as globals: the receiver's namespace (None), a module's (its name), or a private dict (by
+    id), of which it uses these names."""
     names = function.__globals__
     if names is namespace or names is vars(sys.modules["__main__"]):
-        return None
+        return None, {}
     module = names.get("__name__")
-    if isinstance(module, str) and module != "__main__" and getattr(sys.modules.get(module), "__dict__", None) is names:
-        return module
+    owner = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
+    if getattr(owner, "__dict__", None) is names and not made_by_hand(owner):
+        return module, {}
     used = {name: names[name] for name in (*sorted(_names(function.__code__)), "__name__") if name in names}
     if names.get("__builtins__", True) == {}:  # as namedtuple wants it
         used["__builtins__"] = {}
-    return definitions.globals_id(names), used
+    return (definitions.globals_id(names),), used
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -113,7 +114,7 @@ def _names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _source(filename: str) -> Any:
+def source(filename: str) -> Any:
     """The text of the cell, for tracebacks and `inspect`; None for a real file."""
     entry = linecache.cache.get(filename)
     if entry is None or len(entry) != 4 or (entry[1] is not None and os.path.exists(filename)):
@@ -126,6 +127,13 @@ def attributes(cls: Any) -> dict[str, Any]:
     slots = vars(cls).get("__slots__", ())
     left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
     return {name: value for name, value in vars(cls).items() if name not in left_out and name not in _HEAD}
+
+
+def know_source(filename: str, lines: list[str]) -> None:
+    """The text of a cell of another subshell."""
+    if filename not in linecache.cache:
+        # As IPython does it: no time of change, so `checkcache` keeps it.
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 
 
 def _describe_class(cls: Any, contents: tuple[str, ...]) -> Body:
@@ -189,10 +197,7 @@ def _globals_here(names: Any, namespace: dict[Any, Any], definitions: Definition
         return namespace
     if isinstance(names, str):
         return vars(importlib.import_module(names))
-    here = definitions.private_globals(names[0])
-    for name, value in names[1].items():
-        here.setdefault(name, value)
-    return here
+    return definitions.private_globals(*names)
 
 
 def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:
@@ -259,10 +264,11 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
             obj.__code__ = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
         _set_parts(obj, {name: value for name, value in rest[0].items() if not (old and name in rest[3])})
         _replace(vars(obj), rest[1] | _kept(obj, rest[3]))
-        if rest[2] is not None and rest[2][0] not in linecache.cache:
-            filename, lines = rest[2]
-            # As IPython does it: no time of change, so `checkcache` keeps it.
-            linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+        for name, value in rest[4].items():
+            obj.__globals__.setdefault(name, value)
+        obj.__globals__.setdefault("__builtins__", builtins)
+        if rest[2] is not None:
+            know_source(*rest[2])
 
 
 def finish(obj: Any) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 from mpkernel.namespace import weight
 from mpkernel.namespace.bindings import Bindings
 from mpkernel.namespace.buffers import Patch, WatchedBuffers
+from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
@@ -35,7 +36,11 @@ DEAR = 0.002
 # Seconds that were not enough for a value: if twice as many are allowed it is tried again.
 MIN_TRIED, MAX_TRIED = 0.001, 0.1
 
-_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), types.ModuleType, range))
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
+
+
+def _is_atom(value: Any) -> bool:
+    return type(value) in _ATOMS or (type(value) is types.ModuleType and not made_by_hand(value))
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +117,7 @@ class Tracker:
         """Take the namespace as it is for unchanged."""
         self.forget(list(self._base))
         _, changed = self._bindings.look()
-        self._regroup([name for name, value in changed.items() if type(value) not in _ATOMS], Changes())
+        self._regroup([name for name, value in changed.items() if not _is_atom(value)], Changes())
         self._unchecked.clear()
 
     def told(self) -> None:
@@ -166,7 +171,7 @@ class Tracker:
         self._keys.update(keys)
         self._bindings.take(values)
         for names, uses in grouped:
-            changeable = {name for name in names if type(values[name]) not in _ATOMS}
+            changeable = {name for name in names if not _is_atom(values[name])}
             if changeable:
                 shared = {id(values[name]) for name in changeable}
                 self._add(Group(changeable, shared, known=False, uses=frozenset(uses)))
@@ -301,7 +306,7 @@ class Tracker:
             dirty |= self._mutated(groups, changes, Allowance(allowance.left / 2))
             if deliver:
                 dirty |= {name for group in groups if group.held for name in group.names}
-        atoms = [name for name, value in changed.items() if type(value) in _ATOMS]
+        atoms = [name for name, value in changed.items() if _is_atom(value)]
         changes.changed += [([name], self._pickling.dump({name: changed[name]})) for name in atoms]
         dirty = (dirty | changed.keys()) - set(deleted) - set(atoms)
         if self._tried and only is None:

@@ -124,6 +124,7 @@ class Definitions:
         # Functions that were made with a private dict of globals go on sharing it. There are few.
         self._globals: dict[str, dict[str, Any]] = {}
         self._globals_ids: dict[int, str] = {}
+        self._modules: dict[str, types.ModuleType] = {}  # whose dicts they are, until a value brings the module itself
 
     def of(self, obj: Any) -> Definition:
         """The definition whose object is `obj`; one never seen before gets an id."""
@@ -209,15 +210,29 @@ class Definitions:
     def globals_id(self, names: dict[str, Any]) -> str:
         """The id of a dict that functions have as globals."""
         if (known := self._globals_ids.get(id(names))) is None:
-            known = self._globals_ids[id(names)] = self._fresh_id()
-            self._globals[known] = names
+            known = self._fresh_id()
+            self._know_globals(known, names)
         return known
 
     def private_globals(self, globals_id: str) -> dict[str, Any]:
         """The dict of that id, empty if it is new here."""
-        names = self._globals.setdefault(globals_id, {})
+        if globals_id not in self._globals:
+            module = self._modules[globals_id] = types.ModuleType("")
+            vars(module).clear()
+            self._know_globals(globals_id, vars(module))
+        return self._globals[globals_id]
+
+    def module(self, globals_id: str) -> types.ModuleType:
+        """A module to be filled: that of these globals, or, if it is in use already, another one."""
+        if globals_id in self._globals:
+            return self._modules.pop(globals_id, None) or types.ModuleType("")
+        module = types.ModuleType("")
+        self._know_globals(globals_id, vars(module))
+        return module
+
+    def _know_globals(self, globals_id: str, names: dict[str, Any]) -> None:
+        self._globals[globals_id] = names
         self._globals_ids[id(names)] = globals_id
-        return names
 
     # --- content ------------------------------------------------------------------------------------------------------
 
@@ -377,13 +392,25 @@ def abc_init(cls: type) -> None:
     _abc._abc_init(cls)
 
 
+def made_by_hand(module: Any) -> bool:
+    """Whether no other process can import a module: it isn't registered, or comes from nowhere."""
+    names = vars(module)
+    spec, name = names.get("__spec__"), names.get("__name__", "")
+    if spec is not None:
+        return sys.modules.get(spec.name) is not module
+    if name == "__main__" or "__file__" in names:
+        return False
+    # Extension modules register such ones, too: pyexpat.errors, and those that Cython needs.
+    return sys.modules.get(name) is not module or not ("." in name or name.startswith(("_", "cython")))
+
+
 def importable(obj: Any) -> bool:
     """Whether another process gets a function or class by importing it."""
     module_name, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
         return False
     found: Any = sys.modules.get(module_name)
-    if found is None:
+    if found is None or (type(found) is types.ModuleType and made_by_hand(found)):
         return False
     try:
         for part in name.split("."):

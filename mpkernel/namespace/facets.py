@@ -13,12 +13,14 @@ import logging
 import os
 import random
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from mpkernel.namespace import loggers
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
@@ -37,6 +39,8 @@ class Environment(Facet):
                 os.environb.pop(key, None)
             else:
                 os.environb[key] = value
+        if b"TZ" in items:
+            time.tzset()
 
 
 class SearchPath(Facet):
@@ -47,6 +51,18 @@ class SearchPath(Facet):
 
     def write(self, items: Items) -> None:
         sys.path[:] = items[""]
+
+
+class Arguments(Facet):
+    """As parsers of command lines read them."""
+
+    name = "sys.argv"
+
+    def read(self) -> Items:
+        return {"": tuple(sys.argv)}
+
+    def write(self, items: Items) -> None:
+        sys.argv = list(items[""])
 
 
 class Imports(Facet):
@@ -280,17 +296,17 @@ class Builtins(Facet):
 
 
 class Logging(Facet):
-    """Levels of loggers, and those of their handlers that write to the cell's output or to a file."""
+    """Levels of loggers, and those of their handlers that can be made elsewhere."""
 
     name = "logging"
     _OURS = ("mpkernel", "IPKernelApp", "traitlets")
 
     def read(self) -> Items:
         found = {}
-        for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]:
-            if not isinstance(logger, logging.Logger) or _is_as_made(logger) or name.startswith(self._OURS):
+        for name, logger in loggers.loggers():
+            if name.startswith(self._OURS):
                 continue
-            told = (logger.level, logger.propagate, logger.disabled, tuple(_handlers(logger)))
+            told = (logger.level, logger.propagate, logger.disabled, tuple(loggers.described(logger.handlers)))
             if told != (0, True, False, ()):
                 found[name] = told
         return found
@@ -302,55 +318,13 @@ class Logging(Facet):
             logger.setLevel(level)
             here = {}
             for handler in list(logger.handlers):
-                if (description := _described(handler)) is not None:
+                for description in loggers.described([handler]):
                     here[description] = handler
             for description in here.keys() - set(handlers):
                 logger.removeHandler(here[description])
             for description in handlers:
                 if description not in here:
-                    logger.addHandler(_handler(*description))
-
-
-def _is_as_made(logger: logging.Logger) -> bool:
-    """As nearly all are, of which there may be thousands."""
-    return logger.level == 0 and not logger.handlers and logger.propagate and not logger.disabled
-
-
-def _handlers(logger: logging.Logger) -> Iterator[tuple[Any, ...]]:
-    for handler in logger.handlers:
-        if (description := _described(handler)) is not None:
-            yield description
-
-
-def _described(handler: logging.Handler) -> tuple[Any, ...] | None:
-    """How to make such a handler; None if it can't be made elsewhere."""
-    target: Any
-    if type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr):
-        target = "stdout" if handler.stream is sys.stdout else "stderr"
-    elif type(handler) is logging.FileHandler:
-        target = (handler.baseFilename, handler.encoding)
-    else:
-        return None
-    formatter = handler.formatter
-    if formatter is None:
-        return target, handler.level, None
-    if type(formatter) is not logging.Formatter:
-        return None
-    styles: dict[str, tuple[Any, str]] = logging._STYLES
-    style = next((key for key, (kind, _) in styles.items() if type(formatter._style) is kind), "%")
-    return target, handler.level, (formatter._fmt, formatter.datefmt, style)
-
-
-def _handler(target: Any, level: int, formatter: tuple[Any, ...] | None) -> logging.Handler:
-    handler: logging.Handler
-    if isinstance(target, str):
-        handler = logging.StreamHandler(getattr(sys, target))
-    else:
-        handler = logging.FileHandler(target[0], encoding=target[1])
-    handler.setLevel(level)
-    if formatter is not None:
-        handler.setFormatter(logging.Formatter(*formatter))
-    return handler
+                    logger.addHandler(loggers.made(*description))
 
 
 def all_facets() -> list[Facet]:
@@ -358,6 +332,7 @@ def all_facets() -> list[Facet]:
     return [
         Environment(),
         SearchPath(),
+        Arguments(),
         Imports(),
         Warnings(),
         RecursionLimit(),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpkernel.namespace import bodies, twins
+from mpkernel.namespace import bodies, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.memory import Regions
@@ -208,6 +208,19 @@ class _Words:
             array.flags.writeable = False
         return array
 
+    def _word_memmap(self, file: tuple[Any, str, int], start: int, size: int, kind: Any, *form: Any) -> Any:
+        import numpy
+
+        filename, mode, file_offset = file
+        shape, strides, dtype, offset, writeable = form
+        memory: Any = numpy.memmap(filename, "u1", "r" if mode == "r" else "r+", start, size)
+        array: Any = numpy.ndarray(shape, dtype, memory, offset, strides).view(kind)
+        if kind is numpy.memmap:
+            vars(array).update(_mmap=memory._mmap, filename=memory.filename, offset=file_offset, mode=mode)
+        if not writeable:
+            array.flags.writeable = False
+        return array
+
     def _word_strings(self, text: int, shape: Any) -> Any:
         return self._loading.texts.received(self._beside.texts[text], shape)
 
@@ -243,6 +256,11 @@ class _Words:
                 break
         return error
 
+    def _word_traceback(self, frames: tracebacks.Frames, sources: Any) -> types.TracebackType | None:
+        for filename, text in sources:
+            bodies.know_source(filename, text.splitlines(keepends=True))
+        return tracebacks.made(frames, self._loading.namespace)
+
     def _word_twin(self, kind: str, made_of: Any, *note: Any) -> Any:
         return self._loading.held.twin(Note(*note), lambda: twins.make(kind, made_of))
 
@@ -258,6 +276,12 @@ class _Words:
         except TypeError:  # it wants more
             base = next(base for base in kind.__mro__ if not isinstance(vars(base).get("__new__"), staticmethod | None))
             return base.__new__(kind, *args)
+
+    def _word_module(self, globals_id: str, name: str, registered: bool) -> types.ModuleType:
+        module = self._loading.definitions.module(globals_id)
+        if registered:
+            sys.modules.setdefault(name, module)
+        return module
 
     def _word_main(self) -> Any:
         return sys.modules["__main__"]

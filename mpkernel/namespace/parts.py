@@ -8,7 +8,9 @@ methods of built-in types and by descriptors that Python made itself, so neither
 
 from __future__ import annotations
 
+import builtins
 import operator
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -259,6 +261,19 @@ class Attributes(Named):
 
     def write(self, obj: Any, content: dict[Any, Any]) -> None:
         super().write(self.entries(obj), content)
+
+
+class ModuleNames(Attributes):
+    """What is in a module, but for what `exec` puts there."""
+
+    def read(self, obj: Any) -> dict[Any, Any]:
+        return {name: value for name, value in self.entries(obj).items() if name != "__builtins__"}
+
+    def write(self, obj: Any, content: dict[Any, Any]) -> None:
+        super().write(obj, content | {"__builtins__": builtins})
+
+
+MODULE_NAMES = ModuleNames(vars(types.ModuleType)["__dict__"])
 
 
 class Slots(Named):

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from mpkernel.namespace import loggers
+
 _REACHES_ALL = frozenset(
     ("eval", "exec", "globals", "locals", "vars", "get_ipython", "__import__", "setattr", "getattr", "delattr")
 )
@@ -43,6 +45,9 @@ def reached(
                 return None
             names.add(name)
             if name in namespace:
+                variables, handlers = loggers.used(namespace[name])
+                todo += [compile(variable, "", "eval") for variable in variables]
+                todo += [code for handler in handlers for code in _code_of(handler)]
                 todo.extend(_code_of(namespace[name]))
                 for used in used_by(name):
                     if id(used) not in seen:

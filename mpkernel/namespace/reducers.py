@@ -8,32 +8,38 @@ from __future__ import annotations
 import _thread
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import dataclasses
 import enum
 import functools
+import gc
+import inspect
 import io
+import mmap
 import os
 import random
 import re
+import struct
 import sys
 import threading
 import types
 import typing
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import plots, texts, words
-from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable
+from mpkernel.namespace import bodies, plots, texts, tracebacks, words
+from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
+from mpkernel.namespace.parts import MODULE_NAMES
 from mpkernel.namespace.stubs import Stub, note_of
 
+_CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 _PLAIN_DTYPES = "biufcmMSUV"
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
@@ -141,10 +147,15 @@ def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
 
 
 def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
-    """``__main__`` is another one in each process."""
+    """By name, or, if nobody else can import it, with what is in it. ``__main__`` is another one in each process."""
     if module is sys.modules.get("__main__"):
         return words.main, ()
-    return dumper.by_itself(module)
+    if not made_by_hand(module):
+        return dumper.by_itself(module)
+    dumper.memory.add(id(module))
+    globals_id = dumper.context.definitions.globals_id(vars(module))
+    registered = sys.modules.get(module.__name__) is module
+    return words.module, (globals_id, module.__name__, registered), MODULE_NAMES.read(module)
 
 
 def reduce_stub(dumper: Dumper, stub: Stub) -> Reduced:
@@ -166,24 +177,42 @@ def reduce_member(dumper: Dumper, member: enum.Enum) -> Reduced:
 
 
 def reduce_exception(dumper: Dumper, error: BaseException) -> Reduced:
-    """An exception with its cause and notes, even if its ``__init__`` wants other arguments than it passed on."""
+    """An exception with all that hangs on it, even if its ``__init__`` wants other arguments than it passed on."""
     kind = type(error)
-    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
-        return dumper.by_itself(error)
-    state = dict(error.__dict__)
-    for name in ("__cause__", "__context__"):
+    if kind.__reduce__ is BaseException.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__:
+        reduced: Reduced = (words.exception, (kind, error.args), error.__dict__)
+    else:
+        reduced = dumper.by_itself(error)
+        if type(reduced) is not tuple or reduced[0] is not kind or kind.__setstate__ is not BaseException.__setstate__:
+            return reduced
+    made, state = reduced[:2], dict((*reduced, None)[2] or {})
+    for name in ("__cause__", "__context__", "__traceback__"):
         if (other := getattr(error, name)) is not None:
             state[name] = other
     if error.__suppress_context__:
         state["__suppress_context__"] = True
-    made = (words.exception, (kind, error.args))
     return (*made, state) if state else made
+
+
+def reduce_traceback(_: Dumper, traceback: types.TracebackType) -> Reduced:
+    """Its frames without their variables, and the cells that they are of."""
+    frames = tracebacks.described(traceback)
+    sources = (bodies.source(filename) for filename in dict.fromkeys(frame[1] for frame in frames))
+    return words.traceback, (frames, tuple((name, "".join(lines)) for name, lines in filter(None, sources)))
 
 
 def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
     """Without the lock that Python 3.11 gives it."""
     state = {name: value for name, value in vars(prop).items() if name not in ("lock", "func")}
     return functools.cached_property, (prop.func,), state
+
+
+def reduce_context_manager(dumper: Dumper, manager: Any) -> Reduced:
+    """One that nobody has entered is made again; who enters it deletes what it is made of."""
+    made_of = [vars(manager).get(name) for name in ("func", "args", "kwds")]
+    if inspect.isgeneratorfunction(made_of[0]) or inspect.isasyncgenfunction(made_of[0]):
+        return type(manager), tuple(made_of)
+    return reduce_library(dumper, manager)
 
 
 def reduce_dispatching_method(_: Dumper, method: Any) -> Reduced:
@@ -228,6 +257,19 @@ def reduce_weak_set(_: Dumper, weak_set: Any) -> Reduced:
     return words.weak, (weakref.WeakSet, list(weak_set))
 
 
+def reduce_log_handler(dumper: Dumper, handler: Any) -> Reduced:
+    """One of the notebook's own, or one that writes to something that can travel."""
+    logging = sys.modules["logging"]
+    if isinstance(handler, logging.FileHandler) or (importable(type(handler)) and not _is_simple(handler)):
+        return dumper.stub(handler, "it belongs to the loggers of that process")
+    return dumper.by_itself(handler)
+
+
+def _is_simple(handler: Any) -> bool:
+    logging = sys.modules["logging"]
+    return type(handler) in (logging.StreamHandler, logging.NullHandler)
+
+
 def reduce_match(_: Dumper, match: re.Match[Any]) -> Reduced:
     """What was looked for where, and found."""
     return words.match, (match.re, match.string, match.pos, match.endpos, match.span())
@@ -240,7 +282,7 @@ def _twin(kind: str, made_of: Callable[[Any], Any] = lambda _: None) -> Handler:
 def reduce_context_variable(dumper: Dumper, variable: contextvars.ContextVar[Any]) -> Reduced:
     """Its value belongs to a thread; the default is shared."""
     default: tuple[Any, ...] = ()
-    with suppress(LookupError):
+    with contextlib.suppress(LookupError):
         default = (contextvars.Context().run(variable.get),)
     return dumper.twin(variable, "context variable", (variable.name, default))
 
@@ -253,6 +295,11 @@ def reduce_future(dumper: Dumper, future: Any) -> Reduced:
     kind = "task" if asyncio.isfuture(future) else "future"
     error = future.exception()
     return dumper.twin(future, kind, (None if error is not None else future.result(), error))
+
+
+def reduce_struct(_: Dumper, form: struct.Struct) -> Reduced:
+    """By its format."""
+    return struct.Struct, (form.format,)
 
 
 def reduce_new_type(dumper: Dumper, new_type: Any) -> Reduced:
@@ -293,10 +340,35 @@ def reduce_array(dumper: Dumper, array: Any) -> Reduced:
         return dumper.by_itself(array)
     owner = array.base
     while owner is not None:
+        if type(owner) is sys.modules["numpy"].memmap and (mapped := _in_file(array, owner)) is not None:
+            return mapped
         dumper.memory.add(id(owner))
         owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
     view = dumper.views.add(low, high, array)
     return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
+
+
+def reduce_memmap(dumper: Dumper, array: Any) -> Reduced:
+    """A numpy array in a file, or a part of one: whoever has it writes to the file."""
+    return _in_file(array, array) or reduce_own_array(dumper, array)
+
+
+def _in_file(array: Any, owner: Any) -> Reduced:
+    """How to map elsewhere what `array` has of the file of `owner`, a memmap; None if only its content can travel."""
+    mapping, filename = owner._mmap, owner.filename
+    if mapping is None or filename is None or owner.mode == "c" or array.size == 0 or array.dtype.hasobject:
+        return None
+    address = array.__array_interface__["data"][0]
+    low, high = extent(address, array.shape, array.strides, array.itemsize)
+    begin = sys.modules["numpy"].frombuffer(mapping, "u1").__array_interface__["data"][0]
+    start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY + low - begin
+    try:
+        if os.path.getsize(filename) < start + high - low:
+            return None
+    except OSError:
+        return None
+    form = (array.shape, array.strides, array.dtype, address - low, array.flags.writeable)
+    return words.memmap, ((filename, owner.mode, owner.offset), start, high - low, type(array), *form)
 
 
 def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
@@ -306,6 +378,17 @@ def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
     if not plain or not vars(array) or type(reduced) is not tuple or len(reduced) != 3:
         return reduced
     return (*reduced[:2], (reduced[2], dict(vars(array))), None, None, words.array_state)
+
+
+def reduce_ufunc(dumper: Dumper, ufunc: Any) -> Reduced:
+    """What `numpy.frompyfunc` has made of a function."""
+    function = next((part for part in gc.get_referents(ufunc) if callable(part)), None)
+    if function is None:
+        return dumper.by_itself(ufunc)
+    make = sys.modules["numpy"].frompyfunc
+    if ufunc.identity is not None:
+        make = functools.partial(make, identity=ufunc.identity)
+    return make, (function, ufunc.nin, ufunc.nout)
 
 
 def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
@@ -359,6 +442,7 @@ _EXACT: dict[type, Handler] = {
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
     functools.singledispatchmethod: reduce_dispatching_method,
+    **dict.fromkeys(_CONTEXT_MANAGERS, reduce_context_manager),
     type(dataclasses.MISSING): reduce_sentinel,
     type(dataclasses.KW_ONLY): reduce_sentinel,
     type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", dataclasses.MISSING)): reduce_sentinel,
@@ -367,6 +451,8 @@ _EXACT: dict[type, Handler] = {
     weakref.WeakValueDictionary: reduce_weak_mapping,
     weakref.WeakKeyDictionary: reduce_weak_mapping,
     re.Match: reduce_match,
+    struct.Struct: reduce_struct,
+    types.TracebackType: reduce_traceback,
     typing.NewType: reduce_new_type,
     random.Random: reduce_singleton("random", "_inst"),
     type(os.environ): reduce_singleton("os", "environ", "environb"),
@@ -382,11 +468,17 @@ _EXACT: dict[type, Handler] = {
     asyncio.Future: reduce_future,
     asyncio.Task: reduce_future,
 }
-_BASES: tuple[tuple[type, Handler], ...] = ((enum.Enum, reduce_member), (BaseException, reduce_exception))
+_BASES: tuple[tuple[type, Handler], ...] = (
+    (enum.Enum, reduce_member),
+    (BaseException, reduce_exception),
+    (io.TextIOBase, reduce_stream),
+)
 # Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
 _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "ndarray", reduce_array),
+    ("numpy", "memmap", reduce_memmap),
     ("numpy", "matrix", reduce_array),
+    ("numpy", "ufunc", reduce_ufunc),
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
@@ -399,5 +491,6 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
     ("traitlets", "HasTraits", reduce_widget),
+    ("logging", "Handler", reduce_log_handler),
     ("pandas.core.internals.blocks", "Block", reduce_block),
 )

@@ -48,6 +48,11 @@ def array(view: int, *rest: Any) -> Any:
     _only_a_word(view, rest)
 
 
+def memmap(file: Any, *rest: Any) -> Any:
+    """A numpy array on the memory of a file."""
+    _only_a_word(file, rest)
+
+
 def array_state(array: Any, state: Any) -> None:
     """What numpy says of an array of a class of the notebook, and its attributes, of which numpy says nothing."""
     _only_a_word(array, state)
@@ -73,6 +78,11 @@ def exception(kind: Any, args: Any) -> Any:
     _only_a_word(kind, args)
 
 
+def traceback(frames: Any, sources: Any) -> Any:
+    """Where an exception came from."""
+    _only_a_word(frames, sources)
+
+
 def twin(kind: str, made_of: Any, *note: Any) -> Any:
     """What each process has one of its own for: a lock, a context variable, a task that is over."""
     _only_a_word(kind, made_of, note)
@@ -91,6 +101,11 @@ def match(pattern: Any, *asked: Any) -> Any:
 def instance(kind: Any, *args: Any) -> Any:
     """An instance whose class has a ``__new__`` that may want other arguments than these."""
     _only_a_word(kind, args)
+
+
+def module(globals_id: str, name: str, registered: bool) -> Any:
+    """A module that can't be imported, empty as yet."""
+    _only_a_word(globals_id, name, registered)
 
 
 def main() -> Any:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -227,6 +228,9 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         """
         for hook in list(self.events.callbacks[event]):
             own = str(getattr(hook, "__module__", "")).startswith("IPython.core.")
+            if isinstance(hook, types.FunctionType) and hook.__module__ == "__main__":
+                self.kernel.sync.before_cell(hook.__code__)
+                self.kernel.sync.ran(hook.__code__)
             try:
                 with nullcontext() if own else self.kernel.interrupts.window():
                     hook(*args, **kwargs)

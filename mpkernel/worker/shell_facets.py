@@ -8,18 +8,18 @@ import importlib
 import io
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
 _INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
+_AUTORELOAD_OPTIONS = {"enabled": False, "check_all": False, "autoload_obj": False, "modules": {}, "skip_modules": {}}
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
 class Magics(Facet):
-    """Magics that the notebook has defined, aliases of magics, and extensions, which each process loads by itself."""
+    """Magics that the notebook has defined, aliases, and extensions, which each process loads by itself."""
 
     name = "magics"
 
@@ -27,6 +27,7 @@ class Magics(Facet):
         self._shell = shell
 
     def read(self) -> Items:
+        from IPython.core.alias import Alias
         from IPython.core.magic import MagicAlias
         from IPython.core.magic import Magics as MagicsClass
 
@@ -38,6 +39,8 @@ class Magics(Facet):
                     found["function", kind, name] = call
                 elif type(call) is MagicAlias:
                     found["alias", kind, name] = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
+                elif type(call) is Alias:
+                    found["command", kind, name] = call.cmd
         for name, registered in manager.registry.items():
             if isinstance(registered, MagicsClass) and type(registered).__module__ == "__main__":
                 found["class", "", name] = type(registered)
@@ -65,6 +68,8 @@ class Magics(Facet):
             elif what == "alias":
                 target, target_kind, params = value
                 manager.register_alias(name, target, target_kind, params)
+            elif what == "command":
+                self._shell.alias_manager.define_alias(name, value)
             elif what == "class":
                 manager.register(value)
 
@@ -116,9 +121,9 @@ class ShellOptions(Facet):
         text = shell.display_formatter.formatters["text/plain"]
         found |= {("text", name): getattr(text, name) for name in _TEXT_OPTIONS if hasattr(text, name)}
         found["xmode", ""] = shell.InteractiveTB.mode
-        for name in ("enabled", "check_all"):
-            for reloader in self._reloaders():
-                found["autoreload", name] = getattr(reloader, name)
+        for name, default in _AUTORELOAD_OPTIONS.items():
+            # As by default until it is loaded: that this happens is no change of options.
+            found["autoreload", name] = copy.copy(getattr(self._reloader(), name, default))
         found |= {("inline", name): value for name, value in self._of_inline().items()}
         return found
 
@@ -132,17 +137,16 @@ class ShellOptions(Facet):
             if what == "xmode":
                 self._shell.InteractiveTB.set_mode(value)
                 continue
-            for target in {
-                "shell": [self._shell],
-                "text": [self._shell.display_formatter.formatters["text/plain"]],
-                "autoreload": self._reloaders(),
-            }[what]:
-                setattr(target, name, value)
+            target = {
+                "shell": self._shell,
+                "text": self._shell.display_formatter.formatters["text/plain"],
+                "autoreload": self._reloader(),
+            }[what]
+            if target is not None:
+                setattr(target, name, copy.copy(value))
 
-    def _reloaders(self) -> Iterator[Any]:
-        magics = self._shell.magics_manager.registry.get("AutoreloadMagics")
-        if (reloader := getattr(magics, "_reloader", None)) is not None:
-            yield reloader
+    def _reloader(self) -> Any:
+        return getattr(self._shell.magics_manager.registry.get("AutoreloadMagics"), "_reloader", None)
 
     def _of_inline(self) -> Items:
         """What isn't as it was made: that a subshell plots for the first time is no change of options."""
@@ -161,6 +165,37 @@ class ShellOptions(Facet):
         setattr(backend, name, backend.traits()[name].default(backend) if value is GONE else value)
 
 
+class Hooks(Facet):
+    """Functions and transformers of the notebook that IPython calls: at events, for the text and the tree of a cell."""
+
+    name = "hooks"
+    _TRANSFORMERS = ("input_transformers_post", "ast_transformers")
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        found = {where: [hook for hook in hooks if _is_of_notebook(hook)] for where, hooks in self._places().items()}
+        return {where: hooks for where, hooks in found.items() if hooks}
+
+    def write(self, items: Items) -> None:
+        places = self._places()
+        for where, hooks in items.items():
+            others = [hook for hook in places[where] if not _is_of_notebook(hook)]
+            places[where][:] = others + ([] if hooks is GONE else hooks)
+
+    def _places(self) -> dict[Any, list[Any]]:
+        """The lists that IPython goes through."""
+        places: dict[Any, list[Any]] = {("event", name): calls for name, calls in self._shell.events.callbacks.items()}
+        return places | {name: getattr(self._shell, name) for name in self._TRANSFORMERS}
+
+
+def _is_of_notebook(hook: Any) -> bool:
+    """A function, or an instance of a class; a method is of an object of one process."""
+    kind = type(hook)
+    return (hook if kind is types.FunctionType else kind).__module__ == "__main__"
+
+
 def shell_facets(shell: Any) -> list[Facet]:
     """One of each. Extensions first, whose options come after them."""
-    return [Magics(shell), Formatters(shell), ShellOptions(shell)]
+    return [Magics(shell), Formatters(shell), Hooks(shell), ShellOptions(shell)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .stories import Stories, examples
+from .stories import Stories, examples, needs_numpy
 
 # What A defines, and what is true in B (and in A afterwards).
 FUNCTIONS = examples(r"""
@@ -138,7 +138,69 @@ out = []
 def use():
     with tag('b') as name: return name, list(out)
 ? use() == ('b', ['b']) and out == []
+
+# context manager as decorator
+import contextlib
+@contextlib.contextmanager
+def tag(name, times=1):
+    out.append(name * times)
+    yield
+    out.pop()
+out = []
+@tag('b', times=2)
+def use(): return list(out)
+? use() == use() == ['bb'] and out == []
+
+# asynchronous context manager as decorator
+import contextlib
+@contextlib.asynccontextmanager
+async def tag(name):
+    out.append(name)
+    yield
+    out.pop()
+out = []
+@tag('b')
+async def use(): return list(out)
+? await use() == await use() == ['b'] and out == []
+
+# context manager that waits to be entered
+import contextlib
+@contextlib.contextmanager
+def tag(name): yield name
+waiting = {'tag': tag('b')}
+def use():
+    with waiting.pop('tag', tag('c')) as name: return name
+? use() in 'bc' and use() == 'c'
 """)
+
+
+NUMPY_FUNCTIONS = examples("""
+# ufunc of a function
+import numpy as np
+scale = 2
+scaled = np.frompyfunc(lambda n: n * scale, 1, 1)
+? scaled([1, 2]).tolist() == [2, 4]
+
+# ufunc with an identity
+import numpy as np
+joined = np.frompyfunc(lambda a, b: a + b, 2, 1, identity='')
+? joined.reduce(np.array([], object)) == ''
+
+# vectorized function
+import numpy as np
+@np.vectorize
+def sign(n): return 'negative' if n < 0 else 'positive'
+? sign([-1, 1]).tolist() == ['negative', 'positive']
+""")
+
+
+@needs_numpy
+@pytest.mark.parametrize(("definition", "check"), NUMPY_FUNCTIONS.values(), ids=NUMPY_FUNCTIONS)
+def test_a_function_of_numpy_works_elsewhere(story: Stories, definition: str, check: str) -> None:
+    story.run("B", "pass")
+    story.run("A", definition)
+    story.check("B", check)
+    story.check("A", check)
 
 
 @pytest.mark.parametrize(("definition", "check"), FUNCTIONS.values(), ids=FUNCTIONS)
@@ -692,3 +754,23 @@ def test_exceptions_travel_with_their_cause(story: Stories) -> None:
         B? isinstance(caught, Broken) and isinstance(caught.__cause__, KeyError) and caught.args == ("outer",)
         B! Broken: raise caught
     """)
+
+
+def test_exceptions_travel_with_their_traceback(story: Stories) -> None:
+    story("""
+        A: import traceback
+           def ratio(n): return 1 / n
+           errors = []
+           for work in (lambda: ratio(0), lambda: open("is/not/there"), lambda: [].gone):
+               try: work()
+               except Exception as e: errors.append(e)
+           told = ["".join(traceback.format_exception(e)) for e in errors]
+           where = errors[0].__traceback__
+        B? ["".join(traceback.format_exception(e)) for e in errors] == told
+        B? "return 1 / n" in told[0] and traceback.extract_tb(where)[-1].name == "ratio"
+        B: errors[0].add_note("seen by B"); errors[1].seen = True
+        A? errors[0].__notes__ == ["seen by B"] and errors[1].seen
+        A? errors[0].__traceback__.tb_next.tb_next.tb_frame.f_locals == {"n": 0}
+    """)
+    result = story.kernel.run("raise errors[0]", story.subshell("B"))
+    assert "def ratio(n): return 1 / n" in result.traceback

@@ -141,6 +141,35 @@ def test_views_made_elsewhere_and_of_temporary_arrays(story: Stories) -> None:
 
 
 @needs_numpy
+def test_an_array_in_a_file_is_in_that_file_for_all(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           part = np.memmap("part.dat", dtype="i4", mode="w+", shape=(3, 4), offset=16)
+           row = part[1]; column = np.asarray(part)[:, 1]
+        B: row[0] = 5; column[2] = 6
+        A? part[1, 0] == 5 and part[2, 1] == 6
+        A: part[0, 0] = 7
+        B? part[0, 0] == 7 and type(row) is np.memmap and type(column) is np.ndarray
+        B: part.flush()
+        C? np.fromfile("part.dat", "i4")[4:].tolist() == part.ravel().tolist() == [7, 0, 0, 0, 5, 0, 0, 0, 0, 6, 0, 0]
+    """)
+
+
+@needs_numpy
+def test_an_array_in_a_file_that_is_only_read_or_copied_on_write(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           np.arange(4.0).tofile("four.dat")
+           read = np.memmap("four.dat", mode="r"); copied = np.memmap("four.dat", mode="c", dtype=float)
+           copied[0] = 9
+        B? copied[0] == 9 and read.mode == "r"
+        B! ValueError: read[0] = 1
+        B: copied[1] = 8
+        A? copied.tolist() == [9, 8, 2, 3] and np.fromfile("four.dat").tolist() == [0, 1, 2, 3]
+    """)
+
+
+@needs_numpy
 def test_an_array_is_patched_for_what_holds_it(story: Stories) -> None:
     story("""
         A: import numpy as np; a = np.zeros(50_000)
@@ -301,6 +330,59 @@ def test_a_callback_registered_elsewhere_sees_the_news(story: Stories) -> None:
         B? log == [("B", 5)] and model.value == 5
         B: model.set(6)
         A? log == [("B", 5), ("B", 6)] and model.value == 6
+    """)
+
+
+def test_a_module_that_was_made_by_hand(story: Stories) -> None:
+    story("""
+        A: import sys, types
+           tool = types.ModuleType("tool", "Counts."); exec(
+               "count = 0\\n"
+               "def bump():\\n"
+               "    global count\\n"
+               "    count += 1\\n"
+               "    return count", vars(tool))
+           bump = tool.bump; tools = {"tool": tool}
+        B? tool.bump() == bump() - 1 == 1 and tool.count == 2 and tools["tool"] is tool and tool.__doc__ == "Counts."
+        B: tool.more = []
+        A? tool.bump() == 3 and tool.bump is bump and tool.more == []
+        A: tool.more.append("A"); del tool.count
+        B? tool.more == ["A"] and not hasattr(tool, "count")
+    """)
+
+
+def test_a_module_that_was_registered_by_hand(story: Stories) -> None:
+    story("""
+        A: import sys, types
+           shapes = types.ModuleType("mpt_shapes"); sys.modules["mpt_shapes"] = shapes
+           exec("class Square:\\n    def __init__(self, side): self.side = side", vars(shapes))
+           from mpt_shapes import Square
+           square = Square(2)
+        B: import mpt_shapes
+        B? mpt_shapes is shapes and shapes.Square is Square and isinstance(square, Square)
+        B: square.side = 3; shapes.unit = Square(1)
+        A? square.side == 3 and shapes.unit.side == 1 and type(shapes.unit) is Square
+    """)
+
+
+def test_a_module_from_a_file_that_is_no_longer_found(story: Stories) -> None:
+    story("""
+        A: import importlib.util
+           open("mpt_plugin.py", "w").write("names = []\\ndef add(name): names.append(name)")
+           spec = importlib.util.spec_from_file_location("mpt_plugin", "mpt_plugin.py")
+           plugin = importlib.util.module_from_spec(spec); spec.loader.exec_module(plugin)
+           __import__("os").remove("mpt_plugin.py")
+        B: plugin.add("B")
+        A? plugin.names == ["B"] and plugin.__spec__ is spec
+    """)
+
+
+@needs_numpy
+def test_a_function_of_a_private_dict_uses_an_array(story: Stories) -> None:
+    story("""
+        A: import numpy as np
+           names = {"weights": np.ones(3)}; exec("def total(): return weights.sum()", names); total = names["total"]
+        B? total() == 3
     """)
 
 

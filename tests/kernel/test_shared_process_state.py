@@ -21,6 +21,21 @@ B? "MPT_STATE" not in os.environ
 B: words = !echo ${MPT_STATE:-gone}
 A? words[0] == "gone"
 
+# arguments
+A: import sys; kept = sys.argv; sys.argv = ["prog", "--n=3"]
+B: import argparse; parser = argparse.ArgumentParser(); _ = parser.add_argument("--n", type=int)
+B? parser.parse_args().n == 3
+B: sys.argv.append("--n=4")
+A? parser.parse_args().n == 4
+A: sys.argv = kept
+B? sys.argv == kept
+
+# time zone
+A: import os, time; os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
+B? time.tzname[0] == "JST" and time.localtime(0).tm_hour == 9
+B: del os.environ["TZ"]; time.tzset()
+A? time.tzname[0] != "JST"
+
 # where modules are found, and a module from there
 A: import os, sys
    os.makedirs("somewhere", exist_ok=True)
@@ -88,6 +103,28 @@ B? [handler.formatter._fmt for handler in logging.root.handlers] == ["%(message)
 B: logger.setLevel(0); logging.root.handlers.clear(); logging.root.setLevel(30)
 A? logger.level == 0 and logging.root.handlers == []
 
+# loggers that write to variables
+A: import io, logging
+   logger = logging.getLogger("mpt.variables"); logger.setLevel("INFO"); logger.propagate = False
+   class Kept(logging.Handler):
+       def __init__(self): super().__init__(); self.lines = []
+       def emit(self, record): self.lines.append(self.format(record))
+   text = io.StringIO(); kept = Kept(); counts = {}
+   class Counting(logging.Handler):
+       def emit(self, record): counts[record.levelname] = counts.get(record.levelname, 0) + 1
+   for handler in (logging.StreamHandler(text), kept, Counting()): logger.addHandler(handler)
+   del handler
+   logger.info("first %d", 1)
+B: def tell(what): logger.warning(what)
+   tell("second"); logger.debug("never")
+A? text.getvalue().split() == ["first", "1", "second"] and kept.lines == ["first 1", "second"]
+A? counts == {"INFO": 1, "WARNING": 1}
+A: kept.setLevel("ERROR"); tell("third")
+B: tell("fourth")
+A? len(text.getvalue().splitlines()) == 4 and kept.lines == ["first 1", "second"] and counts["WARNING"] == 3
+B: logger.handlers.clear(); logger.setLevel(0)
+A? logger.handlers == []
+
 # magics of the notebook
 A: from IPython.core.magic import register_line_magic, magics_class, Magics, line_magic
    @register_line_magic
@@ -102,6 +139,17 @@ B: one = %mpt_line a
    two = %mpt_method b
    %mpt_t -n1 -r1 -q pass
 A? (one, two) == ("a!", "b?")
+
+# aliases of commands
+A: %alias mpt_say echo hello %s
+B: get_ipython().system = lambda command: said.append(command); said = []
+   %mpt_say there
+A: %alias mpt_say echo bye %s
+B: %mpt_say then
+   del get_ipython().system
+B? [command.split() for command in said] == [["echo", "hello", "there"], ["echo", "bye", "then"]]
+B: %unalias mpt_say
+A? get_ipython().alias_manager.get_alias("mpt_say") is None
 
 # extensions
 A: open("mpt_extension.py", "w").write(
@@ -120,11 +168,54 @@ B: get_ipython().ast_node_interactivity = "last_expr"
    %precision
 A? shell.ast_node_interactivity == "last_expr"
 
+# reloading of modules that have changed
+A: import itertools, os
+   times = itertools.count(2_000_000_000, 10)
+   def rewrite(path, code):
+       with open(path, "w") as file: file.write(code)
+       os.utime(path, (next(times),) * 2)
+   rewrite("mpt_reloaded.py", "def f(): return 1")
+   import mpt_reloaded
+   %load_ext autoreload
+   %autoreload 2
+B? mpt_reloaded.f() == 1
+A: rewrite("mpt_reloaded.py", "def f(): return 22")
+A? mpt_reloaded.f() == 22
+B? mpt_reloaded.f() == 22
+B: %aimport -mpt_reloaded
+A: rewrite("mpt_reloaded.py", "def f(): return 333")
+A? mpt_reloaded.f() == 22
+A: %autoreload 0
+B? not get_ipython().magics_manager.registry["AutoreloadMagics"]._reloader.enabled
+
 # formatters
 A: class Formatted: pass
    plain = get_ipython().display_formatter.formatters["text/plain"]
    plain.for_type(Formatted, lambda o, p, cycle: p.text("FORMATTED")); del plain
 B? get_ipython().display_formatter.format(Formatted())[0]["text/plain"] == "FORMATTED"
+
+# transformers of cells
+A: import ast
+   def plus(lines): return [line.replace("PLUS", "+") for line in lines]
+   class Doubling(ast.NodeTransformer):
+       def visit_Constant(self, node): return ast.Constant(2 * node.value)
+   get_ipython().input_transformers_post.append(plus)
+B? 1 PLUS 2 == 3
+B: get_ipython().ast_transformers.append(Doubling())
+A: twice = 2 PLUS 3
+C: get_ipython().ast_transformers.clear(); get_ipython().input_transformers_post.remove(plus)
+A? twice == 10
+A! SyntaxError: 1 PLUS 2
+
+# callbacks at events
+A: ran = []
+   def note(*_): ran.append(len(ran))
+   get_ipython().events.register("pre_run_cell", note)
+B: pass
+B: pass
+A: get_ipython().events.unregister("pre_run_cell", note)
+B: pass
+A? ran == [0, 1, 2]
 
 # names that no variable can have
 A: listed = []; globals()["%listed"] = listed
@@ -245,6 +336,7 @@ def test_cells_that_run_at_once_draw_different_random_numbers(story: Stories) ->
     story.run("B", "idle = 1")
     cell.finish()
     story("B? random.random() == random.Random(8).random()")
+
 
 # Each with a module of the notebook's own.
 MODULES = blocks(r"""

@@ -266,6 +266,19 @@ def test_names_of_ipython_stay_at_home(story: Stories) -> None:
     story.check("B", "'of A' not in Out.values() and not any('of A' in text for text in In[:2])")
 
 
+def test_a_standard_stream_is_that_of_the_cell(story: Stories) -> None:
+    story("""
+        A: import sys
+           class Counted:
+               def __init__(self, stream): self.stream, self.count = stream, 0
+               def write(self, text): self.count += len(text); return self.stream.write(text)
+           counted = Counted(sys.stdout); out = sys.stdout
+        B? out is sys.stdout and counted.stream is out
+        B: print("seen", file=counted)
+        A? counted.count == 5 and counted.stream is sys.stdout
+    """)
+
+
 def test_modules_are_there(story: Stories) -> None:
     (story.kernel.sandbox.cwd / "a_module_here.py").write_text("class Thing:\n    def __init__(self): self.n = 1\n")
     story("""
