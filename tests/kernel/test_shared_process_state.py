@@ -341,8 +341,19 @@ def test_cells_that_run_at_once_draw_different_random_numbers(story: Stories) ->
 # Each with a module of the notebook's own.
 MODULES = blocks(r"""
 # attribute of a module of one's own
-A: open('mpt_conf1.py', 'w').write('limit = 1\nitems = []\nregistry = {}\ndef add(x):\n    items.append(x)\n    global limit\n    limit += 1\n    return len(items)\nclass S:\n    def __init__(self): self.debug = False; self.names = []\nsettings = S()\n') and None
-   import mpt_conf1
+A: %%writefile mpt_conf1.py
+   limit = 1
+   items = []
+   registry = {}
+   def add(x):
+       global limit
+       items.append(x)
+       limit += 1
+       return len(items)
+   class S:
+       def __init__(self): self.debug, self.names = False, []
+   settings = S()
+A: import mpt_conf1
 B? mpt_conf1.limit == 1
 B: mpt_conf1.limit = 10; mpt_conf1.items.append('b'); mpt_conf1.registry['k'] = [1]
 A? mpt_conf1.limit == 10 and mpt_conf1.items == ['b'] and mpt_conf1.registry == {'k': [1]}
