@@ -375,13 +375,18 @@ class NamespaceSync:
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
         held = self._pickling.contents(contents)
-        old = self._tracker.values(fresh.keys() - set(torn)) | {
-            key: value for key, value in held.items() if not self._tracker.is_shared_beyond(value, fresh.keys())
-        }
+        old = self._tracker.values(fresh.keys() - set(torn)) | held
+        names = fresh.keys()
         self._state.arrived()
         copies = [*self._tracker.values(fresh).values(), *fresh.values(), *held.values(), *contents.values()]
         late: list[None] = []
-        made = graft(old, fresh | contents, came_late=lambda: late.append(None))
+        # Nor is what belongs to other names patched: that a value too dear to pickle shared it wasn't known.
+        made = graft(
+            old,
+            fresh | contents,
+            keep=lambda obj: self._tracker.is_shared_beyond(obj, names),
+            came_late=lambda: late.append(None),
+        )
         old.clear()
         held.clear()
         fresh = {name: made[name] for name in fresh}
