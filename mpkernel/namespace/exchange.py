@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mpkernel.messages import Blobs
-from mpkernel.namespace import component, weight
+from mpkernel.namespace import component, meeting, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import HELD, Component
@@ -179,6 +180,12 @@ class Parcels:
         (part,) = component.split(heads, blobs)
         return self._exchange.load(part)
 
+    def may_wait(self, held: int) -> bool:
+        """Whether methods of a held object may wait for what other threads do."""
+        with suppress(LookupError):
+            return isinstance(self._pickling.held(held), meeting.KINDS)
+        return False
+
     def call(self, held: int, method: str, heads: list[Any], blobs: Blobs) -> tuple[list[Any], Blobs]:
         """Call a method of an object for which another process has a stub, and pack what it returns.
 
@@ -189,6 +196,9 @@ class Parcels:
         target = self._pickling.held(held)
         if method == "__next__":
             return self.pack({"result": _next(target)})
+        if method == meeting.READY:
+            meeting.ready(target, *given["args"])
+            return self.pack({"result": None})
         if method == "__getattr__":
             return self.pack({"result": _attribute(target, *given["args"])})
         return self.pack({"result": getattr(target, method)(*given["args"], **given["kwargs"])})

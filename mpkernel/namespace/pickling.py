@@ -21,7 +21,7 @@ from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
 from mpkernel.namespace.rival_classes import Bodies, merge_classes
-from mpkernel.namespace.stubs import Held, Note
+from mpkernel.namespace.stubs import CallThere, Held, Note, nowhere
 from mpkernel.namespace.texts import Text
 from mpkernel.namespace.weight import UNLIMITED, Allowance
 
@@ -70,7 +70,7 @@ class Pickled:
 class Pickling:
     """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
     `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long;
-    `is_alive` tells whether another process, by id, is still there."""
+    `is_alive` tells whether another process, by id, is still there; `call` calls a method of what it has."""
 
     def __init__(
         self,
@@ -79,12 +79,13 @@ class Pickling:
         where: Callable[[], str],
         limit: Limit = lambda _: nullcontext(),
         is_alive: Callable[[int], bool] = lambda _: True,
+        call: CallThere = nowhere,
     ) -> None:
         self.worker = worker
         self._namespace = namespace
         self._changeable = Changeable()
         self._definitions = Definitions(worker, self._changeable.is_content)
-        self._held = Held(worker, where, namespace, is_alive)
+        self._held = Held(worker, where, namespace, is_alive, call)
         self._context = Context(namespace, self._definitions, self._refresh, self._held, handler_for, limit)
         self._sweep = 0  # 0: no dump is under way
         self._sweeps = 0

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mpkernel.errors import LivesElsewhere
+from mpkernel.errors import LivesElsewhere, MPKernelError
+from mpkernel.namespace import meeting
 
 MAX_REPR = 200
+
+# By worker, and its token for the object: a method with its arguments.
+CallThere = Callable[[int, int, str, tuple[Any, ...], dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,10 @@ class Note:
 
 
 class Stub:
-    """Stands for a value that lives in another process. It can be passed on; any use raises `LivesElsewhere`."""
+    """Stands for a value that lives in another process. It can be passed on; any use raises `LivesElsewhere`.
+
+    But for what threads meet at (`meeting`): its methods are those of the real one.
+    """
 
     __slots__ = ("__weakref__", "_held", "_note")
     _note: Note
@@ -50,11 +57,13 @@ class Stub:
     def __bool__(self) -> bool:
         return True
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         # Display, pickling, copying and inspection probe for these, and take "no" for an answer.
         if (name.startswith("__") and name.endswith("__")) or name.startswith(("_repr_", "_ipython_")):
             raise AttributeError(name)
-        _refuse(self)
+        note, held = self._note, self._held
+        method = meeting.method(note.type, name, lambda *asked: held.call(note, *asked))
+        return method or _refuse(self)
 
 
 def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
@@ -77,6 +86,11 @@ def note_of(stub: Stub) -> Note:
     return stub._note
 
 
+def nowhere(*_: Any) -> NoReturn:
+    """Of a process without others."""
+    raise MPKernelError("there are no other processes")
+
+
 class Held:
     """The values of this process that others know by a stub.
 
@@ -84,12 +98,18 @@ class Held:
     """
 
     def __init__(
-        self, worker: int, where: Callable[[], str], namespace: dict[Any, Any], is_alive: Callable[[int], bool]
+        self,
+        worker: int,
+        where: Callable[[], str],
+        namespace: dict[Any, Any],
+        is_alive: Callable[[int], bool],
+        call: CallThere,
     ) -> None:
         self._worker = worker
         self._where = where
         self._namespace = namespace
         self._is_alive = is_alive  # whether a worker is there
+        self._call = call
         # From anywhere: a stub that another kernel saved finds nothing here.
         self._tokens = itertools.count(secrets.randbits(48))
         self._notes: dict[int, Note] = {}  # by id of the value
@@ -145,6 +165,10 @@ class Held:
         real = self._values.get(note.token) if note.owner == self._worker else None
         value = real() if real is not None else None
         return Stub(note, self) if value is None else value
+
+    def call(self, note: Note, method: str, args: tuple[Any, ...]) -> Any:
+        """Call a method of what lives elsewhere. Raises MPKernelError with what it raised, or that it is gone."""
+        return self._call(note.owner, note.token, method, args, {})
 
     def advice(self, stub: Stub) -> str:
         """For who uses a stub as if it were the real thing: where that is, and what to do."""

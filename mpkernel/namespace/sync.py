@@ -376,7 +376,7 @@ class NamespaceSync:
         torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
         held = self._pickling.contents(contents)
         old = self._tracker.values(fresh.keys() - set(torn)) | held
-        names = fresh.keys()
+        arriving = fresh.keys()
         self._state.arrived()
         copies = [*self._tracker.values(fresh).values(), *fresh.values(), *held.values(), *contents.values()]
         late: list[None] = []
@@ -384,7 +384,7 @@ class NamespaceSync:
         made = graft(
             old,
             fresh | contents,
-            keep=lambda obj: self._tracker.is_shared_beyond(obj, names),
+            keep=lambda obj: self._tracker.is_shared_beyond(obj, arriving),
             came_late=lambda: late.append(None),
         )
         old.clear()

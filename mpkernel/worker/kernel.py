@@ -107,7 +107,10 @@ class WorkerKernel(LibraryAPI):
         )
         self.interrupts.interrupt_callback = self.callbacks.interrupt
         self.interrupts.interrupt_look = self.service.looks.interrupt
-        pickling = Pickling(shell.user_ns, worker, self.where, self.interrupts.kicker.limit, self.service.is_alive)
+        service = self.service
+        pickling = Pickling(
+            shell.user_ns, worker, self.where, self.interrupts.kicker.limit, service.is_alive, service.call
+        )
         self.sync = NamespaceSync(
             shell.user_ns,
             pickling,

@@ -145,8 +145,8 @@ class Service:
         self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
 
     def _call(self, message: messages.Call) -> None:
-        """In the main thread if that is idle, as many objects belong to a thread; else in one of its own."""
-        if self._kernel.running:
+        """In the main thread if that is idle, as many objects belong to a thread; else, or to wait, in a new one."""
+        if self._kernel.running or self._kernel.sync.parcels.may_wait(message.held):
             KernelThread("call", self._perform, (message,)).start()
         else:
             self._kernel.loop.call_soon_threadsafe(self._perform, message)

@@ -48,8 +48,12 @@ def test_the_owner_uses_it_and_the_container_is_shared(story: Stories, make: str
     """)
 
 
+# Stand-ins of these pass on what is done with them.
+MEETINGS = ("event", "queue")
+
+
 @pytest.mark.mpkernel_only(THREADS)
-@pytest.mark.parametrize(("make", "works", "use"), UNPICKLABLE.values(), ids=UNPICKLABLE)
+@pytest.mark.parametrize(("make", "works", "use"), [case for key, case in UNPICKLABLE.items() if key not in MEETINGS])
 def test_a_stub_says_where_it_lives_and_what_to_do(story: Stories, make: str, works: str, use: str) -> None:
     story(f"A: thing = {make}\nB: pass")
     subshell = str(story.subshell("A"))
@@ -61,6 +65,79 @@ def test_a_stub_says_where_it_lives_and_what_to_do(story: Stories, make: str, wo
     assert subshell[:8] in str(result.content["evalue"])
     assert "mpkernel.remote" in str(result.content["evalue"])
     story(f"A? {works}\nA: del thing\nB! NameError: thing")
+
+
+EVENTS_AND_QUEUES = blocks("""
+# an event set elsewhere
+A: import threading; stop = threading.Event()
+B? not stop.is_set()
+B: stop.set()
+A? stop.is_set() and stop.wait(1)
+B? stop.wait(1)
+B: stop.clear()
+A? not stop.is_set()
+B? stop.wait(0.05) is False
+
+# a queue between two
+A: import queue; q = queue.Queue()
+   for i in range(3): q.put(i)
+B: got = [q.get(), q.get_nowait(), q.get(timeout=1)]
+B? got == [0, 1, 2] and q.empty() and q.qsize() == 0
+B! Empty: q.get_nowait()
+B! Empty: q.get(timeout=0.05)
+B: q.put({'a': [1]}); q.task_done()
+A? q.get() == {'a': [1]}
+
+# bounded, priorities, simple
+A: import queue; small = queue.Queue(1); p = queue.PriorityQueue(); s = queue.SimpleQueue(); l = queue.LifoQueue()
+   small.put(1)
+B! Full: small.put(2, timeout=0.05)
+B! Full: small.put_nowait(2)
+B: p.put(3); p.put(1); s.put('x'); l.put(1); l.put(2)
+A? p.get() == 1 and s.get() == 'x' and l.get() == 2
+B? p.get() == 3 and l.get() == 1
+
+# an event in an object
+A: import threading
+   class Job:
+       def __init__(self): self.done = threading.Event(); self.n = 0
+       def finish(self): self.n += 1; self.done.set()
+   job = Job()
+B: job.finish()
+A? job.done.is_set() and job.n == 1
+""")
+
+
+@pytest.mark.parametrize("text", EVENTS_AND_QUEUES.values(), ids=EVENTS_AND_QUEUES)
+def test_events_and_queues_work_in_all_subshells(story: Stories, text: str) -> None:
+    story(text)
+
+
+def test_a_loop_is_ended_by_an_event_of_another_subshell(story: Stories) -> None:
+    story("A: import threading; stop = threading.Event(); n = 0\nB: pass")
+    loop = story.kernel.start("print('ready', flush=True)\nwhile not stop.wait(0.001): n += 1", story.subshell("A"))
+    story.run("B", "stop.set()")
+    assert loop.wait().status == "ok"
+    story.check("B", "stop.is_set() and n >= 0")
+
+
+@pytest.mark.parametrize("waiting", ["A", "B"])
+def test_one_subshell_waits_for_what_another_puts(story: Stories, waiting: str) -> None:
+    """The queue is A's, whose thread must stay free for the cell that puts."""
+    story("A: import queue; q = queue.Queue()\nB: pass")
+    consumer = story.kernel.start("print('ready', flush=True)\ngot = q.get()", story.subshell(waiting))
+    story.run("B" if waiting == "A" else "A", "q.put([1, 'x'])")
+    assert consumer.wait().status == "ok"
+    story.check("A", "got == [1, 'x'] and q.empty()")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_waiting_for_a_queue_elsewhere_can_be_interrupted(story: Stories) -> None:
+    story("A: import queue; q = queue.Queue()\nB: pass")
+    waiting = story.kernel.start("print('ready', flush=True)\nq.get()", story.subshell("B"))
+    story.kernel.interrupt()
+    assert waiting.wait().ename == "KeyboardInterrupt"
+    story("A: q.put(1)\nA? q.get(timeout=5) == 1")
 
 
 @pytest.mark.mpkernel_only(THREADS)
