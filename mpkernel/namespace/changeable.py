@@ -52,7 +52,7 @@ class Changeable:
     def is_content(self, value: Any, depth: int = _DEPTH) -> bool:
         """Whether something that a definition holds can be changed in place, or refers to what can."""
         kind = type(value)
-        if kind in ATOMS or kind is object or isinstance(value, (type, types.FunctionType)):
+        if kind in ATOMS or kind is object or issubclass(kind, (type, types.FunctionType)):
             return False
         way = self._way(kind)
         if way is Way.PATCH:

@@ -67,6 +67,8 @@ _LOCAL: tuple[tuple[type, str], ...] = (
 )
 # Only if something has imported the module: (module, class, reason).
 _LOCAL_IF_LOADED = (
+    ("comm.base_comm", "BaseComm", "it talks to the page from there"),
+    ("comm.base_comm", "CommManager", "it talks to the page from there"),
     ("sqlite3", "Connection", "a connection can't leave its process"),
     ("sqlite3", "Cursor", "a connection can't leave its process"),
     ("multiprocessing.process", "BaseProcess", "a child process has one parent"),

@@ -123,7 +123,7 @@ def _is_as_made(logger: logging.Logger) -> bool:
 
 def used(value: Any) -> tuple[list[str], list[logging.Handler]]:
     """The variables and the handlers that are used by who logs by `value`, a logger or the module."""
-    if value is not logging and not isinstance(value, (logging.Logger, logging.LoggerAdapter)):
+    if value is not logging and not issubclass(type(value), (logging.Logger, logging.LoggerAdapter)):
         return [], []
     handlers = [handler for _, logger in loggers() for handler in logger.handlers]
     targets = [_target(handler) for handler in handlers]

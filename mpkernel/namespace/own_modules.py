@@ -55,7 +55,7 @@ class OwnModules(Facet):
     def _told(self, key: Key, value: Any) -> Any:
         """A value as it travels: as a pickle, but for numbers; None for what each process has by itself."""
         kind = type(value)
-        if kind in _DEFINITIONS or isinstance(value, type):
+        if issubclass(kind, _DEFINITIONS):
             return value if getattr(value, "__module__", None) == "__main__" else None
         if kind in _NUMBERS:
             return value

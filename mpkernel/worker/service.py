@@ -263,6 +263,8 @@ class Service:
         return self._kernel.sync.parcels.unpack(answer.components, answer.blobs)
 
     def _ask(self, make: Any, *, service: bool = False) -> Any:
+        if threading.current_thread() is self._kernel.lanes:  # the garbage collector may run anything in any thread
+            raise RequestFailed("the thread that receives the answer can't wait for it")
         token = next(self._tokens)
         answer = self._waiting[token] = queue.SimpleQueue()
         try:

@@ -153,6 +153,30 @@ def test_a_stub_whose_process_has_died_says_so(kernel: Kernel) -> None:
     kernel.run("import os\nif os.fork() == 0:\n    try: gen.x\n    finally: os._exit(0)\nos.wait()")
 
 
+@pytest.mark.mpkernel_only(THREADS)
+def test_a_stub_that_is_used_by_the_garbage_collector_in_any_thread(story: Stories) -> None:
+    """Its advice may ask the broker, whose answer comes to the very thread that a ``__del__`` runs in."""
+    story("""
+        A: gen = (n for n in 'ab')
+        B: import threading
+           told, done = [], threading.Event()
+           def use():
+               try: gen.x
+               except Exception as error: told.append(type(error).__name__)
+               done.set()
+           get_ipython().kernel.lanes.when_sent(use)
+        B? done.wait(5) and told == ['LivesElsewhere']
+    """)
+
+
+def test_a_comm_stays_where_it_talks_to_the_page(story: Stories) -> None:
+    story("""
+        A: import comm; c = comm.create_comm(target_name='nobody'); box = [c, 1]
+        B: box.append(2)
+        A? box == [c, 1, 2] and c.send({'a': 1}) is None and c.close() is None
+    """)
+
+
 def test_a_generator_goes_on_where_it_was(story: Stories) -> None:
     story("""
         A: gen = (n for n in range(10)); next(gen)
