@@ -10,10 +10,12 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
@@ -162,6 +164,19 @@ class Kernel(Client):
             raise AssertionError("left over by the kernel:\n" + "\n".join(left))
 
 
+def _kernel_on_free_ports(sandbox: Sandbox, *arguments: str, **options: Any) -> Kernel:
+    """jupyter_client chooses free ports; on a busy machine a connection may take one before the kernel listens."""
+    tries = 3
+    while True:
+        try:
+            return Kernel(sandbox, *arguments, **options)
+        except ChildProcessError as error:
+            tries -= 1
+            if not tries or "the address is in use" not in str(error):
+                raise
+            shutil.rmtree(sandbox.data / "kernels")
+
+
 @contextlib.contextmanager
 def start_kernel(
     *arguments: str, env: dict[str, str] | None = None, command: Sequence[str] = COMMAND
@@ -169,7 +184,7 @@ def start_kernel(
     """A fresh kernel with `arguments` on its command line and `env` added to its environment."""
     with Sandbox() as sandbox:
         try:
-            kernel = Kernel(sandbox, *arguments, env=env, command=command)
+            kernel = _kernel_on_free_ports(sandbox, *arguments, env=env, command=command)
             yield kernel
             kernel.stop()
         except BaseException as error:
