@@ -17,7 +17,7 @@ import cloudpickle
 
 from mpkernel.errors import TookTooLong
 from mpkernel.namespace import words
-from mpkernel.namespace.definitions import ContentKey, Definition, Definitions, walk
+from mpkernel.namespace.definitions import DISPATCHER, ContentKey, Definition, Definitions, walk
 from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note
@@ -251,7 +251,7 @@ class Dumper(pickle.Pickler):
         definitions = self.context.definitions
         for needed in walk(definitions, [definition.id], self.context.refresh, self.given):
             obj = needed.ref()
-            if needed is not definition and isinstance(obj, types.FunctionType):
+            if needed is not definition and isinstance(obj, types.FunctionType) and obj.__code__ is not DISPATCHER:
                 for cell in self.cells_of(obj):
                     if self.holds(cell) and (pair := self._filled(cell)):
                         filled.append(pair)

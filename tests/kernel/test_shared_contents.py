@@ -366,6 +366,70 @@ A: from enum import Enum
    Col.names.append('r')
 B: Col.names.append('b')
 A? Col.names == ['r', 'b'] and Col.RED is Col(1)
+
+# dispatcher within a class
+A: import functools
+   seen = []
+   class V:
+       log = []
+       @functools.singledispatchmethod
+       def visit(self, x): V.log.append(('obj', x)); return 'obj'
+       @visit.register
+       def _(self, x: int): V.log.append(('int', x)); return 'int'
+   @functools.singledispatch
+   def kind(x): return 'obj'
+   @kind.register
+   def _i(x: list): return 'list'
+   class U:
+       def go(self, x, f=kind): return f(x)
+   v = V(); u = U(); del _i
+B? v.visit(1) == 'int' and v.visit('s') == 'obj' and u.go([]) == 'list'
+A? V.log == [('int', 1), ('obj', 's')] and v.visit(2) == 'int'
+B: kind.register(dict)(lambda x: 'dict') and None
+A? u.go({}) == 'dict' and kind({}) == 'dict'
+
+# class made in a function, with state in its closure
+A: def make(name):
+       made = []
+       class Made:
+           def __init__(self): made.append(self)
+           def count(self): return len(made)
+       Made.__name__ = Made.__qualname__ = name
+       return Made
+   K1 = make('K1'); K2 = make('K2'); a = K1()
+B: b = K1(); c = K2()
+A? a.count() == 2 and c.count() == 1 and b.count() == 2
+B? a.count() == 2 and c.count() == 1
+
+# properties that share a cache in a closure
+A: def cached(fn):
+       cache = {}
+       @property
+       def get(self):
+           if id(self) not in cache: cache[self.k] = fn(self)
+           return cache[self.k]
+       get_cache[fn.__name__] = cache
+       return get
+   get_cache = {}
+   class P:
+       def __init__(self, k): self.k = k
+       @cached
+       def value(self): return self.k * 2
+   p = P(3); p.value
+B: q = P(4); q.value
+A? get_cache['value'] == {3: 6, 4: 8} and P(4).value == 8
+
+# undo stack with lambdas over shared state
+A: state = {'n': 0}; undo = []
+   def do(k, v):
+       old = state.get(k)
+       undo.append(lambda: state.__setitem__(k, old))
+       state[k] = v
+   do('n', 5)
+B: do('n', 7); undo.pop()()
+A? state == {'n': 5}
+A: undo.pop()()
+B? state == {'n': 0} and undo == []
 """)
 
 # As above, with numpy.
