@@ -187,7 +187,7 @@ def test_control_answers_while_10_000_messages_for_a_comm_are_handled_in_order(k
     assert kernel.control("kernel_info_request").status == "ok"
     assert not sent[-1].is_idle
     kernel.wait_until(lambda: sent[-1].is_idle, "idle of the last message", 90)
-    assert all(pending.is_idle for pending in sent)
+    kernel.wait_until(lambda: all(pending.is_idle for pending in sent), "idle of all messages")
     assert kernel.value("heard == list(range(10_000))") is True
 
 
