@@ -136,6 +136,13 @@ class Exchange:
         values: dict[str, Any] = self._pickling.load(pickled, contents)
         return values
 
+    def take(
+        self, part: Component, names: Collection[str], values: dict[str, Any], contents: dict[ContentKey, Any]
+    ) -> None:
+        """As `load`, into `values`, of which those of `names` count; what definitions hold counts if all of them do."""
+        loaded = self.load(part, contents if set(names) >= set(part.names) else None)
+        values.update({name: loaded[name] for name in names})
+
     def patched(self, part: Component, names: Collection[str]) -> bool:
         """Bring the memory of `names` up to date, if that is all there is to do."""
         key, deltas = sent_as(part)

@@ -94,20 +94,14 @@ class Merging:
         rivals.conflicts = self._pickling.merge_classes(*map(_definitions, sides))
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
-                self._take(part, rivals.theirs, rivals.their_contents)
+                self._exchange.take(part, part.meta["take"], rivals.theirs, rivals.their_contents)
         for part in parts[message.n_theirs :]:
             if part.kind == component.VALUE:
                 try:
-                    self._take(part, rivals.base, rivals.base_contents)
+                    self._exchange.take(part, part.meta["take"], rivals.base, rivals.base_contents)
                 except Exception as error:  # it counts as not having been there
                     log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
         return rivals
-
-    def _take(self, part: Component, values: dict[str, Any], contents: dict[ContentKey, Any]) -> None:
-        """Put those of its values that count into `values`; what definitions hold counts if all of them do."""
-        names = part.meta["take"]
-        loaded = self._exchange.load(part, contents if set(names) >= set(part.names) else None)
-        values.update({name: loaded[name] for name in names})
 
     def merge_state(self, rivals: Rivals) -> dict[str, Items]:
         """Take the process's own state out of what is to be merged, and merge it: what is to be committed of it."""

@@ -434,8 +434,7 @@ class NamespaceSync:
             return []
         if self._exchange.patched(part, names):
             return []
-        values = self._exchange.load(part, contents if set(names) >= set(part.names) else None)
-        fresh.update({name: values[name] for name in names})
+        self._exchange.take(part, names, fresh, contents)
         self._exchange.arrived(part, names)
         return list(names)
 
