@@ -32,6 +32,8 @@ def write(part: Part, obj: Any, was: Any, fresh: Any, came_late: Callable[[], No
         if rebased is None:
             break
         came_late()
+        if _amended(part, obj, fresh, rebased):
+            break
         was, fresh = fresh, rebased
         now = _exchange(part, obj, fresh)
     return first
@@ -83,6 +85,54 @@ def _exchange_entries(entries: dict[Any, Any], content: dict[Any, Any]) -> dict[
         del steps[1]  # instances keep their attributes where they are
     was: dict[Any, Any] = _in_one_step(*steps)
     return was
+
+
+def _amended(part: Part, obj: Any, content: Any, wanted: Any) -> bool:
+    """Make `wanted` of `content` by the difference alone, so that what a thread adds meanwhile stays; whether it could.
+
+    Each exchange of the whole takes a time in which a busy thread changes it again.
+    """
+    if type(part) is Elements and type(obj) is set:
+        set.difference_update(obj, set(content).difference(wanted))
+        set.update(obj, set(wanted).difference(content))
+        return True
+    if type(part) is Attributes:
+        return _amended_entries(part.entries(obj), content, wanted)
+    if type(part) is Entries and isinstance(obj, dict) and part.is_plain:
+        return _amended_entries(obj, content, wanted)
+    is_list = type(part) is Items and isinstance(obj, list)
+    if not is_list and not (type(part) is QueueItems and type(obj) is deque and obj.maxlen is None):
+        return False
+    edit = Edit.between(content, wanted, operator.is_)
+    before = part.read(obj)[: edit.stop]
+    if not _identical(before, content[: edit.stop]):  # a thread has changed that again
+        return False
+    if is_list:
+        list.__setitem__(obj, slice(edit.start, edit.stop), edit.items)
+    else:
+        steps = [partial(deque.rotate, obj, -edit.start), *[partial(deque.popleft, obj)] * (edit.stop - edit.start)]
+        _in_one_step(*steps, partial(deque.extendleft, obj, edit.items[::-1]), partial(deque.rotate, obj, edit.start))
+    return True
+
+
+def _amended_entries(entries: dict[Any, Any], content: dict[Any, Any], wanted: dict[Any, Any]) -> bool:
+    changed = [key for key, value in wanted.items() if content.get(key, MISSING) is not value]
+    for key in [*changed, *(key for key in content if key not in wanted)]:
+        expected, new = content.get(key, MISSING), wanted.get(key, MISSING)
+        for _ in range(MAX_ROUNDS):
+            found = _exchange_entry(entries, key, new)
+            if found is expected:
+                break
+            expected, new = new, found  # a thread has changed that again
+    return True
+
+
+def _exchange_entry(entries: dict[Any, Any], key: object, value: object) -> Any:
+    """Write an entry, or remove it if `value` is MISSING; returns what was there."""
+    write = partial(dict.__setitem__, entries, key, value)
+    if value is MISSING:
+        write = partial(dict.pop, entries, key, None)
+    return _in_one_step(partial(dict.get, entries, key, MISSING), write)
 
 
 def _in_one_step(*calls: Callable[[], Any]) -> Any:

@@ -73,6 +73,11 @@ def replaced(items: list[Any], results: Results) -> list[Any]:
     return fresh if any(map(operator.is_not, fresh, items)) else items
 
 
+def _listed(iterate: Callable[[Any], Iterator[Any]], obj: Any) -> list[Any]:
+    """What `iterate`, a C function, gives for `obj`. No other thread runs, and changes that, meanwhile."""
+    return next(map(list, map(iterate, (obj,))))
+
+
 class Items(Part):
     """The items of a list, in order."""
 
@@ -135,7 +140,7 @@ class QueueItems(Items):
     """The items of a deque."""
 
     def read(self, obj: Any) -> list[Any]:
-        return list(deque.__iter__(obj))
+        return _listed(deque.__iter__, obj)
 
     def write(self, obj: Any, content: list[Any]) -> None:
         deque.clear(obj)
@@ -218,7 +223,7 @@ class Elements(Part):
         self._base = base
 
     def read(self, obj: Any) -> list[Any]:
-        return list(self._base.__iter__(obj))
+        return _listed(self._base.__iter__, obj)
 
     def write(self, obj: Any, content: list[Any]) -> None:
         set.clear(obj)
@@ -267,7 +272,9 @@ class ModuleNames(Attributes):
     """What is in a module, but for what `exec` puts there."""
 
     def read(self, obj: Any) -> dict[Any, Any]:
-        return {name: value for name, value in self.entries(obj).items() if name != "__builtins__"}
+        content = super().read(obj)
+        content.pop("__builtins__", None)
+        return content
 
     def write(self, obj: Any, content: dict[Any, Any]) -> None:
         super().write(obj, content | {"__builtins__": builtins})
