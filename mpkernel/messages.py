@@ -264,6 +264,7 @@ class Started(LaneMessage):
     """The request with this seq is being run: from now on until its reply, SIGINT means it."""
 
     seq: int
+    missed: bool = False  # whether a SIGINT came before, that found no request
 
 
 @record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mpkernel.broker import answers
 from mpkernel.broker.events import SetTimer, SignalWorker
-from mpkernel.broker.state import Request, Subshell
+from mpkernel.broker.state import Request, Subshell, Worker
 from mpkernel.errors import SubshellNotFound
 
 if TYPE_CHECKING:
@@ -84,7 +84,14 @@ class Interrupts:
         worker = self._machine.workers.get(worker_id)
         request = worker.subshell.running if worker is not None and worker.subshell is not None else None
         if request is not None and request.seq == seq and request.interrupt_wanted:
+            request.signalled = True
             self._machine.act(SignalWorker(worker_id, signal.SIGINT))
+
+    def on_started(self, worker: Worker, request: Request, *, missed: bool) -> None:
+        """Send what was kept until `request` runs, unless it was sent and has hit it: its worker knows."""
+        if request.interrupt_wanted and (missed or not request.signalled):
+            self._machine.act(SignalWorker(worker.id, signal.SIGINT))
+        request.interrupt_wanted = False
 
     def _say_what_helps(self, subshell: Subshell, request: Request) -> None:
         """Once, at the first interrupt that comes when an earlier one has been in vain for a while."""

@@ -18,7 +18,6 @@ Events in, actions out (see `events`). The rules that hold it together, and wher
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +43,6 @@ from mpkernel.broker.events import (
     SegmentsRefused,
     Send,
     SetTimer,
-    SignalWorker,
     StacksDumped,
     Stop,
     Subscribed,
@@ -409,9 +407,7 @@ class Machine:
         request = worker.subshell.running if worker.subshell else None
         if request is not None and request.seq == message.seq:
             request.running = True
-            if request.interrupt_wanted:
-                request.interrupt_wanted = False
-                self.act(SignalWorker(worker.id, signal.SIGINT))
+            self.interrupts.on_started(worker, request, missed=message.missed)
 
     def _on_awaits(self, worker: Worker, message: messages.Awaits) -> None:
         subshell = worker.subshell

@@ -32,6 +32,7 @@ class Request:
     last_told: int = 0  # number of the last news that its worker was sent before it, if it is for a comm
     awaits: bool = False  # it is a cell that has come to an await: messages for comms needn't wait for its end
     interrupt_wanted: bool = False  # interrupted before it ran
+    signalled: bool = False  # so the signal was sent though it may not have run
     interrupts: int = 0
     interrupted: float | None = None  # when it was, the first time while it ran
     output_parent: dict[str, Any] | None = None

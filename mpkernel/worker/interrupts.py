@@ -49,6 +49,7 @@ class Interrupts:
         self._end = end  # called in the loop on SIGTERM between two requests
         self._main = threading.main_thread().ident
         self._active = False  # a request is running
+        self._missed = False  # a signal came since the last request, and found none
         self._windows = 0  # user code is running, perhaps nested
         self._in_callback = False  # it is the callback of a comm, in the main thread
         self._pending: type[BaseException] | None = None
@@ -81,14 +82,18 @@ class Interrupts:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """The span in which a request runs: SIGINT means it, and nothing outside of it."""
+    def request(self) -> Iterator[bool]:
+        """The span in which a request runs: SIGINT means it, and nothing outside of it.
+
+        Gives whether one has come since the request before.
+        """
         self.install()
         self._pending = self._delivered = None
         self._active = True
         self._has_awaited = False
+        missed, self._missed = self._missed, False
         try:
-            yield
+            yield missed
         finally:
             self._active = self._held = False
             self._pending = None
@@ -143,6 +148,7 @@ class Interrupts:
         elif self._in_callback or (self.awaited() and hogs_the_loop(frame)):
             raise KeyboardInterrupt
         else:
+            self._missed = True
             self.interrupt_callback()
 
     def _on_sigterm(self, _signum: int, frame: types.FrameType | None) -> None:

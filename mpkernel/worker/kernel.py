@@ -215,8 +215,8 @@ class WorkerKernel(LibraryAPI):
         content: Json | None = None
         self.running = True
         self.request_task = asyncio.current_task()
-        with self.interrupts.request():
-            self.lanes.send(messages.Started(request.seq), soon=True)
+        with self.interrupts.request() as missed:
+            self.lanes.send(messages.Started(request.seq, missed), soon=True)
             try:
                 self.parents.set(request_of(message, request.output_parent or message.header))
                 content = await self._handlers[message.msg_type](request, message)

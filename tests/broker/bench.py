@@ -169,11 +169,11 @@ class FakeWorker:
 
     # --- what it does with requests ---------------------------------------------------------------------------------
 
-    def start(self) -> FakeWorker:
-        """Say that it has begun with the request it got."""
+    def start(self, *, missed: bool = False) -> FakeWorker:
+        """Say that it has begun with the request it got, and whether an interrupt came too early for that."""
         assert self.running is not None, "it has nothing to run"
         self.started = True
-        self.say(messages.Started(self.running.seq))
+        self.say(messages.Started(self.running.seq, missed))
         return self
 
     def reply(

@@ -31,8 +31,11 @@ def test_an_interrupt_before_the_cell_runs_is_kept_until_it_does(kernel: Kernel)
     assert worker.signals == [INT]
 
 
-def test_an_interrupt_is_sent_though_the_worker_cannot_say_that_the_cell_runs(kernel: Kernel) -> None:
-    """C code holds the GIL. If the cell had not begun, the signal would find nothing there, and be sent again."""
+@pytest.mark.parametrize(("missed", "signals"), [(True, [INT, INT]), (False, [INT])])
+def test_an_interrupt_is_sent_though_the_worker_cannot_say_that_the_cell_runs(
+    kernel: Kernel, missed: bool, signals: list[signal.Signals]
+) -> None:
+    """C code holds the GIL. If the cell had not begun, the signal finds nothing there, and is sent again."""
     worker = kernel.ready()
     kernel.execute()
     kernel.interrupt()
@@ -40,8 +43,8 @@ def test_an_interrupt_is_sent_though_the_worker_cannot_say_that_the_cell_runs(ke
     assert worker.signals == []
     kernel.pass_time(STARTED_BY_NOW)
     assert worker.signals == [INT]
-    worker.start()
-    assert worker.signals == [INT, INT]
+    worker.start(missed=missed)
+    assert worker.signals == signals
 
 
 def test_an_interrupt_for_a_cell_that_has_ended_meanwhile_is_not_sent(kernel: Kernel) -> None:

@@ -47,8 +47,13 @@ def test_between_requests_it_is_ignored(interrupts: Interrupts) -> None:
     raise_signal(SIGINT)
     with interrupts.window():
         raise_signal(SIGINT)
-    with interrupts.request(), interrupts.window():
-        pass
+    with interrupts.request() as missed, interrupts.window():
+        assert missed
+    with interrupts.request() as missed:
+        raise_signal(SIGINT)
+        assert not missed
+    with interrupts.request() as missed:
+        assert not missed
 
 
 def test_outside_a_window_it_is_kept_for_the_next_one(interrupts: Interrupts) -> None:
