@@ -1,4 +1,4 @@
-"""What tests of values share: each way for large ones to travel."""
+"""What tests of values share: each way for large ones to travel, and time enough."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mpkernel.namespace import sync
 from mpkernel.namespace import transport as ways
 from mpkernel.namespace.segments import choose, memfds_work
 from mpkernel.namespace.transport import Transport
@@ -24,3 +25,10 @@ def transport(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         pytest.skip("this system lets nobody mount a file system")
     monkeypatch.setattr(ways, "_HUGE_FROM", 0 if request.param == "huge pages" else 1 << 60)
     return choose(tmp_path, memfds=request.param != "files")
+
+
+@pytest.fixture(autouse=True)
+def plenty_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell's end isn't cut short: collecting the garbage of the whole run of tests would count, too."""
+    for limit in ("ALONE", "NOT_ALONE"):
+        monkeypatch.setattr(sync, limit, 60.0)
