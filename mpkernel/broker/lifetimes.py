@@ -34,10 +34,11 @@ class Lifetimes:
     def delete(self, subshell: Subshell) -> int:
         """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
         del self._machine.subshells[subshell.id]
+        was_busy = subshell.running is not None
         error = SubshellDeleted(f"subshell {subshell.shown} was deleted while this ran")
         aborted = self._machine.answer_all(subshell, error)
         if subshell.worker is not None:
-            self._machine.pool.delete(subshell.worker)
+            self._machine.pool.delete(subshell.worker, busy=was_busy)
             subshell.worker = None
         return aborted
 
