@@ -159,7 +159,7 @@ class Sharing:
     def _will_commit(self, worker: Worker) -> bool:
         """Whether what only `worker` has is in a commit that waits, or that it is about to merge and to make again."""
         busy = worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
-        merges = not busy and any(self.store.holder(name) == worker.id for name in self.store.merges(worker.id))
+        merges = not busy and any(self.store.holder(name) == worker.id for name in self.store.clashing(worker.id))
         return merges or self.turns.waits(worker)
 
     def on_caught_up(self, worker: Worker) -> None:
