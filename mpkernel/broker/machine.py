@@ -437,8 +437,8 @@ class Machine:
                 worker.held_back = message
                 return
             worker.background = message.background
-            self.sharing.on_reply(worker)
             request, subshell.running = subshell.running, None
+            self.sharing.on_reply(worker)
             subshell.execution_count = message.execution_count
             subshell.idle_since = self.now
             if message.last and not worker.ending:  # somebody sent it SIGTERM
@@ -515,6 +515,8 @@ class Machine:
                 self.sharing.on_kick_timer(token)
             case ("acquire", int(token)):
                 self.sharing.on_acquire_timer(token)
+            case ("tell",):
+                self.sharing.on_tell_timer()
             case ("turn", int(worker_id)):
                 self.sharing.turns.on_timer(worker_id)
             case ("interrupt", int(worker_id), int(seq)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from .driver import LOOP
@@ -435,6 +437,49 @@ def test_a_task_changes_things_after_its_cell(story: Stories, letter: str) -> No
     go_on.touch()
     story.eventually("B", "x == [1, 2] and n == 5")
     go_on.unlink()
+
+
+WATCHERS = {
+    "thread": """
+        import threading, time
+        def watch():
+            while running:
+                if not seen or seen[-1] != rate: seen.append(rate)
+                time.sleep(0.01)
+            ended.append(len(settings))
+        threading.Thread(target=watch, daemon=True).start()
+    """,
+    "task": """
+        import asyncio
+        async def watch():
+            while running:
+                if not seen or seen[-1] != rate: seen.append(rate)
+                await asyncio.sleep(0.01)
+            ended.append(len(settings))
+        task = asyncio.ensure_future(watch())
+    """,
+    "timer": """
+        import asyncio
+        def watch():
+            if not seen or seen[-1] != rate: seen.append(rate)
+            if running: loop.call_later(0.01, watch)
+            else: ended.append(len(settings))
+        loop = asyncio.get_running_loop(); loop.call_soon(watch)
+    """,
+}
+
+
+@pytest.mark.parametrize("letter", ["M", "A"])
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_what_goes_on_after_a_cell_uses_what_others_change(story: Stories, watcher: str, letter: str) -> None:
+    """Though no cell is run in its subshell."""
+    story(f"B: pass\n{letter}: running, rate, seen, ended, settings = True, 1, [], [], {{}}")
+    story.run(letter, textwrap.dedent(WATCHERS[watcher]))
+    story.eventually("B", "seen == [1]")
+    story.run("B", "rate = 2; settings['k'] = 1")
+    story.eventually("B", "seen == [1, 2]")
+    story.run("B", "running = False")
+    story.eventually("B", "ended == [1]")
 
 
 LATER = {
