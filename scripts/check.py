@@ -13,6 +13,9 @@ import sys
 
 import _venv
 
+# Tests start many processes, so more of them at once than this gain nothing.
+MOST = 4
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -22,7 +25,8 @@ def main() -> int:
     )
     _, for_pytest = parser.parse_known_args()
     python = _venv.make(os.environ.get("MPKERNEL_CHECK_VENV", ".venv-check"), "test", editable=True)
-    return subprocess.run([python, "-m", "pytest", *for_pytest], cwd=_venv.ROOT, check=False).returncode
+    side_by_side = ["-n", str(min(MOST, os.cpu_count() or 1)), "--dist", "loadfile"]
+    return subprocess.run([python, "-m", "pytest", *side_by_side, *for_pytest], cwd=_venv.ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

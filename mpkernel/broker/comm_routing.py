@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
-from mpkernel.broker.comms import WIDGET_CONTROL, CommOwners, is_urgent, may_follow, opening
+from mpkernel.broker.comms import WIDGET_CONTROL, CommOwners, may_follow, opening
 from mpkernel.broker.events import ToWorker
 from mpkernel.broker.state import Request, Subshell, Worker
 
@@ -74,9 +74,8 @@ class CommRouting:
                 self._machine.sharing.before_comms(worker, subshell)
         elif self._wait:
             return
-        for request in may_follow(subshell):
-            if len(worker.comms) >= MOST_AT_A_TIME:
-                return
+        room = MOST_AT_A_TIME - len(worker.comms)
+        for request in may_follow(subshell)[:room] if room > 0 else ():
             subshell.queue.remove(request)
             worker.served = True
             worker.comms.add(request.seq)
@@ -86,7 +85,7 @@ class CommRouting:
             idents = request.message.idents
             blobs = (*idents, *request.message.frames)
             self._machine.act(
-                ToWorker(worker.id, messages.CommRequest(request.seq, is_urgent(request), len(idents), blobs))
+                ToWorker(worker.id, messages.CommRequest(request.seq, request.is_urgent, len(idents), blobs))
             )
 
     def go_on(self, worker: Worker) -> None:

@@ -7,6 +7,7 @@ that opened it, or, if the front end did, to the worker that takes comms of that
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 from mpkernel.broker.state import Request, Subshell, Worker
@@ -100,16 +101,15 @@ def may_follow(subshell: Subshell) -> list[Request]:
     whoever sent it expects no comm to wait, and a comm's messages keep their order. All, if the cell that runs has come
     to an await: it may well be one of them that it awaits.
     """
-    if not subshell.queue.has_comms:
+    queue = subshell.queue
+    if not queue.has_comms:
         return []
-    comms = [request for request in subshell.queue if request.is_comm]
-    if subshell.running is not None and subshell.running.awaits:
+    before_cells = list(takewhile(lambda request: request.is_comm, queue))
+    awaits = subshell.running is not None and subshell.running.awaits
+    if not awaits and not queue.has_urgent:
+        return before_cells
+    comms = [request for request in queue if request.is_comm]
+    if awaits:
         return comms
-    last = max((n for n, request in enumerate(comms) if is_urgent(request)), default=-1)
-    first_cell = next((n for n, r in enumerate(subshell.queue) if not r.is_comm), len(comms))
-    return comms[: max(last + 1, first_cell)]
-
-
-def is_urgent(request: Request) -> bool:
-    """Whether the front end sent it under a subshell's id, so that it needn't wait for a cell of the main subshell."""
-    return request.message.subshell_id is not None
+    last = max(n for n, request in enumerate(comms) if request.is_urgent)
+    return comms[: max(last + 1, len(before_cells))]

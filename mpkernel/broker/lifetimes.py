@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpkernel.broker import answers
 from mpkernel.broker.state import MODES, Request, Subshell
@@ -18,8 +18,12 @@ class Lifetimes:
         self._machine = machine
         self._new_id = new_id
 
-    def create(self, name: str | None = None, mode: str = "shared") -> Subshell:
-        """A new subshell, without a process yet. Raises BadMessage if there is no such mode."""
+    def create(self, name: Any = None, mode: Any = "shared") -> Subshell:
+        """A new subshell, without a process yet. Raises BadMessage for a name or mode that it can't have."""
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise BadMessage(f"a subshell's name must be a non-empty text without '/', not {name!r}")
+        if name is not None and any(name in (s.name, s.label) for s in self._machine.subshells.values()):
+            raise BadMessage(f"there is already a subshell named {name!r}; names are unique within a kernel")
         if mode not in MODES:
             raise BadMessage(f"a subshell's mode is one of {', '.join(MODES)}, not {mode!r}")
         now = self._machine.now
@@ -30,17 +34,17 @@ class Lifetimes:
     def delete(self, subshell: Subshell) -> int:
         """Forget a subshell; its process ends meanwhile. Returns how many requests were aborted."""
         del self._machine.subshells[subshell.id]
+        was_busy = subshell.running is not None
         error = SubshellDeleted(f"subshell {subshell.shown} was deleted while this ran")
         aborted = self._machine.answer_all(subshell, error)
         if subshell.worker is not None:
-            self._machine.pool.delete(subshell.worker)
+            self._machine.pool.delete(subshell.worker, busy=was_busy)
             subshell.worker = None
         return aborted
 
     def on_create(self, request: Request) -> None:
         content = request.message.content()
-        name, mode = content.get("name"), content.get("mode", "shared")
-        subshell = self.create(name if isinstance(name, str) else None, mode)
+        subshell = self.create(content.get("name"), content.get("mode", "shared"))
         self._machine.answer(request, {"status": "ok", "subshell_id": subshell.id})
 
     def on_list(self, request: Request) -> None:

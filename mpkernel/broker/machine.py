@@ -517,6 +517,8 @@ class Machine:
                 self.sharing.on_acquire_timer(token)
             case ("tell",):
                 self.sharing.on_tell_timer()
+            case ("last merge", int(worker_id)):
+                self.sharing.on_last_merge(worker_id)
             case ("turn", int(worker_id)):
                 self.sharing.turns.on_timer(worker_id)
             case ("interrupt", int(worker_id), int(seq)):

@@ -97,8 +97,7 @@ class Ops:
         machine = self._machine
         found = machine.find(wanted)
         if found is None and isinstance(wanted, str):
-            named = [s for s in machine.subshells.values() if s.name == wanted]
-            found = named[0] if len(named) == 1 else None
+            found = next((s for s in machine.subshells.values() if s.name == wanted), None)
         if found is None:
             known = ", ".join(s.shown for s in machine.subshells.values())
             raise SubshellNotFound(f"there is no subshell {wanted!r}; there are: {known}")
@@ -152,15 +151,8 @@ class Ops:
         return {"interrupted": self._machine.interrupts.interrupt(subshell), "cell": current.cell if current else None}
 
     def _new(self, asker: _Asker, content: Reply) -> Reply:
-        name = content.get("name")
-        if name is not None:
-            if not isinstance(name, str) or not name or "/" in name:
-                raise BadMessage(f"a subshell's name must be a non-empty text without '/', not {name!r}")
-            if any(name in (s.name, s.label) for s in self._machine.subshells.values()):
-                raise RequestFailed(f"there is already a subshell named {name!r}; names are unique within a kernel")
-        mode = content.get("mode", "shared")
-        subshell = self._machine.lifetimes.create(name, mode)
-        return {"subshell": subshell.id, "name": subshell.name, "mode": mode}
+        subshell = self._machine.lifetimes.create(content.get("name"), content.get("mode", "shared"))
+        return {"subshell": subshell.id, "name": subshell.name, "mode": subshell.mode}
 
     def _delete(self, asker: _Asker, content: Reply) -> Reply:
         subshell = self._target(content)

@@ -91,11 +91,11 @@ class Pool:
             self._machine.debugging.dispatch(worker.subshell)
             self._machine.dispatch(worker.subshell)
 
-    def delete(self, worker: Worker) -> None:
+    def delete(self, worker: Worker, *, busy: bool) -> None:
         """Have a process end whose subshell was deleted. What its cells made and nobody has yet is had first."""
         worker.ending = "deleted"
         self._machine.comms.close_all(worker)
-        self._machine.sharing.last_call(worker, lambda: self.end(worker, "deleted"))
+        self._machine.sharing.last_call(worker, lambda: self.end(worker, "deleted"), busy=busy)
 
     def end(self, worker: Worker, why: str, grace: float = END_GRACE) -> None:
         """Ask a process to end, and kill it if it doesn't within `grace` seconds."""

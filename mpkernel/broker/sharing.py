@@ -41,6 +41,8 @@ UNNAMED_LIMIT = 10.0
 TELL_AFTER = 0.05
 # A cell that is done waits no longer for a value that its own is to be merged with.
 MERGED_LIMIT = 2.0
+# Nor does a process that is to end wait longer for its turn to merge its last changes.
+LAST_MERGE_LIMIT = 1.0
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Sharing:
         self._untold: dict[int, _Untold] = {}  # by worker
         self._half_released: dict[int, list[int]] = {}  # by worker: what it released, while some of that is refused
         self._leaving: dict[int, Worker] = {}  # those that tell the last that they have, by id
+        self._last_merges: dict[int, Callable[[], None]] = {}  # what comes when they have merged that, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._withheld: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
         self._tells_soon = False
@@ -90,6 +93,7 @@ class Sharing:
             self._have_merged(worker, clash)
         elif not self.store.clashing(worker.id):
             self.turns.on_through(worker)
+            self.on_last_merge(worker.id)
         self._machine.keeping.changed()
         self.on_caught_up(worker)
         self._machine.release_reply(worker)
@@ -294,12 +298,19 @@ class Sharing:
         acquisition = _Acquisition(0, 0, None, set(wanted), holders, [], holder_limit=holder_limit, then=then)
         self._ask(self._machine.number(), acquisition, wanted)
 
-    def last_call(self, worker: Worker, then: Callable[[], None]) -> None:
-        """Have the store get all that `worker` has changed and not told, or tells only who asks; then call `then`."""
+    def last_call(self, worker: Worker, then: Callable[[], None], *, busy: bool) -> None:
+        """Have the store get all that `worker` has changed and not told, or tells only who asks; then call `then`.
+
+        A `busy` one can't merge what others were faster with before its cell has ended.
+        """
 
         def told() -> None:
             self._leaving.pop(worker.id, None)
-            then()
+            self._last_merges[worker.id] = then
+            if self.store.clashing(worker.id) and not busy:
+                self._machine.act(SetTimer(("last merge", worker.id), LAST_MERGE_LIMIT))
+            else:
+                self.on_last_merge(worker.id)
 
         if not (worker.ready and worker.told and worker.subshell is not None and worker.subshell.mode == "shared"):
             then()
@@ -308,6 +319,12 @@ class Sharing:
         holders = {worker.id} & self.store.held().keys()
         acquisition = _Acquisition(0, 0, None, {worker.id}, holders, [], holder_limit=UNNAMED_LIMIT, then=told)
         self._ask(self._machine.number(), acquisition, {worker.id: None})
+
+    def on_last_merge(self, worker: int) -> None:
+        """`worker` has merged all that it has told, or takes too long; if it was the last that it had, it may go."""
+        if then := self._last_merges.pop(worker, None):
+            self._machine.act(CancelTimer(("last merge", worker)))
+            then()
 
     def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
         """Have workers commit the names that are wanted of them (None: all)."""
@@ -419,6 +436,7 @@ class Sharing:
         self._slow.discard(worker.id)
         self._kicked.discard(worker.id)
         self._leaving.pop(worker.id, None)
+        self._last_merges.pop(worker.id, None)
         self._untold.pop(worker.id, None)
         self._withheld.pop(worker.id, None)
         self._refused.pop(worker.id, None)

@@ -56,6 +56,11 @@ class Request:
     def is_comm(self) -> bool:
         return self.message.msg_type in COMM_TYPES
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it is for a comm and came under a subshell's id: so it needn't wait for the main subshell's cells."""
+        return self.is_comm and self.message.subshell_id is not None
+
     def content(self) -> dict[str, Any]:
         """The content, or an empty dict if it can't be parsed (the worker reports that)."""
         try:

@@ -24,6 +24,7 @@ class Waiting:
     def __init__(self) -> None:
         self._requests: deque[Request] = deque()
         self._comms = 0  # how many of them are messages for comms
+        self._urgent = 0  # and of these, urgent ones
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -38,6 +39,10 @@ class Waiting:
     @property
     def has_comms(self) -> bool:
         return self._comms > 0
+
+    @property
+    def has_urgent(self) -> bool:
+        return self._urgent > 0
 
     def has_room(self, request: Request) -> bool:
         """Whether one more may wait; one may in any case."""
@@ -62,11 +67,12 @@ class Waiting:
 
     def clear(self) -> None:
         self._requests.clear()
-        self._comms = self.nbytes = 0
+        self._comms = self._urgent = self.nbytes = 0
 
     def _count(self, request: Request, by: int) -> None:
         self.nbytes += by * _size(request)
         self._comms += by * request.is_comm
+        self._urgent += by * request.is_urgent
 
 
 def _size(request: Request) -> int:

@@ -448,8 +448,31 @@ class Tracker:
         then MemoryError is raised, for which else the values are held, too.
         """
         given, wanted = allowance.left, set(names)
-        todo = list(wanted)
-        if given < math.inf:
+        with self._pickling.sweep():
+            parts, dumps = self._parts(wanted, deliver, allowance, changes is None)
+            for part in parts:
+                group, members = Group(part.names, part.shared), sorted(part.names)
+                pickled = dumps[members[0]]
+                if any(dumps[name] is None for name in members):
+                    pickled = None
+                elif len(members) > 1:
+                    pickled = self._dumped(members, deliver, allowance, changes is None)
+                if pickled is None and allowance.left <= 0:
+                    # Those that share objects with them are left as they are, until there is time.
+                    self._to_regroup |= part.names - wanted
+                    part.names &= wanted
+                    if not part.names:
+                        continue
+                    group = Group(part.names, {id(self._base[name]) for name in part.names})
+                    group.tried = max(MIN_TRIED, min(given, MAX_TRIED))
+                self._make_group(group, pickled, changes, deliver)
+
+    def _parts(
+        self, names: Iterable[str], deliver: bool, allowance: Allowance, must: bool
+    ) -> tuple[list[_Part], dict[str, Pickled | None]]:
+        """Those of `names`, and of what is grouped with them, that share objects; each name's value as pickled."""
+        todo = list(names)
+        if allowance.left < math.inf:
             todo.sort(key=self._expected, reverse=True)  # it is taken from the end
         dumps: dict[str, Pickled | None] = {}
         part_of: dict[int, _Part] = {}  # by object
@@ -465,7 +488,7 @@ class Tracker:
                 part.names.add(name)  # it was met on the way, and all that it consists of
                 dumps[name] = dumps[part.first]
                 continue
-            pickled = dumps[name] = self._dumped([name], deliver, allowance, changes is None)
+            pickled = dumps[name] = self._dumped([name], deliver, allowance, must)
             shared = {id(value)} | (pickled.shared if pickled is not None else set())
             if pickled is not None:
                 in_part |= pickled.memory
@@ -476,22 +499,7 @@ class Tracker:
                 if (other := part_of.get(key)) and other is not part:
                     part.join(other, part_of)
             part_of.update(dict.fromkeys(shared, part))
-        for part in {id(part): part for part in part_of.values()}.values():
-            group, members = Group(part.names, part.shared), sorted(part.names)
-            pickled = dumps[members[0]]
-            if any(dumps[name] is None for name in members):
-                pickled = None
-            elif len(members) > 1:
-                pickled = self._dumped(members, deliver, allowance, changes is None)
-            if pickled is None and allowance.left <= 0:
-                # Those that share objects with them are left as they are, until there is time.
-                self._to_regroup |= part.names - wanted
-                part.names &= wanted
-                if not part.names:
-                    continue
-                group = Group(part.names, {id(self._base[name]) for name in part.names})
-                group.tried = max(MIN_TRIED, min(given, MAX_TRIED))
-            self._make_group(group, pickled, changes, deliver)
+        return list({id(part): part for part in part_of.values()}.values()), dumps
 
     def _expected(self, name: str) -> tuple[float, bool]:
         """How much time it may take to pickle a value, for comparisons."""

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
@@ -397,14 +398,16 @@ class Context:
         self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
+        self._own_handlers: WeakKeyDictionary[type, Handler] = WeakKeyDictionary()  # the notebook's classes may go away
         self._local: dict[type, bool] = {}
         self._free: list[Dumper] = []
 
     def handler(self, kind: type) -> Handler:
         """What turns objects of a type not met before into bytes."""
-        handler, keep = self._handler_for(kind)
-        if keep:  # the notebook's own classes may go away
-            self.handlers[kind] = handler
+        handler = self._own_handlers.get(kind)
+        if handler is None:
+            handler, keep = self._handler_for(kind)
+            (self.handlers if keep else self._own_handlers)[kind] = handler
         return handler
 
     def give_up_on(self, kind: type) -> None:

@@ -53,12 +53,14 @@ class OwnModules(Facet):
         return found
 
     def _told(self, key: Key, value: Any) -> Any:
-        """A value as it travels: as a pickle, but for numbers; None for what each process has by itself."""
+        """A value as it travels: as a pickle, but for numbers and text; None for what each process has by itself."""
         kind = type(value)
         if issubclass(kind, _DEFINITIONS):
             return value if getattr(value, "__module__", None) == "__main__" else None
         if kind in _NUMBERS:
             return value
+        if kind is str:
+            return value if len(value) < MAX_BYTES else None
         if kind is types.ModuleType or key[1].startswith("__") or self._refused.get(key) == id(value):
             return None
         with suppress(Exception):

@@ -52,7 +52,7 @@ def _drawn(figure: Any) -> bytes:
 
 
 def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
-    """A figure, with the resolution that was set, not the one that it was made with; pyplot doesn't hear of it there."""
+    """A figure, with the resolution that was set, not the one it was made with; pyplot doesn't hear of it there."""
     reduced = dumper.by_itself(figure)
     if (state := _state(reduced)) is not None:
         state.pop("_restore_to_pylab", None)

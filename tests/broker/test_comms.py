@@ -346,4 +346,6 @@ def test_a_worker_that_does_not_handle_its_messages_gets_no_more(kernel: Kernel)
         worker.reply_comm()
     worker.reply()
     assert kernel.status(cell) == "ok"
-    assert {tuple(kernel.story(one)) for one in asked} == {("busy", "idle")}
+    states = kernel.iopub_states()
+    assert [state for state, about in states if about == asked[0].id] == ["busy", "idle"]
+    assert {states.count((state, one.id)) for one in asked for state in ("busy", "idle")} == {1}

@@ -49,12 +49,6 @@ def test_a_target_is_main_an_id_or_a_name(kernel: Kernel) -> None:
     assert cells == ["in None", f"in {child}", f"in {child}"]
 
 
-def test_a_name_that_two_subshells_have_means_neither(kernel: Kernel) -> None:
-    kernel.create("twin")
-    kernel.create("twin")
-    assert kernel.status(kernel.op("delete", subshell="twin")) == "error"
-
-
 def test_ops_are_answered_with_busy_and_idle_while_cells_run(kernel: Kernel) -> None:
     cell = kernel.running()
     request = kernel.op("ps")
@@ -153,7 +147,8 @@ def test_a_name_that_can_not_be_typed_is_refused(kernel: Kernel, name: object) -
 @pytest.mark.parametrize("name", ["main", "taken", "subshell-1"])
 def test_a_name_is_given_once(kernel: Kernel, name: str) -> None:
     kernel.create("taken")
-    assert kernel.reply(kernel.op("new", name=name))["ename"] == "RequestFailed"
+    for request in (kernel.op("new", name=name), kernel.control("create_subshell_request", {"name": name})):
+        assert "already" in kernel.reply(request)["evalue"]
     assert len(kernel.ps()) == 2
 
 

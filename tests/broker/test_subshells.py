@@ -8,7 +8,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.pool import END_GRACE
-from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, LAST_MERGE_LIMIT
 
 from .bench import Kernel
 
@@ -98,6 +98,27 @@ def test_what_only_a_deleted_subshell_has_is_had_before_its_process_ends(kernel:
     assert worker.signals == [signal.SIGTERM]
     worker.die(0)
     assert kernel.machine.sharing.store.kept_names() == ["xs"]
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_deleted_subshell_merges_what_it_has_told_before_its_process_ends(kernel: Kernel, in_time: bool) -> None:
+    child = kernel.create()
+    main, worker = kernel.ready(), kernel.ready(child)
+    kernel.running("x.append(1)", child)
+    worker.commit("x")
+    worker.reply()
+    kernel.delete(child)
+    kernel.running("x.append(2)")
+    main.commit("x")
+    worker.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"a thread's",)))
+    worker.release()
+    assert len(worker.got(messages.Merge)) == 1
+    assert worker.signals == []
+    if in_time:
+        worker.merge()
+    else:
+        kernel.pass_time(LAST_MERGE_LIMIT)
+    assert worker.signals == [signal.SIGTERM]
 
 
 def test_a_deleted_subshell_that_does_not_answer_is_not_waited_for(kernel: Kernel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -187,6 +188,39 @@ def test_kills_at_any_moment_lose_nothing_that_was_replied(kernel: Kernel) -> No
         assert done <= set(there), f"answered with ok, but lost: {done - set(there)}"
         assert set(there.values()) <= {30_000}, "half a commit"
         assert kernel.value("{k: len(v) for k, v in rows.items()}", child) == there
+
+
+COUNTING = """
+import itertools, time
+def count():
+    for n in itertools.count():
+        rows.append(n)
+        latest['n'] = n
+        print(n, file=log, flush=True)
+        time.sleep(0.002)
+"""
+
+
+@pytest.mark.mpkernel_only(ONE_PROCESS)
+@pytest.mark.parametrize("start", ["count()", "__import__('threading').Thread(target=count, daemon=True).start()"])
+def test_what_a_subshell_does_until_it_is_deleted_is_merged(kernel: Kernel, tmp_path: Path, start: str) -> None:
+    """Others change the same objects meanwhile."""
+    log = tmp_path / "log"
+    for _ in range(3):
+        child = kernel.create_subshell()
+        kernel.run("rows = []; latest = {}")
+        pid = kernel.value("__import__('os').getpid()", child)
+        kernel.run(f"log = open({str(log)!r}, 'w')\n{COUNTING}", child)
+        kernel.submit(start, child)
+        assert poll_until(lambda: kernel.value("len(rows)") > 5, SOON)
+        kernel.run("rows.append('main'); latest['main'] = 1")
+        count = log.read_text().count("\n")
+        assert kernel.control("delete_subshell_request", {"subshell_id": child}).status == "ok"
+        kernel.run("rows.append('main'); latest['main'] = 2")
+        assert poll_until(lambda pid=pid: not psutil.pid_exists(pid), SOON)  # type: ignore[misc]
+        assert kernel.value("[n for n in rows if n != 'main']")[:count] == list(range(count))
+        assert kernel.value("rows.count('main'), latest['main']") == (2, 2)
+        assert kernel.value("latest['n']") >= count - 1
 
 
 def memory_of(kernel: Kernel) -> float:
