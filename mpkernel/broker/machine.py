@@ -437,8 +437,8 @@ class Machine:
                 worker.held_back = message
                 return
             worker.background = message.background
-            self.sharing.on_reply(worker)
             request, subshell.running = subshell.running, None
+            self.sharing.on_reply(worker)
             subshell.execution_count = message.execution_count
             subshell.idle_since = self.now
             if message.last and not worker.ending:  # somebody sent it SIGTERM
@@ -515,6 +515,8 @@ class Machine:
                 self.sharing.on_kick_timer(token)
             case ("acquire", int(token)):
                 self.sharing.on_acquire_timer(token)
+            case ("tell",):
+                self.sharing.on_tell_timer()
             case ("last merge", int(worker_id)):
                 self.sharing.on_last_merge(worker_id)
             case ("turn", int(worker_id)):

@@ -37,6 +37,8 @@ IDLE_LIMIT = 0.5
 # Somebody who alone has a large value needs time to copy it; less if it isn't named, and perhaps not wanted at all.
 HOLDER_LIMIT = 120.0
 UNNAMED_LIMIT = 10.0
+# Threads that go on between cells hear of what others commit after so many seconds, all of it together.
+TELL_AFTER = 0.05
 # A cell that is done waits no longer for a value that its own is to be merged with.
 MERGED_LIMIT = 2.0
 # Nor does a process that is to end wait longer for its turn to merge its last changes.
@@ -78,6 +80,7 @@ class Sharing:
         self._last_merges: dict[int, Callable[[], None]] = {}  # what comes when they have merged that, by id
         self._slow: set[int] = set()  # workers that did not answer the last time, and have not yet
         self._withheld: dict[int, set[str]] = {}  # by worker: held names of which it was told that they can't be had
+        self._tells_soon = False
         self._kicked: set[int] = set()  # workers whose running cell let nobody else run, so that they had to be kicked
 
     # --- commits ------------------------------------------------------------------------------------------------------
@@ -94,6 +97,7 @@ class Sharing:
         self._machine.keeping.changed()
         self.on_caught_up(worker)
         self._machine.release_reply(worker)
+        self._tell_soon()
 
     def _commit(self, worker: Worker, message: messages.Commit) -> Clash | None:
         components = split(message.components, message.blobs)
@@ -182,6 +186,7 @@ class Sharing:
         """What `worker` was told before the request, it has applied by now."""
         self._kicked.discard(worker.id)
         self.store.heard(worker.id, worker.last_told)
+        self._tell_soon()
 
     def on_comm_reply(self, worker: Worker, request: Request, message: messages.Reply) -> None:
         """The same, of a message for a comm, if no cell and no thread ran beside its callback."""
@@ -210,6 +215,26 @@ class Sharing:
         """
         if not self.store.is_behind(worker.id):
             self.before_request(worker, subshell)
+
+    def _tell_soon(self) -> None:
+        """Threads and tasks that go on between cells use what others have committed."""
+        if not self._tells_soon and any(self._that_go_on()):
+            self._tells_soon = True
+            self._machine.act(SetTimer(("tell",), TELL_AFTER))
+
+    def on_tell_timer(self) -> None:
+        self._tells_soon = False
+        for worker, subshell in list(self._that_go_on()):
+            self.before_comms(worker, subshell)
+
+    def _that_go_on(self) -> Iterable[tuple[Worker, Subshell]]:
+        """Workers whose threads may use variables between cells, and that have not been told of all that is new."""
+        for subshell in self._machine.subshells.values():
+            worker = subshell.worker
+            if worker is None or not worker.background or subshell.running is not None or worker.ending:
+                continue
+            if subshell.mode == "shared" and self.store.has_news(worker.id):
+                yield worker, subshell
 
     def cells_run_beside(self, worker: Worker) -> bool:
         """Whether another subshell runs a cell at this moment."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from mpkernel.namespace import plots, science, tracebacks
+from mpkernel.namespace import behind, plots, science, tracebacks
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.parts import (
@@ -222,6 +222,12 @@ def _bases() -> dict[type, Kind]:
             Way.REBUILD, frozen=_SelfItem(), make=_rebound, atom=lambda obj: type(obj.__self__) in ATOMS
         ),
         weakref.ref: Kind(Way.REBUILD, frozen=_Referent(), make=lambda _, items: weakref.ref(items[0])),
+        weakref.ProxyType: _proxy_kind(),
+        weakref.CallableProxyType: _proxy_kind(),
+        types.MappingProxyType: Kind(
+            Way.REBUILD, frozen=_BehindMapping(), make=lambda _, items: types.MappingProxyType(items[0])
+        ),
+        memoryview: Kind(Way.REBUILD, frozen=_BehindView(), make=_view_of_other),
         weakref.WeakSet: patch(_WeakElements()),
         weakref.WeakValueDictionary: patch(_WeakEntries()),
         weakref.WeakKeyDictionary: patch(_WeakEntries()),
@@ -236,6 +242,10 @@ def _extra_bases() -> dict[type, Kind]:
         base.cls: Kind(Way.PATCH, base.parts, fits=base.fits, links=base.links or _no_links, memory=base.memory)
         for base in science.bases()
     }
+
+
+def _proxy_kind() -> Kind:
+    return Kind(Way.REBUILD, frozen=_BehindProxy(), make=lambda _, items: weakref.proxy(items[0]))
 
 
 def _dict_of(cls: type) -> Attributes:
@@ -305,6 +315,35 @@ class _Referent(TupleItems):
 
     def read(self, obj: Any) -> list[Any]:
         return [obj()]
+
+
+class _BehindProxy(TupleItems):
+    """What a weak proxy is to, if that is still there."""
+
+    def read(self, obj: Any) -> list[Any]:
+        found = behind.proxy(obj)
+        return [] if found is None else [found]
+
+
+class _BehindMapping(TupleItems):
+    """What a mapping proxy shows, unless that is a class's own."""
+
+    def read(self, obj: Any) -> list[Any]:
+        found = behind.mapping(obj)
+        return [] if found is None else [found]
+
+
+class _BehindView(TupleItems):
+    """What a plain memoryview is of."""
+
+    def read(self, obj: Any) -> list[Any]:
+        return [] if behind.place_of(obj) is None else [obj.obj]
+
+
+def _view_of_other(like: Any, items: list[Any]) -> memoryview:
+    place = behind.place_of(like)
+    assert place is not None
+    return behind.view_of(items[0], *place)
 
 
 class _WeakEntries(Entries):

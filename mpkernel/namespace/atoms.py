@@ -10,7 +10,6 @@ import functools
 import re
 import types
 import uuid
-import weakref
 from collections.abc import Iterable
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -22,10 +21,10 @@ ATOMS: frozenset[type] = frozenset((
     types.CodeType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.FrameType, types.GeneratorType,
-    types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, memoryview,
+    types.CoroutineType, types.AsyncGeneratorType, types.TracebackType,
     datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     decimal.Decimal, fractions.Fraction, re.Pattern, uuid.UUID, PosixPath, PurePosixPath, PureWindowsPath,
-    weakref.ProxyType, weakref.CallableProxyType, re.Match,
+    re.Match,
     _thread.LockType, _thread.RLock, type(functools.lru_cache(lambda: None)),
 ))
 # fmt: on

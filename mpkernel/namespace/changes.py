@@ -61,6 +61,7 @@ class Group:
     kept: bool = False  # it isn't to be copied unless somebody asks
     tried: float = 0.0  # so many seconds were not enough to pickle it
     uses: frozenset[str] = frozenset()  # ids of functions and classes
+    opaque: bool = False  # it may use more: a part of it can't be pickled, or was too dear to pickle
 
     @property
     def waits_for_copy(self) -> bool:
@@ -245,10 +246,12 @@ class Tracker:
         if not self._unknown:
             return
         names = self.reached([code]) if code is not None else None
-        if names is None:
-            unknown = {name for group in self._unknown for name in group.names}
-        else:
-            unknown = {name for name in names if self._groups.get(name) in self._unknown}
+        if names is not None:
+            self._know({name for name in names if self._groups.get(name) in self._unknown})
+        if names is None or any((group := self._groups.get(name)) and group.opaque for name in names):
+            self._know({name for group in self._unknown for name in group.names})
+
+    def _know(self, unknown: set[str]) -> None:
         self._regroup(unknown, None, deliver=True)
         for name in self._keys.keys() & unknown:
             if (group := self._groups.get(name)) and group.known:
@@ -522,10 +525,11 @@ class Tracker:
         names = sorted(group.names)
         for name in names:
             self._drop(name)
+        opaque = pickled is None or bool(pickled.stubs)
         if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
         if pickled is None:
-            group.known, group.held = False, True
+            group.known, group.held, group.opaque = False, True, opaque
             if changes is not None:
                 changes.held.append(names)
         else:
@@ -534,7 +538,7 @@ class Tracker:
                 group.digest = group.buffers.look(pickled)
             else:
                 group.digest, group.seconds = pickled.digest(), pickled.seconds
-            group.uses = pickled.uses
+            group.uses, group.opaque = pickled.uses, opaque
             if changes is not None:
                 changes.changed.append((names, pickled))
         self._add(group)

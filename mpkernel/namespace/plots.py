@@ -52,10 +52,12 @@ def _drawn(figure: Any) -> bytes:
 
 
 def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
-    """A figure; where it arrives pyplot doesn't hear of it."""
+    """A figure, with the resolution that was set, not the one it was made with; pyplot doesn't hear of it there."""
     reduced = dumper.by_itself(figure)
     if (state := _state(reduced)) is not None:
         state.pop("_restore_to_pylab", None)
+        if "_dpi" in state:
+            state["_dpi"] = state["_original_dpi"] = figure.dpi / getattr(figure.canvas, "device_pixel_ratio", 1)
     return reduced
 
 

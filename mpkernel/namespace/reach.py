@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -18,6 +19,12 @@ from mpkernel.namespace import loggers
 _REACHES_ALL = frozenset(
     ("eval", "exec", "globals", "locals", "vars", "get_ipython", "__import__", "setattr", "getattr", "delattr")
 )
+
+_FRAMES = {
+    types.GeneratorType: ("gi_code", "gi_frame"),
+    types.CoroutineType: ("cr_code", "cr_frame"),
+    types.AsyncGeneratorType: ("ag_code", "ag_frame"),
+}
 
 
 def reached(
@@ -82,7 +89,14 @@ def _code_of(value: Any) -> Iterable[types.CodeType]:
             todo.append(value.func)
         elif kind is functools._lru_cache_wrapper:
             todo.append(value.__wrapped__)
+        elif kind in _FRAMES:
+            code, frame = (getattr(value, name) for name in _FRAMES[kind])
+            yield code
+            if frame is not None:  # it isn't over
+                todo += frame.f_locals.values()
         elif kind.__module__ == "__main__" or issubclass(kind, type):
             for base in (value if issubclass(kind, type) else kind).__mro__:
                 if base.__module__ == "__main__":
                     todo += vars(base).values()
+        elif issubclass(kind, threading.Thread):
+            todo += vars(value).values()

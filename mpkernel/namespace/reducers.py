@@ -31,7 +31,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import bodies, plots, texts, tracebacks, words
+from mpkernel.namespace import behind, bodies, plots, texts, tracebacks, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -247,6 +247,23 @@ def reduce_reference(dumper: Dumper, ref: Any) -> Reduced:
     return words.weak, (weakref.ref, ref())
 
 
+def reduce_proxy(_: Dumper, proxy: Any) -> Reduced:
+    """A weak proxy, with what it refers to."""
+    return words.weak, (weakref.proxy, behind.proxy(proxy))
+
+
+def reduce_mapping_proxy(dumper: Dumper, proxy: Any) -> Reduced:
+    """With the very mapping that it shows."""
+    mapping = behind.mapping(proxy)
+    return dumper.by_itself(proxy) if mapping is None else (types.MappingProxyType, (mapping,))
+
+
+def reduce_memory_view(dumper: Dumper, view: memoryview) -> Reduced:
+    """With what it is a view of, if that is bytes that can be changed."""
+    place = behind.place_of(view)
+    return dumper.stub(view, "it is memory of that process") if place is None else (behind.view_of, (view.obj, *place))
+
+
 def reduce_weak_mapping(_: Dumper, mapping: Any) -> Reduced:
     """With what is in it, as pairs."""
     return words.weak, (type(mapping), list(mapping.items()))
@@ -450,6 +467,10 @@ _EXACT: dict[type, Handler] = {
     weakref.WeakSet: reduce_weak_set,
     weakref.WeakValueDictionary: reduce_weak_mapping,
     weakref.WeakKeyDictionary: reduce_weak_mapping,
+    weakref.ProxyType: reduce_proxy,
+    weakref.CallableProxyType: reduce_proxy,
+    types.MappingProxyType: reduce_mapping_proxy,
+    memoryview: reduce_memory_view,
     re.Match: reduce_match,
     struct.Struct: reduce_struct,
     types.TracebackType: reduce_traceback,

@@ -221,6 +221,10 @@ class NamespaceStore:
 
     # --- news ---------------------------------------------------------------------------------------------------------
 
+    def has_news(self, worker: int) -> bool:
+        """Whether `worker` may not have been told of all that others have committed."""
+        return next(reversed(self._heads.values())).version > self._view(worker).seen if self._heads else False
+
     def news(self, worker: int, wanted: Collection[str] | None = ()) -> Telling | None:
         """What `worker` has not heard of, None if nothing. It counts as told.
 

@@ -120,12 +120,18 @@ class Survey:
 
     def _look_behind(self, obj: Any, todo: list[Any]) -> None:
         """What an opaque object refers to can't be replaced there."""
+        inside: list[Any] = []
         for child in gc.get_referents(obj):
             if type(child) in ATOMS or isinstance(child, _OUTSIDE) or self._behind > MAX_BEHIND:
                 continue
-            self._behind += 1
-            self._pinned[id(child)] = child
-            todo.append(child)
+            if id(child) not in self._pinned:
+                self._behind += 1
+                self._pinned[id(child)] = child
+                todo.append(child)
+                if self._kinds.of(type(child)).way is Way.REBUILD:  # another can't take its place there
+                    inside.append(child)
+        for child in inside:
+            self._look_behind(child, todo)
 
     # --- which pairs hold ---------------------------------------------------------------------------------------------
 

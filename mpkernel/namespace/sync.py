@@ -401,6 +401,7 @@ class NamespaceSync:
             self._publish(self._tracker.collect(only=fresh.keys(), force=fresh.keys()))
         if self.background:
             self._tracker.prepare(None)
+            self._send_commit(Commit(self._number, [], [], False, ()))  # no reply may say that this was taken over
 
     def _receive_state(self, parts: list[Component]) -> None:
         for part in parts:

@@ -65,9 +65,9 @@ def make(kind: str, made_of: Any) -> Any:
 
 def weak(kind: Any, content: Any) -> Any:
     """A weak reference, or a container of such. It is empty at once if nothing else has come that holds the objects."""
-    if kind is not weakref.ref:
+    if kind not in (weakref.ref, weakref.proxy):
         return kind(content)
-    return weakref.ref(content) if content is not None else weakref.ref(_Gone())
+    return kind(content) if content is not None else kind(_Gone())
 
 
 class _Gone:

@@ -6,7 +6,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import MemoryShort, SignalProcess
-from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, MERGED_LIMIT, UNNAMED_LIMIT
+from mpkernel.broker.sharing import ANSWER_LIMIT, IDLE_LIMIT, KICK_AFTER, MERGED_LIMIT, TELL_AFTER, UNNAMED_LIMIT
 from mpkernel.namespace import views
 from mpkernel.namespace.component import DELETED, HELD, VALUE
 
@@ -242,6 +242,25 @@ def test_who_has_threads_that_go_on_is_asked_too(kernel: Kernel, two: Two) -> No
     kernel.running("x", child)
     assert other.running is not None
     assert other.running.crowded
+
+
+def test_who_has_threads_that_go_on_hears_the_news_soon(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    kernel.running("Thread(...).start()")
+    main.reply(background=True)
+    kernel.running("x = 1", child)
+    for _ in range(3):
+        other.commit("x")
+    assert main.got(messages.News) == []
+    kernel.pass_time(TELL_AFTER)
+    assert len(main.got(messages.News)) == 1
+    kernel.running("cell")
+    other.commit("x")
+    kernel.pass_time(TELL_AFTER)
+    assert len(main.got(messages.News)) == 1  # names don't change under a cell
+    main.reply(background=True)
+    kernel.pass_time(TELL_AFTER)
+    assert len(main.got(messages.News)) == 2
 
 
 def test_a_subshell_with_a_snapshot_hears_the_news_once(kernel: Kernel) -> None:

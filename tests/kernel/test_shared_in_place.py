@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from .driver import LOOP
@@ -359,6 +361,76 @@ def test_a_received_list_is_changed_by_a_received(story: Stories, text: str) -> 
     story.eventually("A", "x == [1, 2]")
 
 
+# How A changes `x`, which B has changed meanwhile, by what can't be pickled, or only in part.
+OPAQUE = blocks("""
+# generator
+def numbers():
+    for n in (0, 3):
+        yield
+        if n: x.append(n)
+go = numbers(); next(go); next(go)
+? next(go, None)
+
+# generator in an instance
+class K: pass
+k = K(); k.rows = (x.append(n) for n in [3])
+? next(k.rows)
+
+# generator in a map
+go = map(abs, (x.append(n) or n for n in [3]))
+? next(go)
+
+# coroutine
+async def append(): x.append(3)
+go = append()
+? await go
+
+# function that a coroutine has as argument
+async def call(f): f()
+go = call(lambda: x.append(3))
+? await go
+
+# thread that hasn't begun
+import threading
+go = threading.Thread(target=lambda: x.append(3))
+? go.start(); go.join()
+
+# context manager that was entered
+import contextlib
+@contextlib.contextmanager
+def appending():
+    yield
+    x.append(3)
+go = appending(); go.__enter__()
+? go.__exit__(None, None, None)
+
+# exit stack with a file
+import contextlib
+go = contextlib.ExitStack(); go.callback(lambda: x.append(3)); go.enter_context(open('/dev/null'))
+? go.close()
+
+# callback of a future
+from concurrent.futures import Future
+go = Future(); go.add_done_callback(lambda future: x.append(future.result()))
+? go.set_result(3)
+
+# function of a database
+import sqlite3
+go = sqlite3.connect(':memory:'); go.create_function('note', 1, lambda n: x.append(n))
+? go.execute('select note(3)').fetchall()
+""")
+
+
+@pytest.mark.parametrize("text", OPAQUE.values(), ids=OPAQUE)
+def test_what_was_received_is_changed_by_what_stays(story: Stories, text: str) -> None:
+    before, _, change = text.partition("\n? ")
+    story("A: x = [1]\nB: pass")
+    story.run("A", before)
+    story.run("B", "x.append(2)")
+    story.run("A", f"{change};")
+    story.check("B", "x == [1, 2, 3]")
+
+
 def test_what_was_received_is_changed_by_the_receiver(story: Stories) -> None:
     story("""
         A: x = {"rows": [1]}
@@ -435,6 +507,49 @@ def test_a_task_changes_things_after_its_cell(story: Stories, letter: str) -> No
     go_on.touch()
     story.eventually("B", "x == [1, 2] and n == 5")
     go_on.unlink()
+
+
+WATCHERS = {
+    "thread": """
+        import threading, time
+        def watch():
+            while running:
+                if not seen or seen[-1] != rate: seen.append(rate)
+                time.sleep(0.01)
+            ended.append(len(settings))
+        threading.Thread(target=watch, daemon=True).start()
+    """,
+    "task": """
+        import asyncio
+        async def watch():
+            while running:
+                if not seen or seen[-1] != rate: seen.append(rate)
+                await asyncio.sleep(0.01)
+            ended.append(len(settings))
+        task = asyncio.ensure_future(watch())
+    """,
+    "timer": """
+        import asyncio
+        def watch():
+            if not seen or seen[-1] != rate: seen.append(rate)
+            if running: loop.call_later(0.01, watch)
+            else: ended.append(len(settings))
+        loop = asyncio.get_running_loop(); loop.call_soon(watch)
+    """,
+}
+
+
+@pytest.mark.parametrize("letter", ["M", "A"])
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_what_goes_on_after_a_cell_uses_what_others_change(story: Stories, watcher: str, letter: str) -> None:
+    """Though no cell is run in its subshell."""
+    story(f"B: pass\n{letter}: running, rate, seen, ended, settings = True, 1, [], [], {{}}")
+    story.run(letter, textwrap.dedent(WATCHERS[watcher]))
+    story.eventually("B", "seen == [1]")
+    story.run("B", "rate = 2; settings['k'] = 1")
+    story.eventually("B", "seen == [1, 2]")
+    story.run("B", "running = False")
+    story.eventually("B", "ended == [1]")
 
 
 LATER = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .stories import Stories, examples, needs_numpy, needs_pandas
+from .stories import Stories, blocks, examples, needs_numpy, needs_pandas
 
 
 def test_two_names_of_one_list(story: Stories) -> None:
@@ -417,3 +417,52 @@ def test_weak_references_die_with_the_object(story: Stories) -> None:
         A: node.n = 2
         B? _held[node] == "seen" and next(iter(_held)).n == 2
     """)
+
+
+SEEN_THROUGH = blocks("""
+# weak proxy
+A: import weakref
+   class Node: n = 1
+   node = Node(); proxy = weakref.proxy(node); box = [proxy]
+B: node.n = 2
+A? proxy.n == 2 and box[0] is proxy
+C: proxy.n = 3; box[0].m = 4
+A? node.n == 3 and node.m == 4
+A: del node
+B! ReferenceError: proxy.n
+
+# mapping proxy
+A: import types; d = {'k': [1]}; shown = types.MappingProxyType(d); attributes = vars(type('K', (), {'n': 1}))
+B: d['z'] = 5; shown['k'].append(2)
+A? shown['z'] == 5 and d['k'] == [1, 2] and attributes['n'] == 1
+B! TypeError: shown['x'] = 1
+A: d.pop('k')
+B? 'k' not in shown and len(shown) == 1
+
+# memoryviews of a bytearray
+A: data = bytearray(b'hello world'); whole = memoryview(data); part = whole[6:]
+B: data[0:1] = b'J'; whole[6] = ord('W')
+A? data == b'Jello World' and part == b'World' and whole.obj is data
+A! BufferError: data.append(1)
+C: part.release(); whole.release(); data.append(1)
+B? len(data) == 12
+
+# memoryview of an array
+A: import array; numbers = array.array('d', [0, 1, 2]); some = memoryview(numbers)[1:]
+B: some[0] = 9.5
+A? numbers[1] == 9.5
+C: numbers[2] = 7
+B? some.tolist() == [9.5, 7]
+
+# group of exceptions
+A: error = ValueError('x')
+B: group = ExceptionGroup('several', [error, ExceptionGroup('inner', [error])])
+A? group.exceptions[0] is error and group.exceptions[1].exceptions[0] is error
+A: error.add_note('seen')
+B? group.exceptions[0].__notes__ == ['seen']
+""")
+
+
+@pytest.mark.parametrize("text", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
+def test_what_is_seen_through_something_else_is_one_object(story: Stories, text: str) -> None:
+    story(text)

@@ -45,6 +45,14 @@ def test_who_only_looks_overrules_nobody(plot: Stories, in_a: str, in_b: str, li
     check(plot, lines, title)
 
 
+def test_the_resolution_of_a_figure_is_changed(plot: Stories) -> None:
+    plot("""
+        B: fig.set_dpi(50)
+        A? fig.dpi == 50
+        M? fig.dpi == 50
+    """)
+
+
 @pytest.mark.mpkernel_only(THREADS)
 def test_of_two_who_draw_the_later_counts(plot: Stories) -> None:
     plot.run("B", "import mpkernel")

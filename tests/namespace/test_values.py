@@ -279,7 +279,7 @@ LOCAL = {
     "database": "import sqlite3; x = sqlite3.connect(':memory:')",
     "queue": "import queue; x = queue.Queue()",
     "executor": "import concurrent.futures as c; x = c.ThreadPoolExecutor()",
-    "memoryview": "x = memoryview(bytearray(9))",
+    "memoryview": "x = memoryview(b'abc')",
     "weak reference with a callback": "import weakref\nclass K: pass\nk = K(); x = weakref.ref(k, print)",
     "running future": "import concurrent.futures as c; x = c.Future()",
     "iterator on a generator": "x = enumerate(i for i in [1])",
