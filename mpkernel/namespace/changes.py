@@ -525,6 +525,7 @@ class Tracker:
         names = sorted(group.names)
         for name in names:
             self._drop(name)
+        self._to_regroup -= group.names
         opaque = pickled is None or bool(pickled.stubs)
         if pickled is not None and not deliver and sum(buffer.nbytes for buffer in pickled.buffers) > weight.HEAVY:
             pickled = None
