@@ -101,6 +101,28 @@ def test_what_is_to_be_merged_comes_with_no_news_before(kernel: Kernel, two: Two
     assert [names for names, *_ in answer.components] == [["y"]]
 
 
+def test_who_asks_for_a_large_value_waits_until_it_is_merged_with_what_others_are_asked_for(
+    kernel: Kernel, two: Two
+) -> None:
+    main, other, child = two
+    third = kernel.ready(kernel.create())
+    kernel.running("x = [1]")
+    kernel.running("box = [x]", child)
+    main.hold("x")
+    main.reply()
+    other.hold("box")
+    other.reply()
+    third.say(messages.Acquire(1, ["box"]))
+    other.say(messages.Commit(0, [[["box", "x"], "value", {}, 1]], [], False, (b"both",)))
+    other.release()
+    assert (acquired(third), merges(other)) == ([], [])
+    main.commit("x")
+    main.release()
+    assert acquired(third) == []
+    other.merge()
+    assert [names for names, *_ in acquired(third)[0].components] == [["box"], ["x"]]
+
+
 @pytest.mark.parametrize("how", ["dies", "is silent"])
 def test_who_does_not_give_what_is_to_be_merged_is_not_waited_for(
     kernel: Kernel, two: Two, held: Asked, how: str

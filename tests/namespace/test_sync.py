@@ -647,6 +647,21 @@ def test_what_there_was_no_time_for_is_there_on_demand(two: Two) -> None:
 
 
 @pytest.mark.usefixtures("no_time")
+def test_what_was_told_on_demand_is_not_told_again_in_the_next_pause(two: Two) -> None:
+    here, _ = two
+    here.run(PART)
+    here.run(f"parts = {PARTS}")
+    at_leisure(here)
+    here.run("alias = parts")
+    with here.as_main():
+        here.sync.release_names(["alias"])
+    assert "parts" in here.sync._tracker.group("alias")
+    here.sent.clear()
+    at_leisure(here)
+    assert here.sent == []
+
+
+@pytest.mark.usefixtures("no_time")
 def test_what_there_was_no_time_for_is_shared_in_the_next_pause(two: Two) -> None:
     here, there = two
     here.run(PART)
