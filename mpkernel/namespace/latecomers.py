@@ -96,10 +96,9 @@ def _amended(part: Part, obj: Any, content: Any, wanted: Any) -> bool:
         set.difference_update(obj, set(content).difference(wanted))
         set.update(obj, set(wanted).difference(content))
         return True
-    if type(part) is Attributes:
-        return _amended_entries(part.entries(obj), content, wanted)
-    if type(part) is Entries and isinstance(obj, dict) and part.is_plain:
-        return _amended_entries(obj, content, wanted)
+    if type(part) is Attributes or (type(part) is Entries and isinstance(obj, dict) and part.is_plain):
+        _amend_entries(part.entries(obj) if type(part) is Attributes else obj, content, wanted)
+        return True
     is_list = type(part) is Items and isinstance(obj, list)
     if not is_list and not (type(part) is QueueItems and type(obj) is deque and obj.maxlen is None):
         return False
@@ -115,7 +114,7 @@ def _amended(part: Part, obj: Any, content: Any, wanted: Any) -> bool:
     return True
 
 
-def _amended_entries(entries: dict[Any, Any], content: dict[Any, Any], wanted: dict[Any, Any]) -> bool:
+def _amend_entries(entries: dict[Any, Any], content: dict[Any, Any], wanted: dict[Any, Any]) -> None:
     changed = [key for key, value in wanted.items() if content.get(key, MISSING) is not value]
     for key in [*changed, *(key for key in content if key not in wanted)]:
         expected, new = content.get(key, MISSING), wanted.get(key, MISSING)
@@ -124,7 +123,6 @@ def _amended_entries(entries: dict[Any, Any], content: dict[Any, Any], wanted: d
             if found is expected:
                 break
             expected, new = new, found  # a thread has changed that again
-    return True
 
 
 def _exchange_entry(entries: dict[Any, Any], key: object, value: object) -> Any:
