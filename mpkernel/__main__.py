@@ -2,11 +2,13 @@
 
 import sys
 
-# The first word of a kernel's command line is always an option.
-if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-    from mpkernel.cli import main
-else:
-    from mpkernel.launch import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # The first word of a kernel's command line is always an option.
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        from mpkernel.cli import main
+
+        sys.exit(main())
+    else:
+        from mpkernel.launch import run
+
+        run()

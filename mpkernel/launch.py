@@ -14,7 +14,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mpkernel.errors import StartError, UnsupportedPlatform
 from mpkernel.surroundings import leave_deleted_folder, open_standard_files, refusal
@@ -63,6 +64,17 @@ def main(
         print(f"mpkernel: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run() -> NoReturn:
+    """Be the kernel's program: `main`. Ends the process at once, as Python's own way to do so takes half of a shutdown.
+
+    Nothing is left to it: what there was is closed, and no code of the user's ran here.
+    """
+    code = main()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _check_platform() -> None:

@@ -21,6 +21,7 @@ from typing import Self
 import psutil
 
 POLL = 0.01  # seconds between two looks at what sends no message: processes, files
+_LONGEST_LOOK = 0.5  # seconds that one can take on a machine that runs
 MARKER = "MPK_SANDBOX"
 # Shared by all sandboxes, as it takes seconds to make: matplotlib's fonts, jedi's parsed modules.
 _CACHE = Path(tempfile.gettempdir()) / f"mpkernel-tests-cache-{os.getuid()}"
@@ -39,12 +40,17 @@ def clean_up_when_terminated() -> None:
 
 
 def poll_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether `condition` came true within `timeout` seconds. For what sends no message: processes and files."""
-    deadline = time.monotonic() + timeout
+    """Whether `condition` came true within `timeout` seconds. For what sends no message: processes and files.
+
+    Seconds in which the whole machine stood still (virtual ones do) don't count: nothing could have come true in them.
+    """
+    left, now = timeout, time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        if left <= 0:
             return False
         time.sleep(POLL)
+        before, now = now, time.monotonic()
+        left -= min(now - before, _LONGEST_LOOK)
     return True
 
 
@@ -60,7 +66,9 @@ def describe(process: psutil.Process) -> str:
     """One line on `process` for a failure message."""
     try:
         with process.oneshot():
-            return f"pid {process.pid} (parent {process.ppid()}, {process.status()}): {' '.join(process.cmdline())}"
+            times, command = process.cpu_times(), " ".join(process.cmdline())
+            spent = f"{times.user + times.system:.2f} s of CPU"
+            return f"pid {process.pid} (parent {process.ppid()}, {process.status()}, {spent}): {command}"
     except psutil.Error:
         return f"pid {process.pid}: gone meanwhile"
 
