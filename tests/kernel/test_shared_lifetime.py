@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_each_change(kernel: Kernel) -> None:
 def test_fifty_thousand_names(kernel: Kernel) -> None:
     child = kernel.create_subshell()
     kernel.run("pass", child)
-    kernel.run("for n in range(50_000): globals()[f'name_{n}'] = [n]")
+    kernel.run("for n in range(50_000): globals()[f'name_{n}'] = [n]", timeout=60)
     count = kernel.run("name_49999[0] + len([n for n in globals() if n.startswith('name_')])", child, timeout=60)
     assert count.text == "99999"
     kernel.run("name_7.append(8); name_8 = 'new'; del name_9", child)

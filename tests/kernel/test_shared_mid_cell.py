@@ -146,7 +146,7 @@ def test_an_owner_that_sits_in_c_code(story: Stories, busy: str) -> None:
         assert result.stderr.count("\n") == 1, f"one line of note expected: {result.stderr!r}"
         assert "n" in result.stderr
     story.kernel.interrupt(story.subshell("A"))
-    sitting.wait()
+    sitting.wait(60)  # the interrupt waits until the C code is through
     story.run("A", "huge = None")
 
 
