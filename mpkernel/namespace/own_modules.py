@@ -6,7 +6,7 @@ its functions fill) is a facet of the process's state, by module and name. Value
 
 from __future__ import annotations
 
-import io
+import mmap
 import os
 import pickle
 import sys
@@ -41,6 +41,8 @@ class OwnModules(Facet):
         self._early: Items = {}  # of modules that this process hasn't imported yet
         self._originals: dict[Key, Any] = {}  # functions and classes that others have replaced
         self._refused: dict[Key, int] = {}  # ids of values that can't be told
+        # A file that takes no more, so that what is large isn't pickled to its end: no Python is run to write to it.
+        self._file = mmap.mmap(-1, MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def read(self) -> Items:
         self._look()
@@ -64,9 +66,9 @@ class OwnModules(Facet):
         if kind is types.ModuleType or key[1].startswith("__") or self._refused.get(key) == id(value):
             return None
         with suppress(Exception):
-            file = _Short()
-            pickle.Pickler(file, 5).dump(value)
-            return file.getvalue()
+            self._file.seek(0)
+            pickle.dump(value, self._file, 5)
+            return self._file[: self._file.tell()]
         self._refused[key] = id(value)
         return None
 
@@ -118,12 +120,3 @@ class OwnModules(Facet):
         file = os.path.realpath(file)
         installed = any(file.startswith(os.path.join(prefix, "lib")) for prefix in (sys.prefix, sys.base_prefix))
         return file.startswith(self._folder) and not installed and "-packages" + os.sep not in file
-
-
-class _Short(io.BytesIO):
-    """Takes no more than `MAX_BYTES`: what is larger isn't pickled to its end."""
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MAX_BYTES:
-            raise OverflowError
-        return super().write(data)
