@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpkernel.namespace.own_modules import OwnModules
-from mpkernel.namespace.process_state import GONE, Items, ProcessState
+from mpkernel.namespace.process_state import GONE, UNTOLD, Items, ProcessState
 
 from .bench import Settings
 
@@ -168,7 +168,8 @@ def test_of_a_module_of_ones_own_what_is_small_is_told(tmp_path: Path, monkeypat
         facet = OwnModules()
         told = facet.read()
         own = {key: value for key, value in told.items() if not key[1].startswith("__")}
-        assert own == {("mpt_own", "small"): pickle.dumps([1], 5)}
+        large = dict.fromkeys([("mpt_own", "large"), ("mpt_own", "many")], UNTOLD)
+        assert own == {("mpt_own", "small"): pickle.dumps([1], 5), **large}
         module.small.append(2)
         assert facet.changed(told, facet.read()) == {("mpt_own", "small"): pickle.dumps([1, 2], 5)}
     finally:
