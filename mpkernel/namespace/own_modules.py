@@ -19,6 +19,7 @@ from mpkernel.namespace.small import DEFINITIONS, NUMBERS, SmallValues, received
 MAX_MODULES = 30
 
 Key = tuple[str, str]
+_MARKS = (*NUMBERS, str, *DEFINITIONS)  # what of names like ``__version__`` is looked at
 _NOT_OWN = ("__main__", "__mp_main__", "mpkernel")
 
 
@@ -43,7 +44,7 @@ class OwnModules(Facet):
         for name in self._own:
             if (module := sys.modules.get(name)) is not None:
                 for key, value in tuple(vars(module).items()):
-                    if key.startswith("__") and not isinstance(value, (*NUMBERS, str, *DEFINITIONS)):
+                    if key.startswith("__") and not isinstance(value, _MARKS):
                         continue
                     if (told := self._values.told((name, key), value)) is not None:
                         found[name, key] = told
