@@ -1,6 +1,6 @@
 """The broker's part in sharing variables: who is told what, who has to merge, who is asked in the middle of a cell.
 
-The store has the versions; here they meet subshells, workers and clocks. Two rules:
+The store has the versions; here they meet subshells, workers and clocks. Three rules:
 
 1. A reply isn't out before what its cell made is in the store. If the commit before it was refused, it is held back
    until the worker has merged; if its memory could not be had, until the worker has sent it by other means. If there is
@@ -8,6 +8,8 @@ The store has the versions; here they meet subshells, workers and clocks. Two ru
 2. A cell that starts waits for running ones no longer than `ANSWER_LIMIT`: who sits in C code doesn't answer. Only for
    a large value that nobody else has, and for a process that runs no cell, it waits longer. A cell that may reach
    everything (`eval`, magics) waits for all large values, but not again for those whose owner didn't give them in time.
+3. Who asks for what an idle process has still to merge waits until that is done: for `IDLE_LIMIT` at most, and not if
+   that process waits, directly or through others, for the one who asks.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 # Seconds after which a running cell that has not answered is left alone, and after which it is helped to answer.
 ANSWER_LIMIT = 0.2
 KICK_AFTER = 0.001
-# One that runs no cell isn't in C code, but perhaps slow on a busy machine.
-IDLE_LIMIT = 0.5
+# One that runs no cell isn't in C code, but perhaps slow on a busy machine, or merging something large.
+IDLE_LIMIT = 2.0
 # Somebody who alone has a large value needs time to copy it; less if it isn't named, and perhaps not wanted at all.
 HOLDER_LIMIT = 120.0
 UNNAMED_LIMIT = 10.0
@@ -47,13 +49,14 @@ LAST_MERGE_LIMIT = 1.0
 
 @dataclass(slots=True)
 class _Acquisition:
-    worker: int  # who asks; 0: the broker, for `then`
+    worker: int  # for whom; 0: for the broker itself
     token: int
     names: list[str] | None
     waiting: set[int]
     holders: set[int]
     silent: list[list[str]]
-    late: bool = False  # who runs a cell and has not answered in `ANSWER_LIMIT` was given up
+    wanted: Mapping[int, list[str] | None] = field(default_factory=dict)  # of whom which names (None: all)
+    looks: int = 0  # at whom to give up: first those that run a cell, then all but holders, then all
     holder_limit: float = HOLDER_LIMIT
     then: Callable[[], None] | None = None
 
@@ -116,7 +119,8 @@ class Sharing:
         if held := self._held_elsewhere(worker.id, clash.heads.keys()):
             untold.waits_for += 1
             waiting = set(held)
-            acquisition = _Acquisition(0, 0, None, waiting, waiting.copy(), [], holder_limit=MERGED_LIMIT, then=had)
+            holders = waiting.copy()
+            acquisition = _Acquisition(worker.id, 0, None, waiting, holders, [], holder_limit=MERGED_LIMIT, then=had)
             self._ask(self._machine.number(), acquisition, held)
             self.turns.give_up(worker)
         elif not untold.waits_for:
@@ -160,17 +164,35 @@ class Sharing:
             self.on_caught_up(worker)
             self._machine.release_reply(worker)
 
-    def _will_commit(self, worker: Worker) -> bool:
-        """Whether what only `worker` has is in a commit that waits, or that it is about to merge and to make again."""
-        busy = worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
-        merges = not busy and any(self.store.holder(name) == worker.id for name in self.store.clashing(worker.id))
-        return merges or self.turns.waits(worker)
+    def _is_unmerged(self, worker: Worker, token: int) -> bool:
+        """Rule 3: whether what `worker` has committed when asked still waits, or has to be merged first."""
+        acquisition = self._acquisitions.get(token)
+        if acquisition is None or worker.id in self._refused:
+            return acquisition is not None
+        wanted = acquisition.wanted[worker.id]
+        merges = set() if _is_busy(worker) else self._merges(worker)
+        waits = self.turns.waits(worker) or bool(merges if wanted is None else merges.intersection(wanted))
+        return waits and not self._waits_for(worker.id, acquisition.worker)
+
+    def _merges(self, worker: Worker) -> set[str]:
+        """Names that `worker` has to merge."""
+        untold = self._untold.get(worker.id)
+        return {*self.store.clashing(worker.id), *(untold.clash.heads if untold is not None else ())}
+
+    def _waits_for(self, worker: int, other: int) -> bool:
+        """Whether `worker`, or somebody that it waits for, waits until `other` has merged; each waits for itself."""
+        return worker == other or any(
+            self._waits_for(merging, other)
+            for token, acquisition in self._acquisitions.items()
+            if acquisition.worker == worker
+            for merging in acquisition.waiting
+            if token in self._half_released.get(merging, ())
+        )
 
     def on_caught_up(self, worker: Worker) -> None:
         """All that `worker` has committed may be in the store by now."""
-        if worker.id not in self._refused and not self._will_commit(worker):
-            for token in self._half_released.pop(worker.id, ()):
-                self._has_released(worker, token)
+        for token in self._half_released.pop(worker.id, ()):
+            self._release(worker, token)
 
     def lost_names(self, worker: Worker) -> list[str]:
         """Names whose newest value goes with `worker`."""
@@ -250,7 +272,7 @@ class Sharing:
             other = subshell.worker
             if other is None or other is worker or not other.ready or other.ending or subshell.mode != "shared":
                 continue
-            if other.background or _runs_a_cell(subshell):
+            if other.background or _runs_a_cell(subshell) or self.holds_back(other):
                 yield other
         yield from self._leaving.values()
 
@@ -307,7 +329,7 @@ class Sharing:
         def told() -> None:
             self._leaving.pop(worker.id, None)
             self._last_merges[worker.id] = then
-            if self.store.clashing(worker.id) and not busy:
+            if self.holds_back(worker) and not busy:
                 self._machine.act(SetTimer(("last merge", worker.id), LAST_MERGE_LIMIT))
             else:
                 self.on_last_merge(worker.id)
@@ -317,7 +339,8 @@ class Sharing:
             return
         self._leaving[worker.id] = worker
         holders = {worker.id} & self.store.held().keys()
-        acquisition = _Acquisition(0, 0, None, {worker.id}, holders, [], holder_limit=UNNAMED_LIMIT, then=told)
+        limit = UNNAMED_LIMIT
+        acquisition = _Acquisition(worker.id, 0, None, {worker.id}, holders, [], holder_limit=limit, then=told)
         self._ask(self._machine.number(), acquisition, {worker.id: None})
 
     def on_last_merge(self, worker: int) -> None:
@@ -329,6 +352,7 @@ class Sharing:
     def _ask(self, token: int, acquisition: _Acquisition, wanted: Mapping[int, list[str] | None]) -> None:
         """Have workers commit the names that are wanted of them (None: all)."""
         self._acquisitions[token] = acquisition
+        acquisition.wanted = wanted
         for worker, names in wanted.items():
             self._machine.act(ToWorker(worker, messages.Release(token, names), service=True))
             if worker in self._kicked:
@@ -340,14 +364,13 @@ class Sharing:
         self._machine.act(SetTimer(("acquire", token), ANSWER_LIMIT))
 
     def on_released(self, worker: Worker, message: messages.Released) -> None:
-        acquisition = self._acquisitions.get(message.token)
-        held = acquisition is not None and worker.id in acquisition.holders
-        if worker.id in self._refused or (held and self._will_commit(worker)):
-            self._half_released.setdefault(worker.id, []).append(message.token)
-        else:
-            self._has_released(worker, message.token)
+        self._release(worker, message.token)
 
-    def _has_released(self, worker: Worker, token: int) -> None:
+    def _release(self, worker: Worker, token: int) -> None:
+        """`worker` has committed what it was asked for."""
+        if self._is_unmerged(worker, token):
+            self._half_released.setdefault(worker.id, []).append(token)
+            return
         self._slow.discard(worker.id)
         acquisition = self._acquisitions.get(token)
         if acquisition is not None:
@@ -367,22 +390,27 @@ class Sharing:
                 self._machine.act(SignalProcess(worker, messages.KICK_SIGNAL))
 
     def on_acquire_timer(self, token: int) -> None:
-        """Rule 2."""
-        if acquisition := self._acquisitions.get(token):
-            late = set(acquisition.waiting)
-            if not acquisition.late:
-                subshells = {worker: self._subshell_of(worker) for worker in late - acquisition.holders}
-                late = {worker for worker, subshell in subshells.items() if subshell and _runs_a_cell(subshell)}
-            acquisition.late = True
-            for worker in late:
-                self._slow.add(worker)
-                self._give_up_on(acquisition, worker)
-            acquisition.waiting -= late
-            if acquisition.waiting:
-                limit = acquisition.holder_limit if acquisition.waiting & acquisition.holders else IDLE_LIMIT
-                self._machine.act(SetTimer(("acquire", token), limit))
-            else:
-                self._finish(token)
+        """Rules 2 and 3."""
+        if (acquisition := self._acquisitions.get(token)) is None:
+            return
+        acquisition.looks += 1
+        late = {worker for worker in acquisition.waiting if self._is_late(acquisition, token, worker)}
+        for worker in late:
+            self._slow.add(worker)
+            self._give_up_on(acquisition, worker)
+        acquisition.waiting -= late
+        if acquisition.waiting:
+            idle_limit = min(IDLE_LIMIT, acquisition.holder_limit)
+            limit = idle_limit if acquisition.looks == 1 else acquisition.holder_limit - idle_limit
+            self._machine.act(SetTimer(("acquire", token), limit))
+        else:
+            self._finish(token)
+
+    def _is_late(self, acquisition: _Acquisition, token: int, worker: int) -> bool:
+        busy = _is_busy(self._machine.workers[worker])
+        if worker in acquisition.holders and not (busy and token in self._half_released.get(worker, ())):
+            return acquisition.looks > 2
+        return busy or acquisition.looks > 1
 
     def _subshell_of(self, worker: int) -> Subshell | None:
         known = self._machine.workers.get(worker)
@@ -454,6 +482,11 @@ class Sharing:
 def _runs_a_cell(subshell: Subshell) -> bool:
     running = subshell.running
     return running is not None and running.running and running.is_execute
+
+
+def _is_busy(worker: Worker) -> bool:
+    """Whether its main thread runs a cell, and does not only merge what that has changed."""
+    return worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
 
 
 def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:

@@ -25,7 +25,7 @@ from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.parts import MISSING, Part
 from mpkernel.namespace.same import glance
-from mpkernel.namespace.survey import Survey, bulk
+from mpkernel.namespace.survey import Survey, bulk, may_be_bulk
 
 # So many objects that can't be patched are passed over before all is taken as it came.
 MAX_FAILURES = 20
@@ -123,7 +123,7 @@ class Graft:
     ) -> Iterator[tuple[Any, Any]]:
         yield from zip(kind.links(old), kind.links(new), strict=False)
         for part, was, now in contents:
-            if bulk(part.children(now), self.kinds) is None:
+            if not may_be_bulk(now) or bulk(part.children(now), self.kinds) is None:
                 yield from part.pairs(was, now, self._alike)
 
     def partner(self, new: Any) -> Any:

@@ -6,24 +6,20 @@ its functions fill) is a facet of the process's state, by module and name. Value
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import sys
 import types
 from contextlib import suppress
 from typing import Any
 
-from mpkernel.namespace.graft import graft
-from mpkernel.namespace.process_state import GONE, Facet, Items
+from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
+from mpkernel.namespace.small import DEFINITIONS, NUMBERS, SmallValues, received
 
-# So many modules are looked at, those first that were imported first; of their variables those that pickle to less.
+# So many modules are looked at, those first that were imported first.
 MAX_MODULES = 30
-MAX_BYTES = 64 << 10
 
 Key = tuple[str, str]
-_DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
-_NUMBERS = (int, float, complex, bool)
+_MARKS = (*NUMBERS, str, *DEFINITIONS)  # what of names like ``__version__`` is looked at
 _NOT_OWN = ("__main__", "__mp_main__", "mpkernel")
 
 
@@ -40,7 +36,7 @@ class OwnModules(Facet):
         self._own: list[str] = []
         self._early: Items = {}  # of modules that this process hasn't imported yet
         self._originals: dict[Key, Any] = {}  # functions and classes that others have replaced
-        self._refused: dict[Key, int] = {}  # ids of values that can't be told
+        self._values = SmallValues()
 
     def read(self) -> Items:
         self._look()
@@ -48,27 +44,11 @@ class OwnModules(Facet):
         for name in self._own:
             if (module := sys.modules.get(name)) is not None:
                 for key, value in tuple(vars(module).items()):
-                    if (told := self._told((name, key), value)) is not None:
+                    if key.startswith("__") and not isinstance(value, _MARKS):
+                        continue
+                    if (told := self._values.told((name, key), value)) is not None:
                         found[name, key] = told
         return found
-
-    def _told(self, key: Key, value: Any) -> Any:
-        """A value as it travels: as a pickle, but for numbers and text; None for what each process has by itself."""
-        kind = type(value)
-        if issubclass(kind, _DEFINITIONS):
-            return value if getattr(value, "__module__", None) == "__main__" else None
-        if kind in _NUMBERS:
-            return value
-        if kind is str:
-            return value if len(value) < MAX_BYTES else None
-        if kind is types.ModuleType or key[1].startswith("__") or self._refused.get(key) == id(value):
-            return None
-        with suppress(Exception):
-            file = _Short()
-            pickle.Pickler(file, 5).dump(value)
-            return file.getvalue()
-        self._refused[key] = id(value)
-        return None
 
     def write(self, items: Items) -> None:
         for key, value in items.items():
@@ -87,6 +67,8 @@ class OwnModules(Facet):
                 self._set(sys.modules[key[0]], key, self._early.pop(key))
 
     def _set(self, module: types.ModuleType, key: Key, value: Any) -> None:
+        if value is UNTOLD:
+            return
         name = key[1]
         old = vars(module).get(name, GONE)
         if value is GONE:
@@ -94,11 +76,9 @@ class OwnModules(Facet):
             if value is GONE:
                 vars(module).pop(name, None)
                 return
-        elif type(value) is bytes:
-            value = graft({name: old}, {name: pickle.loads(value)})[name]
-        elif isinstance(old, _DEFINITIONS):
+        elif type(value) is not bytes and isinstance(old, DEFINITIONS):
             self._originals.setdefault(key, old)
-        setattr(module, name, value)
+        setattr(module, name, received(old, value))
 
     def _look(self) -> None:
         """Find the modules that are the notebook's own among those that were imported since the last look."""
@@ -118,12 +98,3 @@ class OwnModules(Facet):
         file = os.path.realpath(file)
         installed = any(file.startswith(os.path.join(prefix, "lib")) for prefix in (sys.prefix, sys.base_prefix))
         return file.startswith(self._folder) and not installed and "-packages" + os.sep not in file
-
-
-class _Short(io.BytesIO):
-    """Takes no more than `MAX_BYTES`: what is larger isn't pickled to its end."""
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MAX_BYTES:
-            raise OverflowError
-        return super().write(data)

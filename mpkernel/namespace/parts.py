@@ -102,6 +102,9 @@ class Items(Part):
 def _aligned(old: list[Any], new: list[Any], alike: Alike) -> Iterator[tuple[Any, Any]]:
     """Pairs of two lists: what is alike at the start, or at the end, belongs together."""
     short = min(len(old), len(new))
+    if len(old) == len(new) <= 1:
+        yield from zip(old, new, strict=True)
+        return
     if not short:
         return
     if alike(old[0], new[0]) and alike(old[short - 1], new[short - 1]):

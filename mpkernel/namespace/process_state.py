@@ -24,12 +24,13 @@ Items = dict[Any, Any]
 
 
 class Absent(enum.Enum):
-    """What an item is that isn't there."""
+    """What an item is that isn't there, or is there but can't be told: others keep what they have."""
 
     GONE = 0
+    UNTOLD = 1
 
 
-GONE = Absent.GONE
+GONE, UNTOLD = Absent.GONE, Absent.UNTOLD
 _NEVER = object()  # neither there nor gone
 
 

@@ -45,9 +45,13 @@ def _dumps_atom(value: Any) -> bytes:
 
 
 def glance(kinds: Kinds) -> Callable[[Any, Any], bool]:
-    """A function that tells whether two objects are the same as far as a quick look shows."""
+    """A function that tells whether two objects are the same as far as a quick look shows.
+
+    What was alike in one look isn't looked into in the next ones: nested objects would be compared at each level.
+    """
     left = itertools.count(GLANCES, -1)
-    return lambda a, b: next(left) < 0 or _Comparison(None, kinds, GLANCE).run(a, b)
+    alike: dict[tuple[int, int], Any] = {}
+    return lambda a, b: next(left) < 0 or _Comparison(None, kinds, GLANCE, alike).run(a, b)
 
 
 def quick_same(a: Any, b: Any) -> bool:
@@ -56,15 +60,21 @@ def quick_same(a: Any, b: Any) -> bool:
 
 
 class _Comparison:
-    def __init__(self, dumps: Dumps | None, kinds: Kinds, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        dumps: Dumps | None,
+        kinds: Kinds,
+        limit: int | None = None,
+        alike: dict[tuple[int, int], Any] | None = None,
+    ) -> None:
         self._dumps = dumps
         self._kinds = kinds
         self._limit = limit
+        self._alike = {} if alike is None else alike  # pairs by their ids, which are not to be used twice
         self._todo: list[tuple[Any, Any]] = []
 
     def run(self, a: Any, b: Any) -> bool:
-        seen: set[tuple[int, int]] = set()
-        keep: list[Any] = []  # so that no id is used twice
+        seen: dict[tuple[int, int], Any] = {}
         self._todo = [(a, b)]
         while self._todo:
             a, b = self._todo.pop()
@@ -77,14 +87,15 @@ class _Comparison:
                 if a != b:
                     return False
                 continue
-            if (id(a), id(b)) in seen:
+            pair = (id(a), id(b))
+            if pair in seen or pair in self._alike:
                 continue
-            seen.add((id(a), id(b)))
-            keep += (a, b)
-            if self._limit is not None and len(seen) > self._limit:
-                return True
+            if self._limit is not None and len(seen) >= self._limit:
+                break
+            seen[pair] = (a, b)
             if not self._objects(a, b, cls):
                 return False
+        self._alike.update(seen)
         return True
 
     def _objects(self, a: Any, b: Any, cls: type) -> bool:

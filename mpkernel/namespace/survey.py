@@ -213,6 +213,11 @@ def _overlapping(items: list[tuple[Extent, Any]]) -> Iterable[list[tuple[Extent,
     return groups
 
 
+def may_be_bulk(content: Any) -> bool:
+    """Whether the content of a part, its keys included, has so many objects in it that it is worth asking `bulk`."""
+    return not isinstance(content, (list, dict)) or len(content) * 2 > BULK
+
+
 def bulk(children: Iterable[Any], kinds: Kinds) -> list[Sequence[Any]] | None:
     """The objects of a large container of plain data, level by level, the direct ones first; else None."""
     if not isinstance(children, Sized):

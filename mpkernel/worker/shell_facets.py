@@ -10,7 +10,8 @@ import sys
 import types
 from typing import Any
 
-from mpkernel.namespace.process_state import GONE, Facet, Items
+from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
+from mpkernel.namespace.small import SmallValues, received
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
 _INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
@@ -19,17 +20,20 @@ _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
 class Magics(Facet):
-    """Magics that the notebook has defined, aliases, and extensions, which each process loads by itself."""
+    """Magics that the notebook has defined, aliases, and extensions, which each process loads by itself.
+
+    Of classes of magics each process has an instance; what these have in attributes is shared.
+    """
 
     name = "magics"
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._values = SmallValues()
 
     def read(self) -> Items:
         from IPython.core.alias import Alias
         from IPython.core.magic import MagicAlias
-        from IPython.core.magic import Magics as MagicsClass
 
         manager = self._shell.magics_manager
         found: Items = {}
@@ -41,14 +45,30 @@ class Magics(Facet):
                     found["alias", kind, name] = (call.magic_name, call.magic_kind, getattr(call, "magic_params", None))
                 elif type(call) is Alias:
                     found["command", kind, name] = call.cmd
-        for name, registered in manager.registry.items():
-            if isinstance(registered, MagicsClass) and type(registered).__module__ == "__main__":
-                found["class", "", name] = type(registered)
+        for name, registered in self._own_instances():
+            found["class", "", name] = type(registered)
+            for attribute, value in self._state(registered).items():
+                if (told := self._values.told((name, attribute), value)) is not None:
+                    found["attribute", name, attribute] = told
         for name in self._shell.extension_manager.loaded:
             found["extension", "", name] = True
         return found
 
+    def _own_instances(self) -> list[tuple[str, Any]]:
+        from IPython.core.magic import Magics as MagicsClass
+
+        registry = self._shell.magics_manager.registry.items()
+        return [(n, o) for n, o in registry if isinstance(o, MagicsClass) and type(o).__module__ == "__main__"]
+
+    def _state(self, magics: Any) -> Items:
+        """Attributes and traits of the notebook's own."""
+        none = self._shell.magics_manager.user_magics
+        attributes = {name: value for name, value in vars(magics).items() if name not in vars(none)}
+        return attributes | {name: value for name, value in magics._trait_values.items() if not none.has_trait(name)}
+
     def mark(self) -> Any:
+        if self._own_instances():
+            return None
         manager, loaded = self._shell.magics_manager, self._shell.extension_manager.loaded
         return [dict(magics) for magics in manager.magics.values()], dict(manager.registry), set(loaded)
 
@@ -61,6 +81,8 @@ class Magics(Facet):
         for (what, kind, name), value in items.items():
             if what == "extension":
                 self._extension(name, load=value is not GONE)
+            elif what == "attribute" and value is not UNTOLD:
+                self._set(manager.registry[kind], name, value)
             elif value is GONE:
                 manager.magics.get(kind, {}).pop(name, None)
             elif what == "function":
@@ -72,6 +94,12 @@ class Magics(Facet):
                 self._shell.alias_manager.define_alias(name, value)
             elif what == "class":
                 manager.register(value)
+
+    def _set(self, magics: Any, name: str, value: Any) -> None:
+        if value is not GONE:
+            setattr(magics, name, received(getattr(magics, name, None), value))
+        elif name in vars(magics):
+            delattr(magics, name)
 
     def _extension(self, name: str, *, load: bool) -> None:
         manager = self._shell.extension_manager

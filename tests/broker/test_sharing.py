@@ -529,3 +529,102 @@ def test_what_is_refused_before_what_it_must_merge_is_there_is_merged_with_that(
     assert kernel.status(held) == "ok"
     kernel.pass_time(ANSWER_LIMIT + MERGED_LIMIT)
     assert merges(other) == [merge]
+
+
+@pytest.fixture
+def unmerged(kernel: Kernel, two: Two) -> Two:
+    """The other is idle, and has been told to merge what it has made of x; main runs a cell."""
+    main, other, child = two
+    kernel.running("x", child)
+    other.reply()
+    kernel.running("x = 1")
+    main.commit("x")
+    other.say(messages.Commit(0, [[["x"], "value", {}, 1]], [], False, (b"2",)))
+    return two
+
+
+def test_who_asks_waits_until_an_idle_process_has_merged_what_it_has_told(kernel: Kernel, unmerged: Two) -> None:
+    main, other, _ = unmerged
+    main.reply()
+    kernel.execute("x")
+    assert main.running is not None
+    assert main.running.crowded
+    main.say(messages.Acquire(1, ["x"]))
+    other.release()
+    assert acquired(main) == []
+    [merge] = merges(other)
+    other.say(messages.Commit(merge.number, [[["x"], "value", {}, 1]], [], False, (b"merged",)))
+    assert [answer.blobs for answer in acquired(main)] == [(b"merged",)]
+
+
+def test_who_asks_for_something_else_does_not_wait_for_a_merge(kernel: Kernel, unmerged: Two) -> None:
+    main, other, _ = unmerged
+    main.say(messages.Acquire(1, ["y"]))
+    other.release()
+    assert len(acquired(main)) == 1
+
+
+def test_a_merge_is_waited_for_but_so_long(kernel: Kernel, unmerged: Two) -> None:
+    main, other, _ = unmerged
+    main.say(messages.Acquire(1, ["x"]))
+    other.release()
+    kernel.pass_time(ANSWER_LIMIT)
+    assert acquired(main) == []
+    kernel.pass_time(IDLE_LIMIT)
+    assert len(acquired(main)) == 1
+    main.say(messages.Acquire(2, ["x"]))
+    assert len(acquired(main)) == 2  # not again
+    other.merge()
+    main.reply()
+    kernel.running("x", unmerged[2])
+    kernel.running("x")
+    main.say(messages.Acquire(3, ["x"]))
+    assert len(acquired(main)) == 2  # but now that it is through
+
+
+def test_a_large_value_is_waited_for_until_it_is_merged_but_not_while_its_owner_runs_a_cell(
+    kernel: Kernel, two: Two
+) -> None:
+    main, holder, child = two
+    kernel.running("big, x = ...", child)
+    holder.hold("big")
+    holder.reply()
+    kernel.running("x = 1")
+    main.commit("x")
+    main.say(messages.Acquire(1, ["big"]))
+    holder.say(messages.Commit(0, [[["big", "x"], "value", {}, 1]], [], False, (b"both",)))
+    holder.release()
+    kernel.pass_time(ANSWER_LIMIT)
+    kernel.running("while True: pass", child)
+    assert acquired(main) == []
+    kernel.pass_time(IDLE_LIMIT)
+    assert len(acquired(main)) == 1
+
+
+def test_who_runs_a_cell_is_not_waited_for_until_it_has_merged(kernel: Kernel, unmerged: Two) -> None:
+    main, other, child = unmerged
+    kernel.running("while True: pass", child)
+    main.say(messages.Acquire(1, ["x"]))
+    other.release()
+    assert len(acquired(main)) == 1
+
+
+def test_nobody_waits_for_a_merge_that_waits_for_him(kernel: Kernel, two: Two) -> None:
+    main, holder, child = two
+    third = kernel.ready(kernel.create())
+    kernel.running("box = [x]", child)
+    holder.hold("box")
+    holder.reply()
+    kernel.running("x = 1")
+    main.commit("x")
+    main.reply()
+    third.say(messages.Commit(0, [[["box"], "value", {}, 1]], [], False, (b"third's",)))
+    holder.say(messages.Commit(0, [[["box", "x"], "value", {}, 1]], [], False, (b"holder's",)))
+    holder.release()
+    assert (len(merges(holder)), merges(third)) == (1, [])
+    kernel.running("box", child)
+    holder.say(messages.Acquire(1, ["box"]))
+    third.release()
+    assert len(acquired(holder)) == 1
+    holder.merge()
+    assert [merge.blobs for merge in merges(third)] == [(b"box",)]

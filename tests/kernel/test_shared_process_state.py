@@ -140,6 +140,29 @@ B: one = %mpt_line a
    %mpt_t -n1 -r1 -q pass
 A? (one, two) == ("a!", "b?")
 
+# what magics of the notebook keep
+A: from IPython.core.magic import magics_class, Magics, line_magic
+   from traitlets import Int
+   @magics_class
+   class MptKeeping(Magics):
+       level = Int(1)
+       def __init__(self, shell):
+           super().__init__(shell)
+           self.count, self.seen = 0, []
+       @line_magic
+       def mpt_keep(self, line):
+           self.count += 1; self.seen.append(line); self.level += 1
+           return self.count, list(self.seen), self.level
+   get_ipython().register_magics(MptKeeping)
+   one = %mpt_keep a
+B: two = %mpt_keep b
+A: three = %mpt_keep c
+   seen = get_ipython().magics_manager.registry["MptKeeping"].seen
+B? (one, two, three) == ((1, ["a"], 2), (2, ["a", "b"], 3), (3, ["a", "b", "c"], 4))
+B: get_ipython().magics_manager.registry["MptKeeping"].last = 5
+   four = %mpt_keep d
+A? seen == ["a", "b", "c", "d"] and get_ipython().magics_manager.registry["MptKeeping"].last == 5
+
 # aliases of commands
 A: %alias mpt_say echo hello %s
 B: get_ipython().system = lambda command: said.append(command); said = []
@@ -390,6 +413,15 @@ A: items.append(3)
 B? items == [1, 2, 3]
 B: add(4)
 A? items == [1, 2, 3, 4]
+
+# a list of a module that gets too large to be told
+A: open("mpt_grows.py", "w").write("items = []\n") and None
+   import mpt_grows
+B: mpt_grows.items.append("b")
+A: mpt_grows.items.extend(range(100_000))
+B? mpt_grows.items == ["b"]
+A: del mpt_grows.items[1:]; mpt_grows.items = ["a"]
+B? mpt_grows.items == ["a"]
 
 # a function of a module replaced
 A: open('mpt_conf5.py', 'w').write('def f(): return 1\ndef g(): return f()\n') and None

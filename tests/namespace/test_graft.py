@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpkernel.namespace import survey
+from mpkernel.namespace.anatomy import Kind, Kinds
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.same import same
 
@@ -480,6 +481,27 @@ def test_depth_does_not_matter() -> None:
     for _ in range(2_000):
         deep, deep_new = (deep,), (deep_new,)
     assert one(deep, deep_new) is deep_new
+
+
+def test_what_is_nested_is_not_compared_anew_at_each_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    class Looks(Kinds):
+        def of(self, cls: type) -> Kind:
+            nonlocal looks
+            looks += cls is tuple
+            return super().of(cls)
+
+    def nested() -> Any:
+        value: Any = ([],)
+        for index in range(500):
+            value = (index, value)
+        return value
+
+    monkeypatch.setattr("mpkernel.namespace.graft.Kinds", Looks)
+    old, new = nested(), nested()
+    assert graft({"x": old}, {"x": new})["x"] is old
+    assert looks < 10 * 500
 
 
 def test_large_plain_data_is_taken_as_a_whole_yet_aliases_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from mpkernel.namespace.process_state import GONE, Items, ProcessState
+import importlib
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpkernel.namespace.own_modules import OwnModules
+from mpkernel.namespace.process_state import GONE, UNTOLD, Items, ProcessState
 
 from .bench import Settings
 
@@ -149,3 +157,20 @@ def test_what_is_on_its_way_to_the_others_is_told_again_if_it_came_too_late() ->
     assert state.changes() == {NAME: {"a": "mine"}}
     state.receive(NAME, {"b": "theirs"})
     assert state.merge(NAME, {"b": "theirs"}, {}) == {"a": "mine", "b": "theirs"}
+
+
+def test_of_a_module_of_ones_own_what_is_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mpt_own.py").write_text("small = [1]\nlarge = list(range(100_000))\nmany = [b'x' * 70_000]\n")
+    module = importlib.import_module("mpt_own")
+    try:
+        facet = OwnModules()
+        told = facet.read()
+        own = {key: value for key, value in told.items() if not key[1].startswith("__")}
+        large = dict.fromkeys([("mpt_own", "large"), ("mpt_own", "many")], UNTOLD)
+        assert own == {("mpt_own", "small"): pickle.dumps([1], 5), **large}
+        module.small.append(2)
+        assert facet.changed(told, facet.read()) == {("mpt_own", "small"): pickle.dumps([1, 2], 5)}
+    finally:
+        del sys.modules["mpt_own"]
