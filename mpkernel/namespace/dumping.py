@@ -39,6 +39,7 @@ CHECK_EVERY = 64
 # Seconds that a notebook's classes have for their part in one pickle.
 HOOK_LIMIT = 1.0
 
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
 Handler = Callable[["Dumper", Any], Reduced]
 
@@ -395,6 +396,7 @@ class Context:
         self.refresh = refresh
         self.held = held
         self.reducers = _Reducers()
+        self.streams = {name: getattr(sys, name, None) for name in _STREAMS}  # whatever a cell puts in their place
         self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}

@@ -49,6 +49,7 @@ class Loading:
         self.definitions = context.definitions
         self.held = context.held
         self.texts = context.texts
+        self.streams = context.streams
         self.loaded: list[Definition] = []
         self.contents: dict[ContentKey, Any] = {}
         self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
@@ -290,6 +291,9 @@ class _Words:
         from IPython.core.getipython import get_ipython
 
         return get_ipython()
+
+    def _word_stream(self, name: str) -> Any:
+        return self._loading.streams[name]
 
     def _word_deferred(self, value: Any) -> Any:
         return _Deep(value)

@@ -41,7 +41,6 @@ from mpkernel.namespace.stubs import Stub, note_of
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 _PLAIN_DTYPES = "biufcmMSUV"
-_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
 def handler_for(kind: type) -> tuple[Handler, bool]:
@@ -71,20 +70,19 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
 
 def _local(reason: str) -> Handler:
     def handler(dumper: Dumper, obj: Any) -> Reduced:
-        for name in _STREAMS:
-            if obj is getattr(sys, name, None):
-                return getattr, (sys, name)
-        return dumper.stub(obj, reason)
+        return _standard(dumper, obj) or dumper.stub(obj, reason)
 
     return handler
 
 
 def reduce_stream(dumper: Dumper, obj: Any) -> Reduced:
     """Standard output is each process's own."""
-    for name in _STREAMS:
-        if obj is getattr(sys, name, None):
-            return getattr, (sys, name)
-    return dumper.by_itself(obj)
+    return _standard(dumper, obj) or dumper.by_itself(obj)
+
+
+def _standard(dumper: Dumper, obj: Any) -> Reduced:
+    name = next((name for name, stream in dumper.context.streams.items() if stream is obj), None)
+    return None if name is None else (words.stream, (name,))
 
 
 def reduce_library(dumper: Dumper, obj: Any) -> Reduced:

@@ -118,6 +118,11 @@ def shell() -> Any:
     _only_a_word()
 
 
+def stream(name: str) -> Any:
+    """Standard output and the like."""
+    _only_a_word(name)
+
+
 def deferred(value: Any) -> Any:
     """A value whose parts get their state only after all are made: for what is nested deep."""
     _only_a_word(value)
