@@ -56,10 +56,10 @@ B: import xml.sax.saxutils
 A? xml.sax.saxutils.escape("<") == "&lt;"
 
 # a library that asks whether it is in a notebook
-A: text = "try: get_ipython(); there = True\\nexcept NameError: there = False"
+A: text = "class Asked:\\n try: there = bool(get_ipython())\\n except NameError: there = False"
    open("mpt_asks.py", "w").write(text); import mpt_asks
-A? mpt_asks.there
-B? mpt_asks.there
+A? mpt_asks.Asked.there
+B? mpt_asks.Asked.there
 
 # warnings
 A: import warnings; kept = list(warnings.filters); warnings.simplefilter("error")
