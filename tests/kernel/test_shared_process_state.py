@@ -435,6 +435,18 @@ B: import importlib; importlib.reload(mpt_conf5) and None
 B? mpt_conf5.g() == 1
 A? mpt_conf5.g() == 1
 
+# reloaded after its file has changed
+A: open('mpt_conf7.py', 'w').write('count = 0\ndef f(): return 1\n') and None
+   import mpt_conf7, importlib
+   mpt_conf7.count = 5
+B? mpt_conf7.f() == 1 and mpt_conf7.count == 5
+B: open('mpt_conf7.py', 'w').write('print("loaded")\ncount = 0\ndef f(): return "two"\n') and None
+   importlib.reload(mpt_conf7)
+A? mpt_conf7.f() == 'two' and mpt_conf7.count == 0
+C? mpt_conf7.f() == 'two' and mpt_conf7.count == 0
+A: mpt_conf7.count = 7
+B? mpt_conf7.count == 7 and mpt_conf7.f() == 'two'
+
 # writefile and import
 A: %%writefile mpt_conf6.py
    count = 0
