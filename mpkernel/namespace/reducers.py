@@ -26,7 +26,7 @@ import threading
 import types
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -65,7 +65,13 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
     for base, handler in _BASES:
         if issubclass(kind, base):
             return handler, keep
+    if _is_iterator(kind):
+        return reduce_iterator, keep
     return (Dumper.by_itself if not keep else reduce_library), keep
+
+
+def _is_iterator(kind: type) -> bool:
+    return kind.__module__ in ("builtins", "itertools") and issubclass(kind, Iterator)
 
 
 def _local(reason: str) -> Handler:
@@ -97,6 +103,30 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
             if type(part) is Stub or dumper.context.is_local(type(part)):
                 return dumper.stub(obj, f"it holds a {type(part).__name__}")
     return reduced
+
+
+def reduce_iterator(dumper: Dumper, iterator: Any) -> Reduced:
+    """One of Python's own. If something that it goes through can't leave this process, neither can it."""
+    stays = _that_stays(dumper, iterator)
+    return reduce_library(dumper, iterator) if stays is None else dumper.stub(iterator, f"it holds a {_name(stays)}")
+
+
+def _that_stays(dumper: Dumper, part: Any) -> Any:
+    kind = type(part)
+    if issubclass(kind, types.BuiltinMethodType):  # what `iter` was given
+        return _that_stays(dumper, part.__self__)
+    if kind is Stub or dumper.context.is_local(kind):
+        return part
+    if kind is tuple:
+        return next((stays for inner in part if (stays := _that_stays(dumper, inner)) is not None), None)
+    if not _is_iterator(kind):
+        return None
+    reduced = dumper.by_itself(part)
+    return part if reduced[0] is words.stub else _that_stays(dumper, reduced[1:])
+
+
+def _name(obj: Any) -> str:
+    return note_of(obj).type if type(obj) is Stub else type(obj).__name__
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
