@@ -138,6 +138,14 @@ A? len(text.getvalue().splitlines()) == 4 and kept.lines == ["first 1", "second"
 B: logger.handlers.clear(); logger.setLevel(0)
 A? logger.handlers == []
 
+# a handler that another subshell removes
+A: import io, logging
+   logger = logging.getLogger("mpt.removed"); logger.setLevel("INFO"); logger.propagate = False
+   text = io.StringIO(); handler = logging.StreamHandler(text); logger.addHandler(handler)
+B? handler in logger.handlers
+B: logger.info("told"); logger.removeHandler(handler); logger.info("not told")
+A? logger.handlers == [] and text.getvalue() == "told\\n"
+
 # magics of the notebook
 A: from IPython.core.magic import register_line_magic, magics_class, Magics, line_magic
    @register_line_magic
