@@ -31,7 +31,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import behind, bodies, plots, texts, tracebacks, words
+from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -531,6 +531,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
+    ("sqlalchemy", "Engine", databases.reduce_engine),
     ("torch", "Tensor", reduce_tensor),
     ("torch.nn", "Parameter", reduce_tensor),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from .stories import Stories, blocks, examples, needs_numpy, needs_pandas
@@ -466,3 +468,21 @@ B? group.exceptions[0].__notes__ == ['seen']
 @pytest.mark.parametrize("text", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
 def test_what_is_seen_through_something_else_is_one_object(story: Stories, text: str) -> None:
     story(text)
+
+
+@pytest.mark.skipif(find_spec("sqlalchemy") is None, reason="needs sqlalchemy")
+def test_an_engine_of_a_database_connects_anywhere(story: Stories) -> None:
+    story("""
+        A: import sqlalchemy as sa
+           engine = sa.create_engine("sqlite:///mpt.db", connect_args={"timeout": 7})
+           with engine.begin() as connection: connection.execute(sa.text("create table t (n int)"))
+           del connection
+        B: with engine.begin() as connection: connection.execute(sa.text("insert into t values (5)"))
+           del connection
+        A: with engine.connect() as connection: rows = connection.execute(sa.text("select * from t")).all()
+           del connection
+        B? rows == [(5,)]
+        A: engine = sa.create_engine("sqlite://")
+        B! LivesElsewhere: engine.connect()
+        A? engine.connect().closed is False
+    """)
