@@ -9,6 +9,7 @@ import io
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ class Dumper(pickle.Pickler):
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
-        self._ways: dict[type, tuple[tuple[bool, bool], bool]] = {}  # how instances are made, see `_gently`
+        self._ways: dict[type, tuple[tuple[bool, bool], bool, bool]] = {}  # how instances are made: `_gently`, …
         self._common = context.handlers
         self._deferred: list[Any] | None = None
         self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
@@ -304,10 +305,14 @@ class Dumper(pickle.Pickler):
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
                 if (ways := self._ways.get(kind)) is None:
-                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind)
+                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
                 wrong, reduced = None, _gently(ways[0], reduced)
+                if ways[2]:
+                    reduced = _filled(reduced)
                 if ways[1]:
                     reduced = (*reduced[:2], vars(obj), None, None, words.attributes)
+            elif type(reduced) is tuple and reduced[0] is kind and _is_own_ordered_dict(kind):
+                wrong, reduced = None, _filled((words.instance, (kind,), *reduced[2:]))
             else:
                 wrong = _wrong(obj, reduced)
         except RecursionError:
@@ -476,6 +481,22 @@ def _asks(kind: type) -> tuple[bool, bool]:
     new = getattr(kind, "__new__", None)
     hooked = getattr(kind, "__getattr__", None) is not None or type(kind.__getattribute__) is types.FunctionType
     return type(new) is types.FunctionType, hooked and not hasattr(kind, "__setstate__")
+
+
+def _fills_itself(kind: type) -> bool:
+    """Whether a method of the class puts in what such a list or dict has in it, when it has no attributes yet."""
+    names = ("append", "extend") if issubclass(kind, list) else ("__setitem__",) if issubclass(kind, dict) else ()
+    return any(type(getattr(kind, name)) is types.FunctionType for name in names)
+
+
+def _is_own_ordered_dict(kind: type) -> bool:
+    return kind.__module__ == "__main__" and getattr(kind, "__reduce__", None) is OrderedDict.__reduce__
+
+
+def _filled(reduced: Any) -> Any:
+    """So that items are put in without asking the class."""
+    state, items, pairs = (*reduced[2:], None, None, None)[:3]
+    return (*reduced[:2], (state, list(items or ()), list(pairs or ())), None, None, words.content)
 
 
 def _shares_attributes(kind: type) -> bool:

@@ -7,6 +7,7 @@ import io
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -291,6 +292,16 @@ class _Words:
         from IPython.core.getipython import get_ipython
 
         return get_ipython()
+
+    def _word_content(self, obj: Any, parts: tuple[Any, list[Any], list[tuple[Any, Any]]]) -> None:
+        state, items, pairs = parts
+        if items:
+            list.extend(obj, items)
+        put = OrderedDict.__setitem__ if isinstance(obj, OrderedDict) else dict.__setitem__
+        for key, value in pairs:
+            put(obj, key, value)
+        if state is not None:
+            self._word_state(obj, state)
 
     def _word_stream(self, name: str) -> Any:
         return self._loading.streams[name]

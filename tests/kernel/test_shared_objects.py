@@ -456,6 +456,34 @@ A? numbers[1] == 9.5
 C: numbers[2] = 7
 B? some.tolist() == [9.5, 7]
 
+# dict that keeps a log of what is put into it
+A: class Logged(dict):
+       def __init__(self, name): super().__init__(); self.name, self.log = name, []
+       def __setitem__(self, key, value): self.log.append(key); super().__setitem__(key, value)
+   d = Logged('n'); d['me'] = d; other = d
+B: d['x'] = [1]
+A? d['me'] is d and other is d and d['x'] == [1] and d.log == ['me', 'x'] and d.name == 'n'
+
+# list that counts what is added to it
+A: class Counted(list):
+       def __init__(self): super().__init__(); self.added = 0
+       def append(self, item): self.added += 1; super().append(item)
+       def extend(self, items): self.added += len(items); super().extend(items)
+   c = Counted(); c.append(1); c.extend([2, 3])
+B: c.append(4)
+A? c == [1, 2, 3, 4] and c.added == 4
+
+# cache that forgets what was used least
+A: from collections import OrderedDict
+   class LRU(OrderedDict):
+       def __init__(self, room): self.room = room; super().__init__()
+       def __setitem__(self, key, value):
+           super().__setitem__(key, value)
+           if len(self) > self.room: self.popitem(last=False)
+   cache = LRU(2); cache['a'] = 1; cache['b'] = 2
+B: cache['c'] = 3
+A? list(cache.items()) == [('b', 2), ('c', 3)] and cache.room == 2
+
 # group of exceptions
 A: error = ValueError('x')
 B: group = ExceptionGroup('several', [error, ExceptionGroup('inner', [error])])
