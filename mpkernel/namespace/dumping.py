@@ -307,10 +307,10 @@ class Dumper(pickle.Pickler):
                 if (ways := self._ways.get(kind)) is None:
                     ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
                 wrong, reduced = None, _gently(ways[0], reduced)
-                if ways[2]:
+                if ways[1]:  # which may be the object itself
+                    reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
+                elif ways[2]:
                     reduced = _filled(reduced)
-                if ways[1]:
-                    reduced = (*reduced[:2], vars(obj), None, None, words.attributes)
             elif type(reduced) is tuple and reduced[0] is kind and _is_own_ordered_dict(kind):
                 wrong, reduced = None, _filled((words.instance, (kind,), *reduced[2:]))
             else:

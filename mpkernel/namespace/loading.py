@@ -153,6 +153,9 @@ class Loading:
         return function
 
 
+_VALUES: tuple[Any, ...] = (tuple, str, bytes, int, float, complex)
+
+
 class _Words:
     """What the words of a payload mean here. A mixin for unpicklers."""
 
@@ -273,6 +276,9 @@ class _Words:
         return twins.match(pattern, string, pos, endpos, span)
 
     def _word_instance(self, kind: Any, *args: Any) -> Any:
+        for base in _VALUES:
+            if getattr(kind, "__getnewargs__", None) is base.__getnewargs__:  # which knows nothing of the class's own
+                return base.__new__(kind, *args)
         try:
             return kind.__new__(kind, *args)
         except TypeError:  # it wants more

@@ -473,6 +473,22 @@ A: class Counted(list):
 B: c.append(4)
 A? c == [1, 2, 3, 4] and c.added == 4
 
+# dict of which the items are the attributes
+A: class AttrDict(dict):
+       def __init__(self, *args, **items): super().__init__(*args, **items); self.__dict__ = self
+   d = AttrDict(x=1); d.y = [2]
+B? d == {'x': 1, 'y': [2]} and d.x == 1 and d.y is d['y'] and vars(d) is d
+B: d.z = 3; d.y.append(4); d['w'] = 5
+A? d.z == 3 and d['y'] == [2, 4] and d.w == 5 and vars(d) is d
+
+# tuple and text whose classes make them of something else
+A: class Vector(tuple):
+       def __new__(cls, *items): return super().__new__(cls, items)
+   class Name(str):
+       def __new__(cls, first, last): made = super().__new__(cls, f'{first} {last}'); made.last = last; return made
+   v = Vector(1, 2); name = Name('a', 'b')
+B? v == (1, 2) and type(v) is Vector and name == 'a b' and name.last == 'b'
+
 # cache that forgets what was used least
 A: from collections import OrderedDict
    class LRU(OrderedDict):
