@@ -9,6 +9,7 @@ import io
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ CHECK_EVERY = 64
 # Seconds that a notebook's classes have for their part in one pickle.
 HOOK_LIMIT = 1.0
 
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
 Handler = Callable[["Dumper", Any], Reduced]
 
@@ -82,7 +84,7 @@ class Dumper(pickle.Pickler):
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
-        self._ways: dict[type, tuple[tuple[bool, bool], bool]] = {}  # how instances are made, see `_gently`
+        self._ways: dict[type, tuple[tuple[bool, bool], bool, bool]] = {}  # how instances are made: `_gently`, …
         self._common = context.handlers
         self._deferred: list[Any] | None = None
         self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
@@ -303,10 +305,14 @@ class Dumper(pickle.Pickler):
             reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
                 if (ways := self._ways.get(kind)) is None:
-                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind)
+                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
                 wrong, reduced = None, _gently(ways[0], reduced)
-                if ways[1]:
-                    reduced = (*reduced[:2], vars(obj), None, None, words.attributes)
+                if ways[1]:  # which may be the object itself
+                    reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
+                elif ways[2]:
+                    reduced = _filled(reduced)
+            elif type(reduced) is tuple and reduced[0] is kind and _is_own_ordered_dict(kind):
+                wrong, reduced = None, _filled((words.instance, (kind,), *reduced[2:]))
             else:
                 wrong = _wrong(obj, reduced)
         except RecursionError:
@@ -395,6 +401,7 @@ class Context:
         self.refresh = refresh
         self.held = held
         self.reducers = _Reducers()
+        self.streams = {name: getattr(sys, name, None) for name in _STREAMS}  # whatever a cell puts in their place
         self.texts = Texts()
         self._handler_for: Callable[[type], tuple[Handler, bool]] = kinds
         self.handlers: dict[type, Handler] = {_Deep: reduce_deep, _State: reduce_state, Local: reduce_local}
@@ -474,6 +481,22 @@ def _asks(kind: type) -> tuple[bool, bool]:
     new = getattr(kind, "__new__", None)
     hooked = getattr(kind, "__getattr__", None) is not None or type(kind.__getattribute__) is types.FunctionType
     return type(new) is types.FunctionType, hooked and not hasattr(kind, "__setstate__")
+
+
+def _fills_itself(kind: type) -> bool:
+    """Whether a method of the class puts in what such a list or dict has in it, when it has no attributes yet."""
+    names = ("append", "extend") if issubclass(kind, list) else ("__setitem__",) if issubclass(kind, dict) else ()
+    return any(type(getattr(kind, name)) is types.FunctionType for name in names)
+
+
+def _is_own_ordered_dict(kind: type) -> bool:
+    return kind.__module__ == "__main__" and getattr(kind, "__reduce__", None) is OrderedDict.__reduce__
+
+
+def _filled(reduced: Any) -> Any:
+    """So that items are put in without asking the class."""
+    state, items, pairs = (*reduced[2:], None, None, None)[:3]
+    return (*reduced[:2], (state, list(items or ()), list(pairs or ())), None, None, words.content)
 
 
 def _shares_attributes(kind: type) -> bool:

@@ -16,14 +16,28 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
+_NUMPY_PRINTS = {
+    "suppress": False,
+    "legacy": False,
+    "edgeitems": 3,
+    "threshold": 1000,
+    "precision": 8,
+    "linewidth": 75,
+    "floatmode": "maxprec",
+    "nanstr": "nan",
+    "infstr": "inf",
+    "sign": "-",
+}
+_NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 _MT19937_BYTES = 625 * 4  # numpy's generator: 624 numbers, and which is the next one
 
 
@@ -275,6 +289,85 @@ def _with_own_lists(items: Items) -> Items:
     return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
 
+class OfContext(Facet):
+    """What libraries keep in context variables: that of the context in which cells run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def _in_cells(self, call: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self._context.run(call, *args)
+        except RuntimeError:  # it is entered: by the cell that asks
+            return call(*args)
+
+
+class NumpyOptions(OfContext):
+    """How arrays are printed, and what is done about a division by zero and the like."""
+
+    name = "numpy.options"
+
+    def read(self) -> Items | None:
+        numpy: Any = sys.modules.get("numpy")
+        if not hasattr(numpy, "set_printoptions"):  # half imported
+            return None
+        return dict(self._in_cells(numpy.get_printoptions)) | dict(self._in_cells(numpy.geterr))
+
+    def base(self) -> Items:
+        return dict.fromkeys(self.read() or ()) | _NUMPY_PRINTS | _NUMPY_ERRORS
+
+    def write(self, items: Items) -> None:
+        self._in_cells(self._set, items)
+
+    def _set(self, items: Items) -> None:
+        import numpy as np
+
+        np.seterr(**{key: value for key, value in items.items() if key in _NUMPY_ERRORS})
+        printing = {key: value for key, value in items.items() if key not in _NUMPY_ERRORS}
+        np.set_printoptions(**{**np.get_printoptions(), **printing})  # some are reset if they aren't given
+
+
+class DecimalContext(OfContext):
+    """Precision, rounding and traps of decimal numbers."""
+
+    name = "decimal"
+    _ATTRIBUTES = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+    def read(self) -> Items | None:
+        decimal: Any = sys.modules.get("decimal")
+        return self._of(self._in_cells(decimal.getcontext)) if hasattr(decimal, "getcontext") else None
+
+    def base(self) -> Items:
+        return self._of(sys.modules["decimal"].DefaultContext)
+
+    def _of(self, context: Any) -> Items:
+        return {name: getattr(context, name) for name in self._ATTRIBUTES} | dict(context.traps)
+
+    def write(self, items: Items) -> None:
+        context = self._in_cells(importlib.import_module("decimal").getcontext)
+        for key, value in items.items():
+            if isinstance(key, str):
+                setattr(context, key, value)
+            else:
+                context.traps[key] = value
+
+
+class SklearnOptions(Facet):
+    """What `sklearn.set_config` sets."""
+
+    name = "sklearn.config"
+
+    def read(self) -> Items | None:
+        config: Any = sys.modules.get("sklearn._config")
+        return dict(config.get_config()) if hasattr(config, "config_context") else None
+
+    def base(self) -> Items:
+        return dict(sys.modules["sklearn._config"]._global_config)
+
+    def write(self, items: Items) -> None:
+        importlib.import_module("sklearn").set_config(**items)
+
+
 class Builtins(Facet):
     """What was added to the builtins, or replaced there."""
 
@@ -327,8 +420,11 @@ class Logging(Facet):
                     logger.addHandler(loggers.made(*description))
 
 
-def all_facets() -> list[Facet]:
-    """One of each. Those come first of which loading values may need the rest: where modules are found, and how."""
+def all_facets(context: Context) -> list[Facet]:
+    """One of each; cells run in `context`.
+
+    Those come first of which loading values may need the rest: where modules are found, and how.
+    """
     return [
         Environment(),
         SearchPath(),
@@ -341,6 +437,9 @@ def all_facets() -> list[Facet]:
         TorchRandomNumbers(),
         PandasOptions(),
         MatplotlibOptions(),
+        NumpyOptions(context),
+        DecimalContext(context),
+        SklearnOptions(),
         Builtins(),
         Logging(),
         OwnModules(),

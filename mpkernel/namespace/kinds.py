@@ -9,6 +9,7 @@ import contextvars
 import io
 import mmap
 import queue
+import re
 import select
 import socket
 import subprocess
@@ -61,6 +62,7 @@ _LOCAL: tuple[tuple[type, str], ...] = (
     (io.BufferedRWPair, "an open file"),
     (io.TextIOWrapper, "an open file"),
     (tempfile._TemporaryFileWrapper, "an open file"),
+    (type(re.compile("").scanner("")), "it is in the midst of a text"),  # type: ignore[attr-defined]
     (mmap.mmap, "it is memory of that process"),
     (memoryview, "it is memory of that process"),
     (select.epoll if hasattr(select, "epoll") else select.poll, "it waits for files of that process"),

@@ -7,6 +7,7 @@ import io
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -49,6 +50,7 @@ class Loading:
         self.definitions = context.definitions
         self.held = context.held
         self.texts = context.texts
+        self.streams = context.streams
         self.loaded: list[Definition] = []
         self.contents: dict[ContentKey, Any] = {}
         self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
@@ -149,6 +151,9 @@ class Loading:
         if known is not None and not known.cells and function.__closure__ is not None:
             self.definitions.adopt_cells(known, function, tuple(cell_id or "" for cell_id in ids))
         return function
+
+
+_VALUES: tuple[Any, ...] = (tuple, str, bytes, int, float, complex)
 
 
 class _Words:
@@ -271,6 +276,9 @@ class _Words:
         return twins.match(pattern, string, pos, endpos, span)
 
     def _word_instance(self, kind: Any, *args: Any) -> Any:
+        for base in _VALUES:
+            if getattr(kind, "__getnewargs__", None) is base.__getnewargs__:  # which knows nothing of the class's own
+                return base.__new__(kind, *args)
         try:
             return kind.__new__(kind, *args)
         except TypeError:  # it wants more
@@ -290,6 +298,19 @@ class _Words:
         from IPython.core.getipython import get_ipython
 
         return get_ipython()
+
+    def _word_content(self, obj: Any, parts: tuple[Any, list[Any], list[tuple[Any, Any]]]) -> None:
+        state, items, pairs = parts
+        if items:
+            list.extend(obj, items)
+        put = OrderedDict.__setitem__ if isinstance(obj, OrderedDict) else dict.__setitem__
+        for key, value in pairs:
+            put(obj, key, value)
+        if state is not None:
+            self._word_state(obj, state)
+
+    def _word_stream(self, name: str) -> Any:
+        return self._loading.streams[name]
 
     def _word_deferred(self, value: Any) -> Any:
         return _Deep(value)

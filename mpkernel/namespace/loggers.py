@@ -39,8 +39,17 @@ class _Named(logging.Handler):
         super().__init__()
         self.variable = name
 
+    def _real(self) -> Any:
+        return getattr(sys.modules["__main__"], self.variable, None)
+
+    def __eq__(self, other: object) -> bool:
+        """`removeHandler` looks for it by what the variable is."""
+        return other is self or (isinstance(other, logging.Handler) and other is self._real())
+
+    __hash__ = logging.Handler.__hash__
+
     def emit(self, record: logging.LogRecord) -> None:
-        handler = getattr(sys.modules["__main__"], self.variable, None)
+        handler = self._real()
         if isinstance(handler, logging.Handler) and record.levelno >= handler.level:
             handler.handle(record)
 

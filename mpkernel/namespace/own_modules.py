@@ -2,14 +2,17 @@
 
 A module is imported by each process for itself. What a cell then changes in it (``config.limit = 10``, a registry that
 its functions fill) is a facet of the process's state, by module and name. Values go as small pickles, each by itself.
+That a module was reloaded is an item as well: who has imported it before does the same.
 """
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import sys
 import types
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
@@ -21,6 +24,7 @@ MAX_MODULES = 30
 Key = tuple[str, str]
 _MARKS = (*NUMBERS, str, *DEFINITIONS)  # what of names like ``__version__`` is looked at
 _NOT_OWN = ("__main__", "__mp_main__", "mpkernel")
+_RELOADED = "__spec__"  # of which each load makes a new one
 
 
 class OwnModules(Facet):
@@ -37,26 +41,44 @@ class OwnModules(Facet):
         self._early: Items = {}  # of modules that this process hasn't imported yet
         self._originals: dict[Key, Any] = {}  # functions and classes that others have replaced
         self._values = SmallValues()
+        self._specs: dict[str, Any] = {}  # of the modules as they were loaded last
+        self._reloads: Items = {}  # what was reloaded since, and when its file was written
 
     def read(self) -> Items:
         self._look()
         found = dict(self._early)
         for name in self._own:
             if (module := sys.modules.get(name)) is not None:
+                self._look_for_reload(name, module)
                 for key, value in tuple(vars(module).items()):
                     if key.startswith("__") and not isinstance(value, _MARKS):
                         continue
                     if (told := self._values.told((name, key), value)) is not None:
                         found[name, key] = told
-        return found
+        return found | self._reloads
+
+    def _look_for_reload(self, name: str, module: types.ModuleType) -> None:
+        spec = getattr(module, "__spec__", None)
+        if self._specs.setdefault(name, spec) is not spec:
+            self._specs[name] = spec
+            with suppress(OSError):
+                self._reloads[name, _RELOADED] = os.stat(str(module.__file__)).st_mtime_ns
 
     def write(self, items: Items) -> None:
-        for key, value in items.items():
+        for key, value in sorted(items.items(), key=lambda item: item[0][1] != _RELOADED):  # before its variables
             if (module := sys.modules.get(key[0])) is None:
                 self._early[key] = value
             else:
                 self._early.pop(key, None)
-                self._set(module, key, value)
+                if key[1] == _RELOADED:
+                    self._reload(module, key, value)
+                else:
+                    self._set(module, key, value)
+
+    def _reload(self, module: types.ModuleType, key: Key, value: Any) -> None:
+        self._reloads[key] = value
+        with redirect_stdout(io.StringIO()):
+            self._specs[key[0]] = importlib.reload(module).__spec__
 
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
@@ -64,7 +86,11 @@ class OwnModules(Facet):
     def arrived(self) -> None:
         if self._early:
             for key in [key for key in self._early if key[0] in sys.modules]:
-                self._set(sys.modules[key[0]], key, self._early.pop(key))
+                value = self._early.pop(key)
+                if key[1] == _RELOADED:
+                    self._reloads[key] = value  # it was imported since
+                else:
+                    self._set(sys.modules[key[0]], key, value)
 
     def _set(self, module: types.ModuleType, key: Key, value: Any) -> None:
         if value is UNTOLD:

@@ -8,11 +8,16 @@ one that two subshells have merely displayed would be a conflict, in dozens of p
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
+
+_INLINE = "matplotlib_inline.backend_inline"
 
 
 def base() -> type | None:
@@ -58,7 +63,16 @@ def reduce_figure(dumper: Dumper, figure: Any) -> Reduced:
         state.pop("_restore_to_pylab", None)
         if "_dpi" in state:
             state["_dpi"] = state["_original_dpi"] = figure.dpi / getattr(figure.canvas, "device_pixel_ratio", 1)
+    if _INLINE in sys.modules and type(reduced) is tuple:
+        return (shown_inline, reduced[:2], *reduced[2:])
     return reduced
+
+
+def shown_inline(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """A figure; importing the backend has it shown as a picture by a process that has not plotted yet."""
+    with suppress(Exception):
+        importlib.import_module(_INLINE)
+    return make(*args)
 
 
 def reduce_callbacks(dumper: Dumper, registry: Any) -> Reduced:

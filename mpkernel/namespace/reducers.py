@@ -26,12 +26,12 @@ import threading
 import types
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import behind, bodies, plots, texts, tracebacks, words
+from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, words
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -41,7 +41,6 @@ from mpkernel.namespace.stubs import Stub, note_of
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 _PLAIN_DTYPES = "biufcmMSUV"
-_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
 def handler_for(kind: type) -> tuple[Handler, bool]:
@@ -66,25 +65,30 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
     for base, handler in _BASES:
         if issubclass(kind, base):
             return handler, keep
+    if _is_iterator(kind):
+        return reduce_iterator, keep
     return (Dumper.by_itself if not keep else reduce_library), keep
+
+
+def _is_iterator(kind: type) -> bool:
+    return kind.__module__ in ("builtins", "itertools") and issubclass(kind, Iterator)
 
 
 def _local(reason: str) -> Handler:
     def handler(dumper: Dumper, obj: Any) -> Reduced:
-        for name in _STREAMS:
-            if obj is getattr(sys, name, None):
-                return getattr, (sys, name)
-        return dumper.stub(obj, reason)
+        return _standard(dumper, obj) or dumper.stub(obj, reason)
 
     return handler
 
 
 def reduce_stream(dumper: Dumper, obj: Any) -> Reduced:
     """Standard output is each process's own."""
-    for name in _STREAMS:
-        if obj is getattr(sys, name, None):
-            return getattr, (sys, name)
-    return dumper.by_itself(obj)
+    return _standard(dumper, obj) or dumper.by_itself(obj)
+
+
+def _standard(dumper: Dumper, obj: Any) -> Reduced:
+    name = next((name for name, stream in dumper.context.streams.items() if stream is obj), None)
+    return None if name is None else (words.stream, (name,))
 
 
 def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
@@ -99,6 +103,30 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
             if type(part) is Stub or dumper.context.is_local(type(part)):
                 return dumper.stub(obj, f"it holds a {type(part).__name__}")
     return reduced
+
+
+def reduce_iterator(dumper: Dumper, iterator: Any) -> Reduced:
+    """One of Python's own. If something that it goes through can't leave this process, neither can it."""
+    stays = _that_stays(dumper, iterator)
+    return reduce_library(dumper, iterator) if stays is None else dumper.stub(iterator, f"it holds a {_name(stays)}")
+
+
+def _that_stays(dumper: Dumper, part: Any) -> Any:
+    kind = type(part)
+    if issubclass(kind, types.BuiltinMethodType):  # what `iter` was given
+        return _that_stays(dumper, part.__self__)
+    if kind is Stub or dumper.context.is_local(kind):
+        return part
+    if kind is tuple:
+        return next((stays for inner in part if (stays := _that_stays(dumper, inner)) is not None), None)
+    if not _is_iterator(kind):
+        return None
+    reduced = dumper.by_itself(part)
+    return part if reduced[0] is words.stub else _that_stays(dumper, reduced[1:])
+
+
+def _name(obj: Any) -> str:
+    return note_of(obj).type if type(obj) is Stub else type(obj).__name__
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
@@ -503,6 +531,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
+    ("sqlalchemy", "Engine", databases.reduce_engine),
     ("torch", "Tensor", reduce_tensor),
     ("torch.nn", "Parameter", reduce_tensor),
 )

@@ -118,6 +118,16 @@ def shell() -> Any:
     _only_a_word()
 
 
+def content(obj: Any, parts: Any) -> None:
+    """Attributes and items of a list or dict whose class has its own way of taking items."""
+    _only_a_word(obj, parts)
+
+
+def stream(name: str) -> Any:
+    """Standard output and the like."""
+    _only_a_word(name)
+
+
 def deferred(value: Any) -> Any:
     """A value whose parts get their state only after all are made: for what is nested deep."""
     _only_a_word(value)

@@ -96,6 +96,7 @@ class WorkerKernel(LibraryAPI):
         self.debugger = Debugger(self)
         self.interrupts.first_await = lambda: self.lanes.send(messages.Awaits(self.cells.input_parent[0]))
         self.interrupts.let_go = self.debugger.let_go
+        self._context = contextvars.copy_context()
         self.callbacks = Callbacks(
             loop,
             begin=self._before_callbacks,
@@ -117,7 +118,7 @@ class WorkerKernel(LibraryAPI):
             self.lanes.send,
             self.warn,
             choose(settings.directory, memfds=settings.memfds),
-            ProcessState([*all_facets(), *shell_facets(shell)]),
+            ProcessState([*all_facets(self._context), *shell_facets(shell)]),
         )
         self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
@@ -125,7 +126,6 @@ class WorkerKernel(LibraryAPI):
         self._callback_ran = False  # beside the cell
         self.request_task: asyncio.Task[None] | None = None
         self._main_thread = threading.main_thread()
-        self._context = contextvars.copy_context()
         self._handlers: dict[str, Handler] = {
             "execute_request": self.cells.execute,
             **dict.fromkeys(side_requests.ANSWERS, self._side_request),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import importlib
 import inspect
 import logging
@@ -146,6 +147,9 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def init_builtins(self) -> None:
         super().init_builtins()
         self.builtin_trap = LockedBuiltinTrap(self)
+        # Not only while a cell runs: libraries are imported for values that arrive, too, and ask whether this is a
+        # notebook (pandas, for the width of tables).
+        vars(builtins)["get_ipython"] = self.get_ipython
 
     def init_hooks(self) -> None:
         super().init_hooks()

@@ -111,7 +111,7 @@ class Magics(Facet):
 
 
 class Formatters(Facet):
-    """Formatters that the notebook has registered for types."""
+    """Formatters that the notebook has registered for types, or a library for it (``sympy.init_printing``)."""
 
     name = "formatters"
 
@@ -123,7 +123,7 @@ class Formatters(Facet):
             (kind, of): call
             for kind, formatter in self._shell.display_formatter.formatters.items()
             for of, call in formatter.type_printers.items()
-            if getattr(call, "__module__", None) == "__main__"
+            if getattr(call, "__module__", None) == "__main__" or _is_made_at_run_time(call)
         }
 
     def write(self, items: Items) -> None:
@@ -133,6 +133,12 @@ class Formatters(Facet):
                 formatter.type_printers.pop(of, None)
             else:
                 formatter.for_type(of, call)
+
+
+def _is_made_at_run_time(call: Any) -> bool:
+    """A function within one of a library; those of IPython are everywhere."""
+    local = type(call) is types.FunctionType and "<locals>" in call.__qualname__
+    return local and not str(call.__module__).startswith("IPython.")
 
 
 class ShellOptions(Facet):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from .stories import Stories, blocks, examples, needs_numpy, needs_pandas
@@ -454,6 +456,50 @@ A? numbers[1] == 9.5
 C: numbers[2] = 7
 B? some.tolist() == [9.5, 7]
 
+# dict that keeps a log of what is put into it
+A: class Logged(dict):
+       def __init__(self, name): super().__init__(); self.name, self.log = name, []
+       def __setitem__(self, key, value): self.log.append(key); super().__setitem__(key, value)
+   d = Logged('n'); d['me'] = d; other = d
+B: d['x'] = [1]
+A? d['me'] is d and other is d and d['x'] == [1] and d.log == ['me', 'x'] and d.name == 'n'
+
+# list that counts what is added to it
+A: class Counted(list):
+       def __init__(self): super().__init__(); self.added = 0
+       def append(self, item): self.added += 1; super().append(item)
+       def extend(self, items): self.added += len(items); super().extend(items)
+   c = Counted(); c.append(1); c.extend([2, 3])
+B: c.append(4)
+A? c == [1, 2, 3, 4] and c.added == 4
+
+# dict of which the items are the attributes
+A: class AttrDict(dict):
+       def __init__(self, *args, **items): super().__init__(*args, **items); self.__dict__ = self
+   d = AttrDict(x=1); d.y = [2]
+B? d == {'x': 1, 'y': [2]} and d.x == 1 and d.y is d['y'] and vars(d) is d
+B: d.z = 3; d.y.append(4); d['w'] = 5
+A? d.z == 3 and d['y'] == [2, 4] and d.w == 5 and vars(d) is d
+
+# tuple and text whose classes make them of something else
+A: class Vector(tuple):
+       def __new__(cls, *items): return super().__new__(cls, items)
+   class Name(str):
+       def __new__(cls, first, last): made = super().__new__(cls, f'{first} {last}'); made.last = last; return made
+   v = Vector(1, 2); name = Name('a', 'b')
+B? v == (1, 2) and type(v) is Vector and name == 'a b' and name.last == 'b'
+
+# cache that forgets what was used least
+A: from collections import OrderedDict
+   class LRU(OrderedDict):
+       def __init__(self, room): self.room = room; super().__init__()
+       def __setitem__(self, key, value):
+           super().__setitem__(key, value)
+           if len(self) > self.room: self.popitem(last=False)
+   cache = LRU(2); cache['a'] = 1; cache['b'] = 2
+B: cache['c'] = 3
+A? list(cache.items()) == [('b', 2), ('c', 3)] and cache.room == 2
+
 # group of exceptions
 A: error = ValueError('x')
 B: group = ExceptionGroup('several', [error, ExceptionGroup('inner', [error])])
@@ -466,3 +512,21 @@ B? group.exceptions[0].__notes__ == ['seen']
 @pytest.mark.parametrize("text", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
 def test_what_is_seen_through_something_else_is_one_object(story: Stories, text: str) -> None:
     story(text)
+
+
+@pytest.mark.skipif(find_spec("sqlalchemy") is None, reason="needs sqlalchemy")
+def test_an_engine_of_a_database_connects_anywhere(story: Stories) -> None:
+    story("""
+        A: import sqlalchemy as sa
+           engine = sa.create_engine("sqlite:///mpt.db", connect_args={"timeout": 7})
+           with engine.begin() as connection: connection.execute(sa.text("create table t (n int)"))
+           del connection
+        B: with engine.begin() as connection: connection.execute(sa.text("insert into t values (5)"))
+           del connection
+        A: with engine.connect() as connection: rows = connection.execute(sa.text("select * from t")).all()
+           del connection
+        B? rows == [(5,)]
+        A: engine = sa.create_engine("sqlite://")
+        B! LivesElsewhere: engine.connect()
+        A? engine.connect().closed is False
+    """)

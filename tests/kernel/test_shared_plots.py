@@ -53,6 +53,12 @@ def test_the_resolution_of_a_figure_is_changed(plot: Stories) -> None:
     """)
 
 
+def test_a_figure_is_a_picture_in_a_subshell_that_has_not_plotted(story: Stories) -> None:
+    story.run("A", f"{IMPORTS}\n{PLOT}")
+    assert "image/png" in story.run("B", "fig").data
+    assert "image/png" in story.run("M", "box['plot'].figure").data
+
+
 @pytest.mark.mpkernel_only(THREADS)
 def test_of_two_who_draw_the_later_counts(plot: Stories) -> None:
     plot.run("B", "import mpkernel")

@@ -55,6 +55,12 @@ A: import xml
 B: import xml.sax.saxutils
 A? xml.sax.saxutils.escape("<") == "&lt;"
 
+# a library that asks whether it is in a notebook
+A: text = "class Asked:\\n try: there = bool(get_ipython())\\n except NameError: there = False"
+   open("mpt_asks.py", "w").write(text); import mpt_asks
+A? mpt_asks.Asked.there
+B? mpt_asks.Asked.there
+
 # warnings
 A: import warnings; kept = list(warnings.filters); warnings.simplefilter("error")
 B! UserWarning: warnings.warn("an error")
@@ -65,6 +71,13 @@ A: import sys; limit = sys.getrecursionlimit(); sys.setrecursionlimit(2345)
 B? sys.getrecursionlimit() == 2345
 B: sys.setrecursionlimit(limit)
 A? sys.getrecursionlimit() == limit
+
+# context of decimal numbers
+A: import decimal; decimal.getcontext().prec = 3; decimal.getcontext().traps[decimal.Inexact] = True
+B! Inexact: decimal.Decimal(1) / 7
+B: kept = decimal.getcontext().copy(); decimal.setcontext(decimal.Context(prec=5, traps=[]))
+A? str(decimal.Decimal(1) / 7) == "0.14286"
+A: decimal.setcontext(decimal.DefaultContext)
 
 # random numbers
 A: import random; random.seed(5); expected = [random.random() for _ in range(3)]; random.seed(5)
@@ -124,6 +137,14 @@ B: tell("fourth")
 A? len(text.getvalue().splitlines()) == 4 and kept.lines == ["first 1", "second"] and counts["WARNING"] == 3
 B: logger.handlers.clear(); logger.setLevel(0)
 A? logger.handlers == []
+
+# a handler that another subshell removes
+A: import io, logging
+   logger = logging.getLogger("mpt.removed"); logger.setLevel("INFO"); logger.propagate = False
+   text = io.StringIO(); handler = logging.StreamHandler(text); logger.addHandler(handler)
+B? handler in logger.handlers
+B: logger.info("told"); logger.removeHandler(handler); logger.info("not told")
+A? logger.handlers == [] and text.getvalue() == "told\\n"
 
 # magics of the notebook
 A: from IPython.core.magic import register_line_magic, magics_class, Magics, line_magic
@@ -217,6 +238,14 @@ A: class Formatted: pass
    plain.for_type(Formatted, lambda o, p, cycle: p.text("FORMATTED")); del plain
 B? get_ipython().display_formatter.format(Formatted())[0]["text/plain"] == "FORMATTED"
 
+# formatters of a library
+A: text = "def init(formatter):\\n def show(x, p, _): p.text('shown')\\n formatter.for_type(complex, show)"
+   open("mpt_printing.py", "w").write(text); import mpt_printing
+   mpt_printing.init(get_ipython().display_formatter.formatters["text/plain"])
+B? get_ipython().display_formatter.format(1j)[0]["text/plain"] == "shown"
+A: get_ipython().display_formatter.formatters["text/plain"].pop(complex); del mpt_printing
+B? get_ipython().display_formatter.format(1j)[0]["text/plain"] == "1j"
+
 # transformers of cells
 A: import ast
    def plus(lines): return [line.replace("PLUS", "+") for line in lines]
@@ -265,6 +294,20 @@ def test_numpys_random_numbers(story: Stories) -> None:
         B: drawn = [np.random.rand()]
         A: from numpy.random import rand; drawn.append(rand())
         B? drawn == expected
+    """)
+
+
+@needs_numpy
+def test_options_of_numpy(story: Stories) -> None:
+    story("""
+        A: import numpy as np; np.set_printoptions(precision=2); old = np.seterr(divide="raise")
+           np.set_printoptions(formatter={"int": hex})
+        B? str(np.array([1.23456])) == "[1.23]" and str(np.array([255])) == "[0xff]"
+        B! FloatingPointError: np.array([1.0]) / 0
+        B: np.set_printoptions(suppress=True); _ = np.seterr(**old)
+        A? str(np.array([1e-9])) == "[0.]" and np.geterr() == old
+        A: np.set_printoptions(precision=8, suppress=False)
+        B? str(np.array([1.23456])) == "[1.23456]"
     """)
 
 
@@ -431,6 +474,18 @@ A? mpt_conf5.g() == 2
 B: import importlib; importlib.reload(mpt_conf5) and None
 B? mpt_conf5.g() == 1
 A? mpt_conf5.g() == 1
+
+# reloaded after its file has changed
+A: open('mpt_conf7.py', 'w').write('count = 0\ndef f(): return 1\n') and None
+   import mpt_conf7, importlib
+   mpt_conf7.count = 5
+B? mpt_conf7.f() == 1 and mpt_conf7.count == 5
+B: open('mpt_conf7.py', 'w').write('print("loaded")\ncount = 0\ndef f(): return "two"\n') and None
+   importlib.reload(mpt_conf7)
+A? mpt_conf7.f() == 'two' and mpt_conf7.count == 0
+C? mpt_conf7.f() == 'two' and mpt_conf7.count == 0
+A: mpt_conf7.count = 7
+B? mpt_conf7.count == 7 and mpt_conf7.f() == 'two'
 
 # writefile and import
 A: %%writefile mpt_conf6.py

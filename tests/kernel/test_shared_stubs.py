@@ -16,6 +16,8 @@ AT_ONCE = 8.0 * PATIENCE  # seconds within which a cell must end, whatever its o
 
 UNPICKLABLE = {
     "generator": ("(n for n in range(5))", "next(thing) == 0", "next(thing)"),
+    "rows": ("map(list, zip(n for n in range(5)))", "next(thing) == [0]", "next(thing)"),
+    "matches": ("__import__('re').finditer('.', 'ab')", "next(thing)[0] == 'a'", "next(thing)"),
     "event": ("__import__('threading').Event()", "thing.set() is None", "thing.set()"),
     "file": ("open('a-file.txt', 'w+')", "thing.write('x') == 1", "thing.write('x')"),
     "socket": ("__import__('socket').socket()", "thing.fileno() > 0", "thing.fileno()"),

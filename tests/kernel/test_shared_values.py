@@ -266,6 +266,18 @@ def test_names_of_ipython_stay_at_home(story: Stories) -> None:
     story.check("B", "'of A' not in Out.values() and not any('of A' in text for text in In[:2])")
 
 
+def test_output_is_caught_by_a_variable(story: Stories) -> None:
+    story("""
+        A: import io, sys
+           out = sys.stdout; caught = sys.stdout = io.StringIO()
+        B? caught is not sys.stdout and caught.getvalue() == "" and out is sys.stdout
+        B: sys.stdout = out
+        A: print("seen"); sys.stdout = out
+        B? caught.getvalue() == "seen\\n"
+    """)
+    assert story.run("A", "print('shown')").stdout == story.run("B", "print('shown')").stdout == "shown\n"
+
+
 def test_a_standard_stream_is_that_of_the_cell(story: Stories) -> None:
     story("""
         A: import sys

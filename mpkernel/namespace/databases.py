@@ -1,0 +1,25 @@
+"""Engines of SQLAlchemy: each process has its own, with connections of its own, to the same database."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from mpkernel.namespace.dumping import Dumper, Reduced
+
+
+def reduce_engine(dumper: Dumper, engine: Any) -> Reduced:
+    """By what `create_engine` was given. A database in memory is that of one process."""
+    if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
+        return dumper.stub(engine, "its database is in the memory of that process")
+    arguments = inspect.getclosurevars(engine.pool._creator).nonlocals.get("cparams")
+    if arguments is None:
+        return dumper.stub(engine, "it makes connections in a way of its own")
+    return connected, (engine.url, dict(arguments), type(engine.pool), engine.echo)
+
+
+def connected(url: Any, arguments: dict[str, Any], pool: type, echo: Any) -> Any:
+    """An engine; raises ImportError, and whatever `create_engine` raises."""
+    create = importlib.import_module("sqlalchemy").create_engine
+    return create(url, connect_args=arguments, poolclass=pool, echo=echo)
