@@ -363,7 +363,8 @@ class NamespaceSync:
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         for part in parts:
-            if changed.isdisjoint(part.names) if part.kind != DELETED else bound.isdisjoint(part.names):
+            names = part.meta.get("take", part.names)
+            if changed.isdisjoint(names) if part.kind != DELETED else bound.isdisjoint(names):
                 try:
                     names = self._take_over(part, fresh, contents)
                 except Exception as error:

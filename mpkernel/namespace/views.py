@@ -88,13 +88,13 @@ class View:
     def started_from(self, name: str, changed: Collection[str]) -> Entry | None:
         """What it has of `name` without its own change when it is to merge `changed` names with those of others.
 
-        What it was told before that and has any of these names in it, it doesn't take over.
+        What it was told before that together with any of these names, it doesn't take over.
         """
         if name in self.clashing and not self.will_be_told(name):
             return self.will_have(name)
         now = self.has.get(name)
         for _, entries in self.told:
-            if (entry := entries.get(name)) is not None and not any(n in changed for n in entry.component.names):
+            if (entry := entries.get(name)) is not None and not any(entries.get(n) is entry for n in changed):
                 now = entry
         return now
 

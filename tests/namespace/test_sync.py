@@ -849,6 +849,26 @@ def test_news_that_meet_a_commit_on_the_way_do_not_overwrite_it(two: Two) -> Non
     assert here.value("x") == there.value("x") == [1, 2, "mine"]
 
 
+def test_news_of_one_name_are_taken_over_though_what_shares_objects_with_it_is_being_merged(two: Two) -> None:
+    """Else a change of that name would be one of a value that isn't here."""
+    here, there = two
+    here.run("x = [1]; d = {}")
+    there.start("x.append('mine')")
+    here.run("x.append(2); box = [x]")
+    there.sync.release_names(["x"])
+    here.run("d['here'] = 1; box.append(d)")
+    assert there.hear(take=False) == ["d"]
+    here.run("box.pop()")
+    with there.as_main():
+        there.sync.take()
+        there.sync.prepare()  # as `pull` does
+    there.execute("d['mine'] = 1")
+    there.commit()
+    here.hear()
+    assert here.value("d") == there.value("d") == {"here": 1, "mine": 1}
+    assert here.value("x") == there.value("x") == [1, 2, "mine"]
+
+
 def test_what_is_to_be_merged_twice_is_merged_once(two: Two) -> None:
     """The second time together with what it shares objects with by then."""
     here, there = two
