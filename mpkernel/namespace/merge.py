@@ -75,6 +75,7 @@ class _Merge:
         self._graft = grafting
         self._kinds = grafting.kinds
         self._dumps = dumps
+        self._named: dict[int, tuple[Any, Any]] = {}  # by the id of mine, which is the value of a name: base and theirs
         self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
         self._held: list[Any] = []  # so that no id is used twice
@@ -87,6 +88,9 @@ class _Merge:
                 if not self.same(mine[name], theirs[name]):
                     self.conflict(str(name))
             return theirs | mine
+        for name in mine:
+            if name in theirs and name in base:
+                self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
         values: dict[Any, Any] = {}
         for name in dict.fromkeys((*mine, *theirs, *base)):
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
@@ -122,6 +126,8 @@ class _Merge:
 
     def value(self, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
         """The merged value of something that both sides have."""
+        if (named := self._named.get(id(mine))) is not None and named[1] is theirs:
+            base = named[0]  # though it may not have been here in the base: both sides have put it here
         if theirs is mine or quick_same(base, theirs):
             return mine
         if (known := self._done.get(id(mine))) is not None:

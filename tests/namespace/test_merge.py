@@ -200,6 +200,14 @@ def test_an_object_on_two_paths_is_merged_once() -> None:
     assert mine["a"] == [1, "theirs", "mine"]
 
 
+def test_an_object_with_a_name_has_the_base_of_that_name() -> None:
+    """Also where both sides have put it in place of another one."""
+    mine, theirs = [4, 7], [4, 8]
+    result = merged_names({"box": [[]], "x": [4]}, {"box": [mine], "x": mine}, {"box": [theirs, theirs], "x": theirs})
+    assert result.values["x"] == [4, 8, 7]
+    assert result.values["x"] is result.values["box"][0] is mine
+
+
 def test_what_is_new_there_refers_to_objects_that_are_here() -> None:
     def names() -> dict[str, Any]:
         return {"a": [1], "b": {}}
