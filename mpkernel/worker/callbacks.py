@@ -25,7 +25,7 @@ from contextlib import suppress
 from mpkernel.messages import CommRequest
 
 # An urgent message waits so many seconds for a main thread that seems to be free.
-MAIN_TAKES_IT = 0.05
+MAIN_TAKES_IT = 0.25
 # What is handled within so many seconds is answered together: what it changed is committed first.
 TOGETHER = 0.01
 

@@ -7,6 +7,7 @@ all their numbers in all subshells at the end, each once.
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -299,14 +300,30 @@ courses = st.lists(
 )
 
 
-@pytest.fixture(params=["sent", "offered", "held"])
-def dear(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def travel(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """How values travel: with the news, on demand, or only after their owner was asked for them."""
     monkeypatch.setattr(sync, "RELEASE_INTERVAL", 0)
-    if request.param != "sent":
+    if how != "sent":
         monkeypatch.setattr(store, "MAX_SENT_UNASKED", 50)
-    if request.param == "held":
+    if how == "held":
         monkeypatch.setattr(weight, "HEAVY", 100)
+
+
+@pytest.fixture(params=["sent", "offered", "held"])
+def dear(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    travel(request.param, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("how", "seed", "deaths"),
+    [("sent", 20409, False), ("held", 20189, False), ("held", 30513, False), ("offered", 30963, True)],
+)
+def test_courses_that_failed_once(how: str, seed: int, deaths: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by playing tens of thousands of them."""
+    travel(how, monkeypatch)
+    rng = random.Random(seed)
+    course = [(rng.randrange(COUNT), rng.randrange(34), rng.randrange(3)) for _ in range(rng.randint(20, 120))]
+    run(course, CONTAINERS, deaths)
 
 
 @pytest.mark.usefixtures("dear")
