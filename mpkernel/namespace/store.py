@@ -105,6 +105,10 @@ class NamespaceStore:
                 self._keep_loser(name, self._heads[name].component)
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
+        components = list(components)
+        changed = [part for part in components if part.kind != DELETED]
+        rebound = {name for part in changed for name in part.meta.get("rebound", part.names)}
+        view.changed(after, {name for part in changed for name in part.names}, rebound)
         self.clock += 1
         clash = Clash()
         for component in components:
@@ -186,7 +190,7 @@ class NamespaceStore:
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
         for name in component.names:
-            if not view.will_be_told(name) and (entry := view.started_from(name, component.names)) is not None:
+            if not view.will_be_told(name) and (entry := view.will_have(name)) is not None:
                 clash.started[name] = entry  # else that is known already
         view.clashing.update(dict.fromkeys(component.names, NOT_YET))
 
@@ -198,7 +202,7 @@ class NamespaceStore:
             if entry.component.kind != HELD or entry.writer != worker:
                 heads.update({name: entry for name in entry.component.names if self._heads.get(name) is entry})
         view = self._view(worker)
-        began = {name: view.started_from(name, clash.names) for name in heads if name not in clash.names}
+        began = {name: view.will_have(name) for name in heads if name not in clash.names}
         others = {name: entry for name, entry in began.items() if entry is not None}
         return Clash(clash.names, clash.started, heads, others)
 
@@ -206,7 +210,8 @@ class NamespaceStore:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
         held = {name: entry for name, entry in clash.heads.items() if entry.component.kind == HELD}
-        number = self._tell(view, {name: entry for name, entry in clash.heads.items() if name not in held}, held)
+        given = {name: entry for name, entry in clash.heads.items() if name not in held}
+        number = self._tell(view, given, held, to_merge=True)
         view.clashing.update(dict.fromkeys(clash.names | clash.heads.keys(), number))
         return number
 
@@ -298,10 +303,10 @@ class NamespaceStore:
         """`worker` could not load these names of message `number`: it has what it had, and may ask for them again."""
         self._view(worker).missed(number, names)
 
-    def _tell(self, view: View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
+    def _tell(self, view: View, given: dict[str, Entry], offered: dict[str, Entry], *, to_merge: bool = False) -> int:
         """A worker is given these values, and offered those."""
         self._number += 1
-        view.tell(self._number, given, offered)
+        view.tell(self._number, given, offered, to_merge=to_merge)
         return self._number
 
     def is_behind(self, worker: int) -> bool:
@@ -321,7 +326,7 @@ class NamespaceStore:
                 nbytes -= self._losers.pop(name).meta["segment"]["size"]
                 segments -= 1
         given: list[tuple[int, str, list[str]]] = []
-        under_way = {id(e) for view in self._views.values() for _, entries in view.told for e in entries.values()}
+        under_way = {id(e) for view in self._views.values() for told in view.told for e in told.entries.values()}
         for entry in list(dict.fromkeys(self._heads.values())):
             told = entry.component.meta.get("segment")
             if nbytes <= 0 and segments <= 0:
