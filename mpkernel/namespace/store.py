@@ -196,15 +196,29 @@ class NamespaceStore:
 
     def brought_up(self, worker: int, clash: Clash) -> Clash:
         """`clash` with what others have by now."""
-        found = {id(e): e for e in (self._heads.get(name) for name in sorted(clash.names)) if e is not None}
-        heads: dict[str, Entry] = {}
-        for entry in found.values():
-            if entry.component.kind != HELD or entry.writer != worker:
-                heads.update({name: entry for name in entry.component.names if self._heads.get(name) is entry})
         view = self._view(worker)
+        known = {name: self._heads[name] for name in self._one_with(view, clash.names) if name in self._heads}
+        heads = {n: e for n, e in known.items() if e.component.kind != HELD or e.writer != worker}
         began = {name: view.will_have(name) for name in heads if name not in clash.names}
         others = {name: entry for name, entry in began.items() if entry is not None}
         return Clash(clash.names, clash.started, heads, others)
+
+    def _one_with(self, view: View, names: Collection[str]) -> list[str]:
+        """`names`, and those that share objects with them: in what was committed last, or in what the worker has.
+
+        To merge a part of these would tear them apart, or change the others as if the worker's user had.
+        """
+        found = dict.fromkeys(sorted(names))
+        left, done = list(found), set[int]()
+        while left:
+            name = left.pop()
+            for entry in (self._heads.get(name), view.will_have(name)):
+                if entry is not None and id(entry) not in done:
+                    done.add(id(entry))
+                    same = [n for n in entry.component.names if entry in (self._heads.get(n), view.will_have(n))]
+                    left += [n for n in same if n not in found]
+                    found.update(dict.fromkeys(same))
+        return list(found)
 
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""

@@ -887,6 +887,19 @@ def test_what_came_as_one_with_a_variable_that_has_changed_here_counts_as_not_to
     assert here.value("x") == there.value("x") == [1, 2, "mine"]
 
 
+def test_what_shares_objects_with_a_variable_here_is_merged_with_it_though_there_it_does_no_more(two: Two) -> None:
+    """Else what came into it by way of that variable would count as a change made here: it was doubled."""
+    here, there = two
+    here.run("x = []; d = {}; box = [x]")
+    there.start("d['mine'] = 1")
+    here.run("x.append(1); box[:] = [list(x), d]")
+    there.commit()
+    here.hear()
+    assert here.value("x") == there.value("x") == [1]
+    assert here.value("box") == there.value("box") == [[1], {"mine": 1}]
+    assert there.warnings == []
+
+
 def test_what_is_to_be_merged_twice_is_merged_once(two: Two) -> None:
     """The second time together with what it shares objects with by then."""
     here, there = two
