@@ -105,6 +105,10 @@ class NamespaceStore:
                 self._keep_loser(name, self._heads[name].component)
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
+        components = list(components)
+        changed = [part for part in components if part.kind != DELETED]
+        rebound = {name for part in changed for name in part.meta.get("rebound", part.names)}
+        view.changed(after, {name for part in changed for name in part.names}, rebound)
         self.clock += 1
         clash = Clash()
         for component in components:
@@ -186,27 +190,42 @@ class NamespaceStore:
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
         for name in component.names:
-            if not view.will_be_told(name) and (entry := view.started_from(name, component.names)) is not None:
+            if not view.will_be_told(name) and (entry := view.will_have(name)) is not None:
                 clash.started[name] = entry  # else that is known already
         view.clashing.update(dict.fromkeys(component.names, NOT_YET))
 
     def brought_up(self, worker: int, clash: Clash) -> Clash:
         """`clash` with what others have by now."""
-        found = {id(e): e for e in (self._heads.get(name) for name in sorted(clash.names)) if e is not None}
-        heads: dict[str, Entry] = {}
-        for entry in found.values():
-            if entry.component.kind != HELD or entry.writer != worker:
-                heads.update({name: entry for name in entry.component.names if self._heads.get(name) is entry})
         view = self._view(worker)
-        began = {name: view.started_from(name, clash.names) for name in heads if name not in clash.names}
+        known = {name: self._heads[name] for name in self._one_with(view, clash.names) if name in self._heads}
+        heads = {n: e for n, e in known.items() if e.component.kind != HELD or e.writer != worker}
+        began = {name: view.will_have(name) for name in heads if name not in clash.names}
         others = {name: entry for name, entry in began.items() if entry is not None}
         return Clash(clash.names, clash.started, heads, others)
+
+    def _one_with(self, view: View, names: Collection[str]) -> list[str]:
+        """`names`, and those that share objects with them: in what was committed last, or in what the worker has.
+
+        To merge a part of these would tear them apart, or change the others as if the worker's user had.
+        """
+        found = dict.fromkeys(sorted(names))
+        left, done = list(found), set[int]()
+        while left:
+            name = left.pop()
+            for entry in (self._heads.get(name), view.will_have(name)):
+                if entry is not None and id(entry) not in done:
+                    done.add(id(entry))
+                    same = [n for n in entry.component.names if entry in (self._heads.get(n), view.will_have(n))]
+                    left += [n for n in same if n not in found]
+                    found.update(dict.fromkeys(same))
+        return list(found)
 
     def clash_told(self, worker: int, clash: Clash) -> int:
         """The worker is sent `clash`; returns the message's number."""
         view = self._view(worker)
         held = {name: entry for name, entry in clash.heads.items() if entry.component.kind == HELD}
-        number = self._tell(view, {name: entry for name, entry in clash.heads.items() if name not in held}, held)
+        given = {name: entry for name, entry in clash.heads.items() if name not in held}
+        number = self._tell(view, given, held, to_merge=True)
         view.clashing.update(dict.fromkeys(clash.names | clash.heads.keys(), number))
         return number
 
@@ -298,10 +317,10 @@ class NamespaceStore:
         """`worker` could not load these names of message `number`: it has what it had, and may ask for them again."""
         self._view(worker).missed(number, names)
 
-    def _tell(self, view: View, given: dict[str, Entry], offered: dict[str, Entry]) -> int:
+    def _tell(self, view: View, given: dict[str, Entry], offered: dict[str, Entry], *, to_merge: bool = False) -> int:
         """A worker is given these values, and offered those."""
         self._number += 1
-        view.tell(self._number, given, offered)
+        view.tell(self._number, given, offered, to_merge=to_merge)
         return self._number
 
     def is_behind(self, worker: int) -> bool:
@@ -321,7 +340,7 @@ class NamespaceStore:
                 nbytes -= self._losers.pop(name).meta["segment"]["size"]
                 segments -= 1
         given: list[tuple[int, str, list[str]]] = []
-        under_way = {id(e) for view in self._views.values() for _, entries in view.told for e in entries.values()}
+        under_way = {id(e) for view in self._views.values() for told in view.told for e in told.entries.values()}
         for entry in list(dict.fromkeys(self._heads.values())):
             told = entry.component.meta.get("segment")
             if nbytes <= 0 and segments <= 0:

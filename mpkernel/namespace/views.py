@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from mpkernel.namespace.component import Component
+from mpkernel.namespace.component import DELETED, Component
 
 # In place of the number of a message that is yet to be sent.
 NOT_YET = sys.maxsize
@@ -36,43 +36,67 @@ class Offer:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What message `number` gives a worker, which has to merge it or to take it over."""
+
+    number: int
+    entries: dict[str, Entry]
+    to_merge: bool
+
+
 @dataclass(slots=True)
 class View:
     """What one worker has."""
 
     seen: int = 0  # the clock when it was told last
     has: dict[str, Entry] = field(default_factory=dict)
-    told: deque[tuple[int, dict[str, Entry]]] = field(default_factory=deque)  # not yet known to have arrived
+    told: deque[Told] = field(default_factory=deque)  # not yet known to have arrived
     unheard: int = 0  # bytes of these
     last_heard: int = 0  # the last message that it is known to have applied
     offered: dict[str, Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
-    passed_over: set[str] = field(default_factory=set)  # names of which it was not told what is new, as they clash
+    passed_over: set[str] = field(default_factory=set)  # names of which it has to be told once more
     commits: int = 0  # so many have come from it
 
-    def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry]) -> None:
+    def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry], *, to_merge: bool) -> None:
         """It is given these values, and offered those."""
         if given:
-            self.told.append((number, given))
+            self.told.append(Told(number, given, to_merge))
             self.unheard += _cost(given)
         self.offered.update({name: Offer(entry, number) for name, entry in offered.items()})
 
     def heard(self, number: int) -> None:
         """It has applied what it was sent up to message `number`."""
         self.last_heard = max(self.last_heard, number)
-        while self.told and self.told[0][0] <= number:
-            entries = self.told.popleft()[1]
+        while self.told and self.told[0].number <= number:
+            entries = self.told.popleft().entries
             self.unheard -= _cost(entries)
             self.has.update(entries)
 
     def missed(self, number: int, names: Iterable[str]) -> None:
         """It could not load these names of message `number`: it has what it had, and may ask for them again."""
-        for told, entries in self.told:
-            if told == number:
-                self.unheard -= _cost(entries)
-                missed = {name: entries.pop(name) for name in names if name in entries}
-                self.unheard += _cost(entries)
+        for told in self.told:
+            if told.number == number:
+                missed = self._taken_out(told, names)
                 self.offered.update({name: Offer(entry, number) for name, entry in missed.items()})
+
+    def changed(self, after: int, names: Collection[str], rebound: Collection[str]) -> None:
+        """It has changed `names`, some of them `rebound`, when it had applied what it was sent up to message `after`.
+
+        What it was told later of one of these names, and what came as one with that, it doesn't take over.
+        """
+        for told in self.told:
+            if told.number > after and not told.to_merge:
+                mine = {name: entry for name, entry in told.entries.items() if name in names}
+                left = {id(e) for n, e in mine.items() if e.component.kind != DELETED or n in rebound}
+                self.passed_over.update(self._taken_out(told, [n for n, e in told.entries.items() if id(e) in left]))
+
+    def _taken_out(self, told: Told, names: Iterable[str]) -> dict[str, Entry]:
+        self.unheard -= _cost(told.entries)
+        found = {name: told.entries.pop(name) for name in names if name in told.entries}
+        self.unheard += _cost(told.entries)
+        return found
 
     def will_be_told(self, name: str) -> bool:
         """Whether it is yet to be told that it has to merge this."""
@@ -80,23 +104,10 @@ class View:
 
     def will_have(self, name: str) -> Entry | None:
         """What it has of `name`, or will have when it has applied all that it was told."""
-        for _, entries in reversed(self.told):
-            if (entry := entries.get(name)) is not None:
+        for told in reversed(self.told):
+            if (entry := told.entries.get(name)) is not None:
                 return entry
         return self.has.get(name)
-
-    def started_from(self, name: str, changed: Collection[str]) -> Entry | None:
-        """What it has of `name` without its own change when it is to merge `changed` names with those of others.
-
-        What it was told before that together with any of these names, it doesn't take over.
-        """
-        if name in self.clashing and not self.will_be_told(name):
-            return self.will_have(name)
-        now = self.has.get(name)
-        for _, entries in self.told:
-            if (entry := entries.get(name)) is not None and not any(entries.get(n) is entry for n in changed):
-                now = entry
-        return now
 
     @property
     def is_behind(self) -> bool:
@@ -108,8 +119,8 @@ class View:
         if not self.told:
             return self.has
         known = dict(self.has)
-        for _, entries in self.told:
-            known.update(entries)
+        for told in self.told:
+            known.update(told.entries)
         return known
 
     def knows_of_other(self, name: str, head: Entry) -> bool:
@@ -123,7 +134,7 @@ class View:
             return True
         if name in self.clashing or name in self.passed_over:
             return True
-        return any(name in entries for _, entries in self.told)
+        return any(name in told.entries for told in self.told)
 
 
 def _cost(entries: dict[str, Entry]) -> int:

@@ -505,6 +505,46 @@ def test_a_delta_of_what_was_given_up_is_dropped(store: NamespaceStore) -> None:
     assert store.holder("x") == A
 
 
+def test_what_came_as_one_with_what_a_worker_had_changed_is_told_again(store: NamespaceStore) -> None:
+    """It doesn't take that over: it has what it had before."""
+    commit(store, A, x="1", y="1")
+    heard(store, B)
+    store.commit(A, 10**9, [value("2", "x", "y")])
+    assert heard(store, B) == {"x": "2", "y": "2"}
+    commit(store, A, x="3")
+    clash = commit(store, B, after=1, x="mine")
+    assert clash is not None
+    assert clash.heads.keys() == {"x"}
+    store.clash_told(B, clash)
+    clash = commit(store, B, after=2, y="mine")
+    assert clash is not None
+    assert [part.blobs for part in clash.base] == [(b"1",)]
+    commit(store, B, after=store.clash_told(B, clash), x="3 and mine")
+    assert heard(store, B) == {}
+
+
+def test_what_came_as_one_with_what_a_worker_had_changed_is_among_the_next_news(store: NamespaceStore) -> None:
+    commit(store, A, x="1", y="1")
+    heard(store, B)
+    store.commit(A, 10**9, [value("2", "x", "y")])
+    heard(store, B)
+    commit(store, A, x="3")
+    commit(store, B, after=1, x="mine")
+    assert heard(store, B) == {"y": "2"}
+    assert heard(store, B) == {}
+
+
+def test_what_shares_objects_with_a_name_that_is_to_be_merged_is_merged_with_it(store: NamespaceStore) -> None:
+    """Be it in what others have, or in what the worker has."""
+    store.commit(A, 0, [value("1", "x", "y"), value("1", "z")])
+    heard(store, B)
+    store.commit(A, 0, [value("2", "y", "z"), value("2", "x")])
+    clash = commit(store, B, after=1, z="mine")
+    assert clash is not None
+    assert clash.heads.keys() == {"x", "y", "z"}
+    assert sorted(part.names for part in clash.base) == [("x", "y"), ("z",)]
+
+
 def test_what_is_not_told_as_it_is_to_be_merged_is_told_when_it_was(store: NamespaceStore) -> None:
     commit(store, A, x="1")
     clash = commit(store, B, after=0, x="2")

@@ -869,6 +869,37 @@ def test_news_of_one_name_are_taken_over_though_what_shares_objects_with_it_is_b
     assert here.value("x") == there.value("x") == [1, 2, "mine"]
 
 
+def test_what_came_as_one_with_a_variable_that_has_changed_here_counts_as_not_told(two: Two) -> None:
+    """Else a change of it would be one of a value that isn't here: that of its subshell was lost."""
+    here, there = two
+    here.run("x = [1]; d = {}")
+    there.start("x.append('mine')")
+    here.run("d['here'] = 1; box = [x, d]")
+    assert there.hear(take=False) == ["box", "d", "x"]
+    here.run("del box; x.append(2); d['later'] = 1")
+    with there.as_main():
+        there.sync.take()
+        there.sync.prepare()  # as `pull` does
+    there.execute("d['mine'] = 1")
+    there.commit()
+    here.hear()
+    assert here.value("d") == there.value("d") == {"here": 1, "later": 1, "mine": 1}
+    assert here.value("x") == there.value("x") == [1, 2, "mine"]
+
+
+def test_what_shares_objects_with_a_variable_here_is_merged_with_it_though_there_it_does_no_more(two: Two) -> None:
+    """Else what came into it by way of that variable would count as a change made here: it was doubled."""
+    here, there = two
+    here.run("x = []; d = {}; box = [x]")
+    there.start("d['mine'] = 1")
+    here.run("x.append(1); box[:] = [list(x), d]")
+    there.commit()
+    here.hear()
+    assert here.value("x") == there.value("x") == [1]
+    assert here.value("box") == there.value("box") == [[1], {"mine": 1}]
+    assert there.warnings == []
+
+
 def test_what_is_to_be_merged_twice_is_merged_once(two: Two) -> None:
     """The second time together with what it shares objects with by then."""
     here, there = two
