@@ -106,12 +106,11 @@ class Merge(LaneMessage):
     """A commit came too late: others have changed the same names meanwhile.
 
     The first `n_theirs` of the components are what they have now, the others what this worker started from. It answers
-    with a `Commit` of `names`, and its last reply is held back until then. The broker had so many of its `commits`.
+    with a `Commit` of `names`, and its last reply is held back until then.
     """
 
     sign_blobs: ClassVar[bool] = True
     number: int
-    commits: int
     names: list[str]
     components: list[Any]
     n_theirs: int

@@ -131,9 +131,7 @@ class Sharing:
         clash = self.store.brought_up(worker.id, untold.clash)
         number = self.store.clash_told(worker.id, clash)
         heads, blobs = join([*(theirs := clash.theirs), *clash.base])
-        commits = self.store.commits(worker.id)
-        merge = messages.Merge(number, commits, sorted(clash.names), heads, len(theirs), blobs)
-        self._machine.act(ToWorker(worker.id, merge))
+        self._machine.act(ToWorker(worker.id, messages.Merge(number, sorted(clash.names), heads, len(theirs), blobs)))
         self.turns.on_overtaken(worker)
         for message in untold.asked:
             self.on_acquire(worker, message)

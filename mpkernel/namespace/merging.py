@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,22 +109,16 @@ class Merging:
         rivals.names -= names
         return {name: self._state.merge(name, rivals.theirs.pop(name, {}), rivals.base.pop(name, {})) for name in names}
 
-    def merge_values(self, rivals: Rivals, on_the_way: Set[str] = frozenset()) -> Merged:
-        """Bring the namespace up to date.
-
-        What of names that are `on_the_way`, in a commit, shares objects with these will be refused, and be merged by
-        itself: so it isn't changed here.
-        """
+    def merge_values(self, rivals: Rivals) -> Merged:
+        """Bring the namespace up to date."""
         here, theirs, base = self._namespace, rivals.theirs, rivals.base
         # Of what else they have committed together with these: not what was deleted here.
         names = rivals.names | {name for name in theirs if name in here or name not in base}
         theirs = {name: value for name, value in theirs.items() if name in names}
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._left_there(rivals.held)
-        later = on_the_way - rivals.names - theirs.keys()
-        names -= later
         base = {name: value for name, value in base.items() if name in names}
-        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents, later)
+        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents)
         conflicts = rivals.conflicts + merged.conflicts
         made = {key: value for key, value in merged.values.items() if value is not merge.DELETED}
         self._pickling.put({key: value for key, value in made.items() if isinstance(key, ContentKey)})
@@ -147,15 +141,13 @@ class Merging:
             )
         return Merged(values, gone, overruled)
 
-    def _merged(self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any], later: Set[str]) -> merge.Merged:
-        untouched = {id(value) for value in self._tracker.values(later).values()}
-        keep = (lambda obj: id(obj) in untouched) if untouched else None
+    def _merged(self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any]) -> merge.Merged:
         for tries_left in reversed(range(MAX_TRIES)):
             mine: dict[Any, Any] = self._tracker.values(names)
             copy = self._copy(mine)
             mine |= self._pickling.contents(key for key in copy if isinstance(key, ContentKey))
             try:
-                return merge.merge(base, mine, theirs, copy, keep=keep, check=tries_left > 0)
+                return merge.merge(base, mine, theirs, copy, check=tries_left > 0)
             except Torn:
                 continue
         raise AssertionError("the last try can't fail so")

@@ -531,7 +531,7 @@ class NamespaceSync:
         state.update(self._merging.merge_state(rivals))
         if self.mode == "shared":
             self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
-        merged = self._merging.merge_values(rivals, on_the_way=_after(message.commits, self._changed_by))
+        merged = self._merging.merge_values(rivals)
         self._number = max(self._number, message.number)
         changes = self._tracker.collect(only=merged.names)
         changes.deleted += merged.gone

@@ -125,9 +125,7 @@ class Notebook(Space):
         if clash is not None:
             number = self.store.clash_told(self.worker, clash)
             heads, blobs = join([*clash.theirs, *clash.base])
-            merge = messages.Merge(
-                number, self.store.commits(self.worker), sorted(clash.names), heads, len(clash.theirs), blobs
-            )
+            merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
             self.sync.put(through_lane(merge))
 
     def hear(self, *, take: bool = True) -> list[str]:
