@@ -26,6 +26,12 @@ class Component:
         """What it costs to send and load."""
         return int(self.meta.get("nbytes", 0)) or sum(len(blob) for blob in self.blobs)
 
+    @property
+    def given(self) -> Sequence[str]:
+        """Those of the names whose values a worker is given: all, unless it was told which to take."""
+        told: Sequence[str] = self.meta.get("take", self.names)
+        return told
+
 
 def join(components: Iterable[Component]) -> tuple[list[Any], tuple[bytes, ...]]:
     """As fields of a lane message: a JSON-able list, and the blobs of all."""

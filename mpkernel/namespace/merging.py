@@ -88,17 +88,17 @@ class Merging:
     def rivals(self, message: Merge) -> Rivals:
         """Raises whatever loading their values raises: a name that is missing would count as deleted."""
         parts = list(component.split(message.components, message.blobs))
-        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.meta["take"]}
+        held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.given}
         rivals = Rivals(set(message.names), {}, {}, held)
         sides = (parts[message.n_theirs :], parts[: message.n_theirs])
         rivals.conflicts = self._pickling.merge_classes(*map(_definitions, sides))
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
-                self._exchange.take(part, part.meta["take"], rivals.theirs, rivals.their_contents)
+                self._exchange.take(part, part.given, rivals.theirs, rivals.their_contents)
         for part in parts[message.n_theirs :]:
             if part.kind == component.VALUE:
                 try:
-                    self._exchange.take(part, part.meta["take"], rivals.base, rivals.base_contents)
+                    self._exchange.take(part, part.given, rivals.base, rivals.base_contents)
                 except Exception as error:  # it counts as not having been there
                     log.warning("%s can't be loaded to be merged: %s", listed(part.names), error)
         return rivals

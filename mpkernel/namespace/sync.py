@@ -363,8 +363,7 @@ class NamespaceSync:
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         for part in parts:
-            names = part.meta.get("take", part.names)
-            if changed.isdisjoint(names) if part.kind != DELETED else bound.isdisjoint(names):
+            if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                 try:
                     names = self._take_over(part, fresh, contents)
                 except Exception as error:
@@ -427,7 +426,7 @@ class NamespaceSync:
 
     def _take_over(self, part: Component, fresh: dict[str, Any], contents: dict[ContentKey, Any]) -> list[str]:
         """Put what `part` has into `fresh` and `contents`; returns the names. Raises whatever loading it raises."""
-        names = part.meta.get("take", part.names)
+        names = part.given
         self._offers.drop(names)
         if part.kind == DELETED:
             copies = [self._namespace.pop(name, None) for name in names]
@@ -443,7 +442,7 @@ class NamespaceSync:
     def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
         for part, error in parts:
-            names = part.meta.get("take", part.names)
+            names = part.given
             self._offers.add(names, told(error))
             self._send(Missed(number, list(names)))
 

@@ -498,7 +498,9 @@ def test_a_cell_waits_for_what_was_refused_and_is_sent_again(kernel: Kernel, two
     assert [names for names, *_ in answer.components] == [["big"]]
 
 
-def test_a_value_comes_though_its_owner_has_to_merge_it_first(kernel: Kernel, two: Two) -> None:
+@pytest.fixture
+def to_merge_first(kernel: Kernel, two: Two) -> Two:
+    """Main asks for what the other alone has, and has to merge before others can have it."""
     main, holder, child = two
     kernel.running("big, x = ...", child)
     holder.hold("big")
@@ -506,12 +508,16 @@ def test_a_value_comes_though_its_owner_has_to_merge_it_first(kernel: Kernel, tw
     kernel.running("x = 1")
     main.commit("x")
     main.say(messages.Acquire(1, ["big"]))
-    heads = [[["big", "x"], "value", {}, 1]]
-    holder.say(messages.Commit(0, heads, [], False, (b"both",)))
+    holder.say(messages.Commit(0, [[["big", "x"], "value", {}, 1]], [], False, (b"both",)))
     holder.release()
+    return two
+
+
+def test_a_value_comes_though_its_owner_has_to_merge_it_first(to_merge_first: Two) -> None:
+    main, holder, _ = to_merge_first
     assert acquired(main) == []
     [merge] = merges(holder)
-    holder.say(messages.Commit(merge.number, heads, [], False, (b"merged",)))
+    holder.say(messages.Commit(merge.number, [[["big", "x"], "value", {}, 1]], [], False, (b"merged",)))
     [answer] = acquired(main)
     assert answer.blobs == (b"merged",)
 
@@ -583,17 +589,9 @@ def test_a_merge_is_waited_for_but_so_long(kernel: Kernel, unmerged: Two) -> Non
 
 
 def test_a_large_value_is_waited_for_until_it_is_merged_but_not_while_its_owner_runs_a_cell(
-    kernel: Kernel, two: Two
+    kernel: Kernel, to_merge_first: Two
 ) -> None:
-    main, holder, child = two
-    kernel.running("big, x = ...", child)
-    holder.hold("big")
-    holder.reply()
-    kernel.running("x = 1")
-    main.commit("x")
-    main.say(messages.Acquire(1, ["big"]))
-    holder.say(messages.Commit(0, [[["big", "x"], "value", {}, 1]], [], False, (b"both",)))
-    holder.release()
+    main, _, child = to_merge_first
     kernel.pass_time(ANSWER_LIMIT)
     kernel.running("while True: pass", child)
     assert acquired(main) == []
