@@ -105,12 +105,18 @@ class News(LaneMessage):
 class Merge(LaneMessage):
     """A commit came too late: others have changed the same names meanwhile.
 
-    The first `n_theirs` of the components are what they have now, the others what this worker started from. It answers
-    with a `Commit` of `names`, and its last reply is held back until then.
+    The first `n_theirs` of the components are what they have now, the others what this worker started from: of `names`,
+    and of those that were committed together with these. It answers with a `Commit` of `names`, and its last reply is
+    held back until then.
+
+    It is void if the worker has changed one of the other names in a commit later than the first `commits`, or if a
+    message of `relies_on` was void: then that may not be what it started from. Another `Merge` comes.
     """
 
     sign_blobs: ClassVar[bool] = True
     number: int
+    commits: int
+    relies_on: list[int]
     names: list[str]
     components: list[Any]
     n_theirs: int
@@ -196,13 +202,14 @@ class Release(LaneMessage):
 
 @record
 class Acquired(LaneMessage):
-    """The answer to `Acquire`. As in `News`.
+    """The answer to `Acquire`, which had these `names`. As in `News`.
 
     `silent` are the subshells that did not answer in time, each with the code of the cell that it runs.
     """
 
     sign_blobs: ClassVar[bool] = True
     token: int
+    names: list[str] | None
     number: int
     commits: int
     components: list[Any]
@@ -323,10 +330,14 @@ class Missed(LaneMessage):
 
 @record
 class Acquire(LaneMessage):
-    """A cell that starts needs the newest values of `names` (None: all), also from cells that run elsewhere."""
+    """A cell that starts needs the newest values of `names` (None: all), also from cells that run elsewhere.
+
+    Offered values of the names in `also` could be loaded by now, and are taken along.
+    """
 
     token: int
     names: list[str] | None
+    also: list[str]
 
 
 @record

@@ -24,8 +24,9 @@ from mpkernel import messages
 from mpkernel.broker.events import CancelTimer, MemoryShort, SegmentsRefused, SetTimer, SignalProcess, ToWorker
 from mpkernel.broker.state import Request, Subshell, Worker
 from mpkernel.broker.turns import Turns
+from mpkernel.namespace.clash import Clash
 from mpkernel.namespace.component import join, split
-from mpkernel.namespace.store import Clash, NamespaceStore, Telling
+from mpkernel.namespace.store import NamespaceStore, Telling
 from mpkernel.namespace.wording import listed
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class _Acquisition:
     waiting: set[int]
     holders: set[int]
     silent: list[list[str]]
+    also: list[str] = field(default_factory=list)  # names whose offered values are given, too
     wanted: Mapping[int, list[str] | None] = field(default_factory=dict)  # of whom which names (None: all)
     looks: int = 0  # at whom to give up: first those that run a cell, then all but holders, then all
     holder_limit: float = HOLDER_LIMIT
@@ -130,8 +132,8 @@ class Sharing:
         untold = self._untold.pop(worker.id)
         clash = self.store.brought_up(worker.id, untold.clash)
         number = self.store.clash_told(worker.id, clash)
-        heads, blobs = join([*(theirs := clash.theirs), *clash.base])
-        self._machine.act(ToWorker(worker.id, messages.Merge(number, sorted(clash.names), heads, len(theirs), blobs)))
+        merge = messages.Merge(number, self.store.commits(worker.id), *clash_fields(clash))
+        self._machine.act(ToWorker(worker.id, merge))
         self.turns.on_overtaken(worker)
         for message in untold.asked:
             self.on_acquire(worker, message)
@@ -286,7 +288,9 @@ class Sharing:
         holders = set(held) if names is not None else set(held) - self._slow
         waiting = (asked - self._slow) | holders
         limit = HOLDER_LIMIT if names is not None else UNNAMED_LIMIT
-        acquisition = _Acquisition(worker.id, message.token, names, waiting, holders, [], holder_limit=limit)
+        acquisition = _Acquisition(
+            worker.id, message.token, names, waiting, holders, [], also=message.also, holder_limit=limit
+        )
         for other in asked & self._slow - holders:
             self._give_up_on(acquisition, other)
         wanted = {other: names if names is not None or other in asked else held[other] for other in waiting}
@@ -436,13 +440,15 @@ class Sharing:
             self._tell_missing(worker)
         shares = worker.subshell is None or worker.subshell.mode == "shared"
         if shares or acquisition.names is None:
-            telling = self.store.news(worker.id, acquisition.names)
+            names = acquisition.names
+            telling = self.store.news(worker.id, None if names is None else [*names, *acquisition.also])
         else:  # it pulls these, and leaves the rest as it was
             telling = self.store.only(worker.id, acquisition.names)
         telling = telling or Telling(0, [], [])
         heads, offers, blobs = _fields(telling)
         commits = self.store.commits(worker.id)
-        answer = messages.Acquired(acquisition.token, telling.number, commits, heads, offers, acquisition.silent, blobs)
+        about = (acquisition.token, acquisition.names, telling.number, commits)
+        answer = messages.Acquired(*about, heads, offers, acquisition.silent, blobs)
         self._machine.act(ToWorker(acquisition.worker, answer))  # in order with news and merges
 
     def _tell_missing(self, worker: Worker) -> None:
@@ -487,6 +493,12 @@ def _runs_a_cell(subshell: Subshell) -> bool:
 def _is_busy(worker: Worker) -> bool:
     """Whether its main thread runs a cell, and does not only merge what that has changed."""
     return worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
+
+
+def clash_fields(clash: Clash) -> tuple[list[int], list[str], list[Any], int, tuple[bytes, ...]]:
+    """Of a `messages.Merge`."""
+    heads, blobs = join([*(theirs := clash.theirs), *clash.base])
+    return sorted(clash.relies_on), sorted(clash.names), heads, len(theirs), blobs
 
 
 def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:

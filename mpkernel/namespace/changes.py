@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import types
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,9 +257,11 @@ class Tracker:
             if (group := self._groups.get(name)) and group.known:
                 self.sent(group.names, self._keys.pop(name))
 
-    def reached(self, codes: Iterable[types.CodeType]) -> set[str] | None:
-        """The names that `codes` can reach; None for all."""
-        return reached(codes, self._namespace, self._used_by)
+    def reached(
+        self, codes: Iterable[types.CodeType], quoted: Callable[[types.CodeType], Iterable[str]] = lambda _: ()
+    ) -> set[str] | None:
+        """The names that `codes` can reach, also those that are `quoted` in them; None for all."""
+        return reached(codes, self._namespace, self._used_by, quoted)
 
     def _used_by(self, name: str) -> Iterable[Any]:
         group = self._groups.get(name)

@@ -130,17 +130,25 @@ class Exchange:
 
     # --- from others --------------------------------------------------------------------------------------------------
 
-    def load(self, part: Component, contents: dict[ContentKey, Any] | None = None) -> dict[str, Any]:
-        """The values of `part`; for `contents` see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
+    def load(
+        self, part: Component, contents: dict[ContentKey, Any] | None = None, *, imports: bool = True
+    ) -> dict[str, Any]:
+        """The values of `part`; else see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
         pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, contents)
+        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports)
         return values
 
     def take(
-        self, part: Component, names: Collection[str], values: dict[str, Any], contents: dict[ContentKey, Any]
+        self,
+        part: Component,
+        names: Collection[str],
+        values: dict[str, Any],
+        contents: dict[ContentKey, Any],
+        *,
+        imports: bool = True,
     ) -> None:
         """As `load`, into `values`, of which those of `names` count; what definitions hold counts if all of them do."""
-        loaded = self.load(part, contents if set(names) >= set(part.names) else None)
+        loaded = self.load(part, contents if set(names) >= set(part.names) else None, imports=imports)
         values.update({name: loaded[name] for name in names})
 
     def patched(self, part: Component, names: Collection[str]) -> bool:

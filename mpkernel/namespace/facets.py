@@ -24,6 +24,7 @@ from typing import Any
 from mpkernel.namespace import loggers
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.process_state import GONE, Facet, Items
+from mpkernel.namespace.warning_filters import Warnings
 
 _NUMPY_PRINTS = {
     "suppress": False,
@@ -87,9 +88,25 @@ class Imports(Facet):
     def __init__(self) -> None:
         self._named: dict[str, bool] = {}
         self._new: list[str] = []
+        self._later: set[str] = set()  # in libraries that aren't imported here
 
     def ran(self, code: types.CodeType) -> None:
         self._new += [name for name in code.co_names if "." in name]
+        if self._later:
+            self._import(lambda package: package in code.co_names)
+
+    def arrived(self) -> None:
+        if self._later:
+            self._import(lambda _: False)
+
+    def _import(self, wanted: Callable[[str], bool]) -> None:
+        """Those in packages that are here, or are `wanted`."""
+        for name in list(self._later):
+            package = name.partition(".")[0]
+            if package in sys.modules or package in sys.stdlib_module_names or wanted(package):
+                self._later.discard(name)
+                with suppress(Exception):
+                    importlib.import_module(name)
 
     def read(self) -> Items:
         self._named |= {name: True for name in self._new if name in sys.modules}
@@ -100,24 +117,8 @@ class Imports(Facet):
         for name, there in items.items():
             if there is True:
                 self._named[name] = True
-                with suppress(Exception):
-                    importlib.import_module(name)
-
-
-class Warnings(Facet):
-    name = "warnings"
-
-    def read(self) -> Items:
-        return {"": list(warnings.filters)}
-
-    def write(self, items: Items) -> None:
-        if not isinstance(warnings.filters, list):
-            return
-        warnings.filters[:] = items[""]
-        for changed in ("_filters_mutated", "_filters_mutated_lock_held"):
-            if call := getattr(warnings, changed, None):
-                call()
-                return
+                self._later.add(name)
+        self.arrived()
 
 
 class RecursionLimit(Facet):

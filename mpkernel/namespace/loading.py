@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cloudpickle.cloudpickle as cloudpickle
+
 from mpkernel.namespace import bodies, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
@@ -24,6 +26,19 @@ WORDS = "mpkernel.namespace.words"
 
 class MissingDefinition(pickle.UnpicklingError):
     """A payload refers to a function or class that neither came with it nor is here."""
+
+
+class NotImported(pickle.UnpicklingError):
+    """A payload needs a library that isn't imported here, and wasn't to be. `name` is the package's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} isn't imported")
+        self.name = name
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been imported since."""
+        return self.name in sys.modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,8 @@ class Loading:
         self,
         context: Context,
         bodies: Mapping[str, tuple[Version, bytes]],
+        *,
+        imports: bool = True,
     ) -> None:
         self.namespace = context.namespace
         self.definitions = context.definitions
@@ -55,6 +72,7 @@ class Loading:
         self.contents: dict[ContentKey, Any] = {}
         self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
         self._waiting = dict(bodies)
+        self._imports = imports  # libraries that aren't here yet
         self._heads = 0  # that are being loaded, one within the other
         self._unfilled: list[Callable[[], None]] = []
 
@@ -62,11 +80,22 @@ class Loading:
         """What a pickle is of."""
         try:
             return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
-        except MissingDefinition:
+        except (MissingDefinition, NotImported):
             raise
         except Exception:
             value = _PatientLoader(data, self, beside, beside.buffers()).load()
             return value.value if type(value) is _Deep else value
+
+    def check_import(self, module: str) -> None:
+        """Raises NotImported if that would bring in a library, and isn't wanted."""
+        package = module.partition(".")[0]
+        if not self._imports and package not in sys.modules and package not in sys.stdlib_module_names:
+            raise NotImported(package)
+
+    def import_module(self, name: str) -> types.ModuleType:
+        """What a module was pickled as. Raises ImportError, and as `check_import`."""
+        self.check_import(name)
+        return importlib.import_module(name)
 
     def all_definitions(self) -> None:
         """Load definitions that the value didn't ask for, as this process has them already."""
@@ -153,16 +182,27 @@ class Loading:
         return function
 
 
+# As what cloudpickle pickles modules.
+_SUBIMPORT = (cloudpickle.subimport.__module__, cloudpickle.subimport.__name__)
 _VALUES: tuple[Any, ...] = (tuple, str, bytes, int, float, complex)
 
 
 class _Words:
-    """What the words of a payload mean here. A mixin for unpicklers."""
+    """What the words of a payload mean here, and names of modules. A mixin for unpicklers."""
 
     _loading: Loading
     _beside: Beside
     _cell_ids: dict[int, tuple[types.CellType, str | None]]
     _of_body: bool
+
+    def _own_class(self, module: str, name: str) -> Any:
+        """What a payload means by this, if it isn't what it says. Raises NotImported."""
+        if module == WORDS:
+            return getattr(self, f"_word_{name}")
+        if (module, name) == _SUBIMPORT:
+            return self._loading.import_module
+        self._loading.check_import(module)
+        return None
 
     def _word_definition(self, def_id: str) -> Any:
         return self._loading.definition(def_id)
@@ -350,9 +390,7 @@ class _Loader(_Words, pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Words mean a method here; everything else is what it says."""
-        if module == WORDS:
-            return getattr(self, f"_word_{name}")
-        return super().find_class(module, name)
+        return self._own_class(module, name) or super().find_class(module, name)
 
 
 _python: Any = pickle._Unpickler
@@ -374,7 +412,7 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         """As `_Loader`."""
-        return getattr(self, f"_word_{name}") if module == WORDS else super().find_class(module, name)
+        return self._own_class(module, name) or super().find_class(module, name)
 
     def _or_stub(self, original: Any) -> None:
         before = list(self.stack)

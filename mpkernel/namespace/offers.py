@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import types
 from collections.abc import Collection, Iterable, Iterator
 
-from mpkernel.namespace.wording import listed
+from mpkernel.namespace.loading import NotImported
+from mpkernel.namespace.wording import listed, told
+
+_WORD = re.compile(r"[^\W\d]\w*")
+# What takes texts in which variables are named: SQL over DataFrames, expressions. Formulas of models have a tilde.
+_READ_TEXTS = frozenset(("sql", "sqldf", "query", "execute", "evaluate"))
 
 
 class Offers:
-    """They are too large to be sent unasked, or could not be loaded: who needs them asks for them."""
+    """Who needs them asks for them: they are too large to be sent unasked, could not be loaded, or need a library that
+    isn't imported here."""
 
     def __init__(self) -> None:
-        self._why: dict[str, str] = {}  # why they could not be loaded; empty if they are large
+        self._why: dict[str, str] = {}  # why they could not be loaded; empty if that was not tried
+        self._not_imported: dict[str, NotImported] = {}
 
     def __len__(self) -> int:
         return len(self._why)
@@ -19,21 +28,45 @@ class Offers:
     def __contains__(self, name: str) -> bool:
         return name in self._why
 
-    def add(self, names: Iterable[str], why: str = "") -> None:
-        self._why.update(dict.fromkeys(names, why))
+    def add(self, names: Iterable[str], error: BaseException | None = None) -> None:
+        """`error`: why they could not be loaded."""
+        for name in names:
+            self.drop([name])
+            if isinstance(error, NotImported):
+                self._not_imported[name] = error
+            self._why[name] = told(error) if error is not None else ""
 
     def drop(self, names: Iterable[str]) -> None:
         """Their values are here now, or there are none any more."""
         for name in names:
             self._why.pop(name, None)
+            self._not_imported.pop(name, None)
 
-    def among(self, names: Collection[str]) -> set[str]:
+    def among(self, names: Iterable[str]) -> set[str]:
         """Those of `names` that are offered."""
         return self._why.keys() & names
 
+    def loadable(self) -> set[str]:
+        """Those that wait for a library that has been imported since."""
+        return {name for name, error in self._not_imported.items() if error.is_over}
+
+    def named_in(self, text: str) -> set[str]:
+        """Those that stand in `text`."""
+        return self.among(_WORD.findall(text))
+
+    def quoted(self, code: types.CodeType) -> set[str]:
+        """Those that stand in texts of `code` and may be meant: who asks for a large one for nothing may wait long."""
+        found: set[str] = set()
+        reads = not _READ_TEXTS.isdisjoint(code.co_names)
+        for text in code.co_consts:
+            if isinstance(text, str):
+                named = self.named_in(text)
+                found |= named if reads or "~" in text else named & self._not_imported.keys()
+        return found
+
     def complaints(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`, and who has asked."""
-        wanted = sorted(self.among(names))
+        wanted = sorted(self.among(names) - self._not_imported.keys())
         for why in dict.fromkeys(self._why[name] for name in wanted):
             those = listed([name for name in wanted if self._why[name] == why])
             if why:

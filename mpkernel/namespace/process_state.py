@@ -169,6 +169,13 @@ class ProcessState:
                 found[name] = dict(known.shared)
         return found
 
+    def has_changed(self, name: str) -> bool:
+        """Whether `changes` would have that one."""
+        known = self._known[name]
+        if known.is_as_seen() or (now := _read(known.facet)) is None:
+            return False
+        return known.seen is None or bool(known.facet.changed(known.seen, now))
+
     def _look(self, known: _Known) -> bool:
         """Whether the facet has changed here."""
         facet = known.facet

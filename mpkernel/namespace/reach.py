@@ -17,7 +17,7 @@ from typing import Any
 from mpkernel.namespace import loggers
 
 _REACHES_ALL = frozenset(
-    ("eval", "exec", "globals", "locals", "vars", "get_ipython", "__import__", "setattr", "getattr", "delattr")
+    ("eval", "exec", "globals", "locals", "vars", "dir", "get_ipython", "__import__", "setattr", "getattr", "delattr")
 )
 
 _FRAMES = {
@@ -31,10 +31,12 @@ def reached(
     codes: Iterable[types.CodeType],
     namespace: Mapping[Any, Any],
     used_by: Callable[[str], Iterable[Any]] = lambda _: (),
+    quoted: Callable[[types.CodeType], Iterable[str]] = lambda _: (),
 ) -> set[str] | None:
     """The names that `codes` can reach in `namespace`, and those that aren't there (yet); None for all.
 
-    `used_by` gives the functions and classes that the value of a name is known to use.
+    `used_by` gives the functions and classes that the value of a name is known to use, `quoted` the names that code has
+    in texts.
     """
     names: set[str] = set()
     seen: set[int] = set()
@@ -45,7 +47,7 @@ def reached(
             continue
         seen.add(id(code))
         todo.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
-        for name in code.co_names:
+        for name in (*code.co_names, *quoted(code)):
             if name in names:
                 continue
             if name in _REACHES_ALL:

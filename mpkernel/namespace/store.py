@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from mpkernel.namespace.clash import Clash, by_entry
 from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Component
 from mpkernel.namespace.views import NOT_YET, Entry, View
 
@@ -23,49 +24,6 @@ LAST_DELETIONS = 256
 # Values that lost a conflict, all together: names, bytes.
 MOST_LOSERS, MOST_LOST_BYTES = 100, 256 << 20
 _NOBODY = 0  # workers have positive numbers
-
-
-@dataclass(slots=True)
-class Clash:
-    """A commit of `names` that came too late: what others have by now, and what the worker had started from.
-
-    `heads` and `others`: of names that others committed together with these as well.
-    """
-
-    names: set[str] = field(default_factory=set)
-    started: dict[str, Entry] = field(default_factory=dict)
-    heads: dict[str, Entry] = field(default_factory=dict)
-    others: dict[str, Entry] = field(default_factory=dict)
-
-    @property
-    def theirs(self) -> list[Component]:
-        """What others have."""
-        return _components(self.heads)
-
-    @property
-    def base(self) -> list[Component]:
-        """What the worker has, or had, before it changed that."""
-        return _components(self.others | self.started)
-
-    def add(self, later: Clash) -> None:
-        """Something else of the same worker's was refused, before it was told of this."""
-        self.names |= later.names
-        self.heads |= later.heads
-        self.started = later.started | self.started
-
-
-def _components(entries: dict[str, Entry]) -> list[Component]:
-    """The components that `entries` are, each for those names of which it is the entry."""
-    components = ((entry.component, names) for entry, names in _by_entry(entries.items()))
-    return [Component(part.names, part.kind, {**part.meta, "take": names}, part.blobs) for part, names in components]
-
-
-def _by_entry(entries: Iterable[tuple[str, Entry]]) -> list[tuple[Entry, list[str]]]:
-    """Each entry once, with the names that it is for."""
-    names_of: dict[int, tuple[Entry, list[str]]] = {}
-    for name, entry in entries:
-        names_of.setdefault(id(entry), (entry, []))[1].append(name)
-    return list(names_of.values())
 
 
 @dataclass(slots=True)
@@ -106,11 +64,14 @@ class NamespaceStore:
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
         components = list(components)
-        changed = [part for part in components if part.kind != DELETED]
-        rebound = {name for part in changed for name in part.meta.get("rebound", part.names)}
-        view.changed(after, {name for part in changed for name in part.names}, rebound)
+        parts = [part for part in components if part.kind != DELETED]
+        rebound = {name for part in parts for name in part.meta.get("rebound", part.names)}
+        changed = {name for part in parts for name in part.names}
+        view.changed(after, changed, rebound)
         self.clock += 1
         clash = Clash()
+        for void in view.void(changed):
+            clash.add(void)
         for component in components:
             if not self._fits(component):
                 if self._gave_up(worker, component):
@@ -201,7 +162,9 @@ class NamespaceStore:
         heads = {n: e for n, e in known.items() if e.component.kind != HELD or e.writer != worker}
         began = {name: view.will_have(name) for name in heads if name not in clash.names}
         others = {name: entry for name, entry in began.items() if entry is not None}
-        return Clash(clash.names, clash.started, heads, others)
+        found = Clash(clash.names, clash.started, heads, others)
+        found.relies_on = view.relied_on(found)
+        return found
 
     def _one_with(self, view: View, names: Collection[str]) -> list[str]:
         """`names`, and those that share objects with them: in what was committed last, or in what the worker has.
@@ -226,7 +189,7 @@ class NamespaceStore:
         held = {name: entry for name, entry in clash.heads.items() if entry.component.kind == HELD}
         given = {name: entry for name, entry in clash.heads.items() if name not in held}
         number = self._tell(view, given, held, to_merge=True)
-        view.clashing.update(dict.fromkeys(clash.names | clash.heads.keys(), number))
+        view.to_merge(number, clash)
         return number
 
     def clashing(self, worker: int) -> Collection[str]:
@@ -270,7 +233,7 @@ class NamespaceStore:
         sent, offered = [], []
         given: dict[str, Entry] = {}
         kept: dict[str, Entry] = {}
-        for entry, names in _by_entry(entries.items()):
+        for entry, names in by_entry(entries.items()):
             component = entry.component
             dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
             if component.kind == HELD or dear:
@@ -412,7 +375,7 @@ class NamespaceStore:
 
     def _held_by(self, worker: int) -> list[tuple[Entry, list[str]]]:
         heads = self._heads.items()
-        return _by_entry((n, e) for n, e in heads if e.writer == worker and e.component.kind == HELD)
+        return by_entry((n, e) for n, e in heads if e.writer == worker and e.component.kind == HELD)
 
     def _heir(self, entry: Entry, names: list[str], heirs: Collection[int]) -> int | None:
         """Who else has what was given up."""
@@ -442,7 +405,7 @@ class NamespaceStore:
 
     def heads(self) -> list[Component]:
         """Everything that is known of the names that there are, each component once, with the names that it is for."""
-        found = _by_entry((name, entry) for name, entry in self._heads.items() if entry.component.kind != DELETED)
+        found = by_entry((name, entry) for name, entry in self._heads.items() if entry.component.kind != DELETED)
         return [
             Component(tuple(names), entry.component.kind, entry.component.meta, entry.component.blobs)
             for entry, names in found

@@ -21,6 +21,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from mpkernel.messages import Acquired, Commit, LaneMessage, Merge, Missed, News, Resent
@@ -32,12 +33,14 @@ from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
+from mpkernel.namespace.loading import NotImported
 from mpkernel.namespace.merging import Merging
 from mpkernel.namespace.offers import Offers
 from mpkernel.namespace.payload import to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
 from mpkernel.namespace.process_state import Items, ProcessState
+from mpkernel.namespace.state_news import StateNews
 from mpkernel.namespace.transport import Transport
 from mpkernel.namespace.weight import UNLIMITED, Allowance
 from mpkernel.namespace.wording import listed, told
@@ -79,6 +82,7 @@ class NamespaceSync:
         self._tracker = Tracker(namespace, pickling)
         self._exchange = Exchange(pickling, self._tracker, transport)
         self.parcels = Parcels(pickling, self._exchange)
+        self._state_news = StateNews(self._state, self._exchange.load)
         self._lock = threading.Lock()  # between the main thread and the service thread
         self._backing_up: set[str] = set()  # names whose values are being copied
         self._backed_up = threading.Condition(self._lock)
@@ -91,12 +95,14 @@ class NamespaceSync:
         self._offers = Offers()
         self._merging = Merging(namespace, self._tracker, self._exchange, pickling, self._state, self._offers, warn)
         self.background = False  # threads or tasks of the user's go on between cells
+        self.calls_back: Callable[[], bool] = lambda: False  # is code of the user's run that is in no cell?
         self._committed_all = True  # no cell has run since
         self.awaits_merge = False  # a commit will be refused
         self._closed = False
         self._commits = 0
         self._changed_by: dict[str, int] = {}  # name: the last commit that the broker may not have had yet
         self._bound_by: dict[str, int] = {}  # the same, of names that were rebound
+        self._void: set[int] = set()  # numbers of messages that could not be followed
 
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
@@ -112,6 +118,7 @@ class NamespaceSync:
         """A top-level statement of a cell is run."""
         self._committed_all = False
         self._tracker.ran(code)
+        self._state_news.imported()
         self._state.ran(code)
 
     # --- committing ---------------------------------------------------------------------------------------------------
@@ -264,7 +271,10 @@ class NamespaceSync:
         """
         if self._closed:
             return
-        components = [*merged, *(self._of_state(self._state.changes()) if state else ())]
+        components = [*merged]
+        if state:
+            self._state_news.before_commit()
+            components += self._of_state(self._state.changes())
         components += [
             self._exchange.component(names, pickled, in_message=in_message) for names, pickled in changes.changed
         ]
@@ -352,9 +362,11 @@ class NamespaceSync:
 
     def _apply(self, news: News | Acquired) -> None:
         parts = list(component.split(news.components, news.blobs))
-        state = [part for part in parts if part.names[0].startswith(PROCESS)]
+        eager = self.mode != "shared" or self.background or self.calls_back()
+        for part in parts:
+            if part.names[0].startswith(PROCESS):
+                self._state_news.receive(part, imports=eager)
         parts = [part for part in parts if not part.names[0].startswith(PROCESS)]
-        self._receive_state(state)
         changed, bound = self._changed_meanwhile(parts)
         changed |= _after(news.commits, self._changed_by)
         bound |= _after(news.commits, self._bound_by)
@@ -365,7 +377,9 @@ class NamespaceSync:
         for part in parts:
             if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                 try:
-                    names = self._take_over(part, fresh, contents)
+                    names = self._take_over(part, fresh, contents, imports=eager or _is_asked_for(part, news))
+                except NotImported as error:
+                    missed.append((part, error))
                 except Exception as error:
                     missed.append((part, error))
                     log.warning("%s could not be loaded", listed(part.names), exc_info=True)
@@ -378,6 +392,7 @@ class NamespaceSync:
         old = self._tracker.values(fresh.keys() - set(torn)) | held
         arriving = fresh.keys()
         self._state.arrived()
+        self._state_news.imported()
         copies = [*self._tracker.values(fresh).values(), *fresh.values(), *held.values(), *contents.values()]
         late: list[None] = []
         # Nor is what belongs to other names patched: that a value too dear to pickle shared it wasn't known.
@@ -403,14 +418,6 @@ class NamespaceSync:
             self._tracker.prepare(None)
             self._send_commit(Commit(self._number, [], [], False, ()))  # no reply may say that this was taken over
 
-    def _receive_state(self, parts: list[Component]) -> None:
-        for part in parts:
-            try:
-                for name, items in self._exchange.load(part).items():
-                    self._state.receive(name, items)
-            except Exception:
-                log.warning("%s can't be had from another subshell", part.names[0], exc_info=True)
-
     def _changed_meanwhile(self, parts: list[Component]) -> tuple[set[str], set[str]]:
         """Of the names in `parts`, those that have changed here since the last commit, and those that were rebound.
 
@@ -424,8 +431,13 @@ class NamespaceSync:
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
 
-    def _take_over(self, part: Component, fresh: dict[str, Any], contents: dict[ContentKey, Any]) -> list[str]:
-        """Put what `part` has into `fresh` and `contents`; returns the names. Raises whatever loading it raises."""
+    def _take_over(
+        self, part: Component, fresh: dict[str, Any], contents: dict[ContentKey, Any], *, imports: bool
+    ) -> list[str]:
+        """Put what `part` has into `fresh` and `contents`; returns the names.
+
+        Raises whatever loading it raises, and NotImported if that took a library, but for `imports`.
+        """
         names = part.given
         self._offers.drop(names)
         if part.kind == DELETED:
@@ -435,7 +447,7 @@ class NamespaceSync:
             return []
         if self._exchange.patched(part, names):
             return []
-        self._exchange.take(part, names, fresh, contents)
+        self._exchange.take(part, names, fresh, contents, imports=imports)
         self._exchange.arrived(part, names)
         return list(names)
 
@@ -443,7 +455,7 @@ class NamespaceSync:
         """The values of `parts`, told of by message `number`, aren't here: a cell that needs them asks again."""
         for part, error in parts:
             names = part.given
-            self._offers.add(names, told(error))
+            self._offers.add(names, error)
             self._send(Missed(number, list(names)))
 
     def starts(self, *, beside: bool, alone: bool) -> None:
@@ -473,10 +485,19 @@ class NamespaceSync:
         """The names of which the cell `code` should ask for newer values before it starts; None for all."""
         if not crowded and not self._offers:
             return set()
-        names = self._tracker.reached([code])
+        names = self._tracker.reached([code], self._offers.quoted)
         if names is None:
             return None
         return names - _BUILTINS if crowded else self._offers.among(names)
+
+    @property
+    def loadable(self) -> set[str]:
+        """Names whose values were not taken because of a library that has been imported since."""
+        return self._offers.loadable()
+
+    def offered_in(self, text: str) -> set[str]:
+        """Names in `text` of which another subshell has a value that this one hasn't."""
+        return self._offers.named_in(text)
 
     def is_offered(self, name: str) -> bool:
         """Whether another subshell has a value of `name` that this one hasn't."""
@@ -501,11 +522,19 @@ class NamespaceSync:
 
     def _merge_or_insist(self, message: Merge) -> None:
         """Merge what others committed into what is here, and commit that; there is a commit whatever happens."""
+        try:
+            if self.mode == "shared":
+                self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
+        except BaseException:  # odd objects of the user's
+            log.warning("what has changed is looked for again", exc_info=True)
+            self._tracker.take_back()
+        if self._is_void(message):
+            return
         self.awaits_merge = False
         state: dict[str, Items] = {}  # what became of the process's own state
         try:
             self._merge(message, state)
-        except BaseException as error:  # odd objects of the user's
+        except BaseException as error:
             log.warning("%s could not be merged", listed(message.names), exc_info=True)
             self._tracker.take_back()
             self._number = max(self._number, message.number)
@@ -514,6 +543,16 @@ class NamespaceSync:
                 f'({told(error)}); this cell\'s value counts. The other one: mpkernel.theirs("{message.names[0]}")'
             )
             self._insist(message.names, state)  # after that the reply goes out
+
+    def _is_void(self, message: Merge) -> bool:
+        """Whether the broker takes something for what is here that isn't: see `Merge`. It has noticed that, too."""
+        theirs = islice(component.split(message.components, message.blobs), message.n_theirs)
+        names = {name for part in theirs for name in part.given}.difference(message.names)
+        changed = any(self._changed_by.get(name, 0) > message.commits for name in names)
+        if changed or not self._void.isdisjoint(message.relies_on):
+            self._void.add(message.number)
+            return True
+        return False
 
     def _insist(self, names: list[str], state: dict[str, Items]) -> None:
         """Commit what is here, in any case."""
@@ -528,13 +567,17 @@ class NamespaceSync:
     def _merge(self, message: Merge, state: dict[str, Items]) -> None:
         rivals = self._merging.rivals(message)
         state.update(self._merging.merge_state(rivals))
-        if self.mode == "shared":
-            self._publish(self._tracker.collect())  # of the names to be merged, it will be refused
+        self._state_news.drop(state)
         merged = self._merging.merge_values(rivals)
         self._number = max(self._number, message.number)
         changes = self._tracker.collect(only=merged.names)
         changes.deleted += merged.gone
         self._publish(changes, merged=self._of_state(state), overruled=merged.overruled)
+
+
+def _is_asked_for(part: Component, news: News | Acquired) -> bool:
+    """Whether a cell here needs what `part` has."""
+    return isinstance(news, Acquired) and (news.names is None or not set(news.names).isdisjoint(part.given))
 
 
 def _after(commits: int, by: dict[str, int]) -> set[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
 
+from mpkernel.namespace.clash import Clash
 from mpkernel.namespace.component import DELETED, Component
 
 # In place of the number of a message that is yet to be sent.
@@ -56,6 +57,7 @@ class View:
     last_heard: int = 0  # the last message that it is known to have applied
     offered: dict[str, Offer] = field(default_factory=dict)
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
+    merges: dict[int, Clash] = field(default_factory=dict)  # by number: those that it may have yet to merge
     passed_over: set[str] = field(default_factory=set)  # names of which it has to be told once more
     commits: int = 0  # so many have come from it
 
@@ -73,6 +75,8 @@ class View:
             entries = self.told.popleft().entries
             self.unheard -= _cost(entries)
             self.has.update(entries)
+        for merged in [merge for merge in self.merges if merge <= number]:
+            del self.merges[merged]
 
     def missed(self, number: int, names: Iterable[str]) -> None:
         """It could not load these names of message `number`: it has what it had, and may ask for them again."""
@@ -91,6 +95,36 @@ class View:
                 mine = {name: entry for name, entry in told.entries.items() if name in names}
                 left = {id(e) for n, e in mine.items() if e.component.kind != DELETED or n in rebound}
                 self.passed_over.update(self._taken_out(told, [n for n, e in told.entries.items() if id(e) in left]))
+
+    def to_merge(self, number: int, clash: Clash) -> None:
+        """Message `number` tells it to merge `clash`."""
+        self.clashing.update(dict.fromkeys(clash.names | clash.heads.keys(), number))
+        self.merges[number] = clash
+
+    def relied_on(self, clash: Clash) -> set[int]:
+        """The messages on which it depends what the worker has when it comes to merge `clash`."""
+        names = clash.names | clash.heads.keys()
+        return {number for number, merge in self.merges.items() if names & (merge.names | merge.heads.keys())}
+
+    def void(self, changed: Set[str]) -> list[Clash]:
+        """It has `changed` these names: what it won't merge because of that (see `messages.Merge`), as not yet told."""
+        found: dict[int, Clash] = {}
+        for number, clash in self.merges.items():
+            if changed & (clash.heads.keys() - clash.names) or clash.relies_on & found.keys():
+                found[number] = clash
+        for number in found:
+            del self.merges[number]
+            for name in [name for name, merge in self.clashing.items() if merge == number]:
+                del self.clashing[name]
+            for told in self.told:
+                if told.number == number:
+                    self.passed_over.update(self._taken_out(told, list(told.entries)))
+            for name in [name for name, offer in self.offered.items() if offer.number == number]:
+                del self.offered[name]
+                self.passed_over.add(name)
+        names = {name for clash in found.values() for name in clash.names}
+        self.clashing.update(dict.fromkeys(names, NOT_YET))
+        return [Clash(set(clash.names), clash.started) for clash in found.values()]
 
     def _taken_out(self, told: Told, names: Iterable[str]) -> dict[str, Entry]:
         self.unheard -= _cost(told.entries)

@@ -149,7 +149,7 @@ class Cells:
         asked: set[str] | None = set()
         for _ in range(ACQUIRE_ROUNDS):  # what comes may name what is to be had, too
             names = self._kernel.sync.needs(code, crowded=crowded)
-            if asked is None or names == set() or (names is not None and names <= asked):
+            if asked is None or (names is not None and names <= asked and not self._kernel.sync.loadable):
                 break
             silent = self._kernel.service.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names

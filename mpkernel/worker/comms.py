@@ -57,6 +57,11 @@ class Comms:
         comm.get_comm_manager = lambda: manager
         self._handlers = {"comm_open": self._opened, "comm_msg": self._message, "comm_close": self._closed}
 
+    @property
+    def are_awaited(self) -> bool:
+        """Whether messages of front ends may call code here."""
+        return bool(self.manager.comms or self.manager.targets)
+
     def handle(self, msg_type: str, message: dict[str, Any]) -> None:
         """A message from the front end. What a callback raises is shown, under that message."""
         try:

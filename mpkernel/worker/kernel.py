@@ -120,6 +120,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             ProcessState([*all_facets(self._context), *shell_facets(shell)]),
         )
+        self.sync.calls_back = lambda: self.comms.are_awaited or shell.has_hooks
         self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
@@ -287,6 +288,8 @@ class WorkerKernel(LibraryAPI):
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:
             with self.interrupts.window():
+                if offered := self.sync.offered_in(str(message.content().get("code", ""))):
+                    self.service.acquire(sorted(offered))
                 return self.answer_side_request(message)
         except KeyboardInterrupt as error:
             return error_content(error)

@@ -186,7 +186,8 @@ class Service:
         Returns those that did not answer in time, with the cells that they run. Should an interrupt come first, what
         was asked for is taken over later.
         """
-        answer: messages.Acquired = self._ask(lambda token: messages.Acquire(token, names))
+        also = sorted(self._kernel.sync.loadable)
+        answer: messages.Acquired = self._ask(lambda token: messages.Acquire(token, names, also))
         with self._kernel.interrupts.shelter():
             self._kernel.sync.take()
         return answer.silent

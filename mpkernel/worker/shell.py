@@ -15,6 +15,7 @@ import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core import history, page, payloadpage
@@ -242,6 +243,21 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
                 kind, error, frames = sys.exc_info()
                 self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether functions of the notebook are called from elsewhere than its cells: at events, to show a value."""
+        display_formatter: Any = self.display_formatter
+        hooks = (
+            *chain.from_iterable(self.events.callbacks.values()),
+            *chain.from_iterable(
+                formatter.type_printers.values() for formatter in display_formatter.formatters.values()
+            ),
+            *(type(transformer) for transformer in self.ast_transformers),
+            *self.input_transformers_cleanup,
+            *self.input_transformers_post,
+        )
+        return any(getattr(hook, "__module__", None) == "__main__" for hook in hooks)
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.

@@ -91,7 +91,7 @@ def test_what_is_to_be_merged_comes_with_no_news_before(kernel: Kernel, two: Two
     kernel.running("y = 1")
     main.commit("y")
     main.reply()
-    other.say(messages.Acquire(1, None))
+    other.say(messages.Acquire(1, None, []))
     assert acquired(other) == []
     main.release()
     merge, answer = other.ordered[-2:]
@@ -112,7 +112,7 @@ def test_who_asks_for_a_large_value_waits_until_it_is_merged_with_what_others_ar
     main.reply()
     other.hold("box")
     other.reply()
-    third.say(messages.Acquire(1, ["box"]))
+    third.say(messages.Acquire(1, ["box"], []))
     other.say(messages.Commit(0, [[["box", "x"], "value", {}, 1]], [], False, (b"both",)))
     other.release()
     assert (acquired(third), merges(other)) == ([], [])
@@ -194,7 +194,7 @@ def test_a_cell_that_starts_beside_another_may_ask_that(kernel: Kernel, two: Two
     kernel.running("len(xs)", child)
     assert other.running is not None
     assert other.running.crowded
-    other.say(messages.Acquire(7, ["xs"]))
+    other.say(messages.Acquire(7, ["xs"], []))
     [release] = main.got(messages.Release)
     assert release.names == ["xs"]
     assert acquired(other) == []
@@ -208,7 +208,7 @@ def test_who_does_not_answer_at_once_is_kicked(kernel: Kernel, two: Two) -> None
     main, other, child = two
     kernel.running("while True: pass")
     kernel.running("x", child)
-    other.say(messages.Acquire(1, None))
+    other.say(messages.Acquire(1, None, []))
     assert kernel.done(SignalProcess) == []
     kernel.pass_time(KICK_AFTER)
     assert [(signal.worker, signal.signum) for signal in kernel.done(SignalProcess)] == [
@@ -220,17 +220,17 @@ def test_who_does_not_answer_in_time_is_left_alone_and_named(kernel: Kernel, two
     main, other, child = two
     kernel.running("sorted(xs)")
     kernel.running("x", child)
-    other.say(messages.Acquire(1, ["x"]))
+    other.say(messages.Acquire(1, ["x"], []))
     kernel.pass_time(ANSWER_LIMIT)
     assert [answer.silent for answer in acquired(other)] == [[["main", "sorted(xs)"]]]
     other.reply()
     kernel.running("x", child)
-    other.say(messages.Acquire(2, ["x"]))
+    other.say(messages.Acquire(2, ["x"], []))
     assert acquired(other)[-1].token == 2  # nobody waits for it a second time
     main.say(messages.Released(main.got(messages.Release)[0].token))
     other.reply()
     kernel.running("x", child)
-    other.say(messages.Acquire(3, ["x"]))
+    other.say(messages.Acquire(3, ["x"], []))
     assert acquired(other)[-1].token == 2  # but now that it has answered
 
 
@@ -239,7 +239,7 @@ def test_who_runs_no_cell_has_longer_to_answer(kernel: Kernel, two: Two) -> None
     kernel.running("x = 1")
     main.reply(background=True)
     kernel.running("x", child)
-    other.say(messages.Acquire(1, ["x"]))
+    other.say(messages.Acquire(1, ["x"], []))
     kernel.pass_time(ANSWER_LIMIT)
     assert acquired(other) == []
     kernel.pass_time(IDLE_LIMIT)
@@ -250,7 +250,7 @@ def test_nobody_waits_for_who_is_gone(kernel: Kernel, two: Two) -> None:
     main, other, child = two
     kernel.running("while True: pass")
     kernel.running("x", child)
-    other.say(messages.Acquire(1, ["x"]))
+    other.say(messages.Acquire(1, ["x"], []))
     main.die()
     assert [answer.token for answer in acquired(other)] == [1]
 
@@ -333,15 +333,15 @@ def test_who_had_to_be_kicked_is_kicked_at_once_until_its_cell_is_done(kernel: K
     main, other, child = two
     kernel.running("while True: pass")
     kernel.running("x", child)
-    other.say(messages.Acquire(1, None))
+    other.say(messages.Acquire(1, None, []))
     kernel.pass_time(KICK_AFTER)
     main.say(messages.Released(main.got(messages.Release)[-1].token))
-    other.say(messages.Acquire(2, None))
+    other.say(messages.Acquire(2, None, []))
     assert len(kernel.done(SignalProcess)) == 2
     main.say(messages.Released(main.got(messages.Release)[-1].token))
     main.reply()
     kernel.running("time.sleep(100)")
-    other.say(messages.Acquire(3, None))
+    other.say(messages.Acquire(3, None, []))
     assert len(kernel.done(SignalProcess)) == 2
 
 
@@ -354,7 +354,7 @@ def test_who_alone_has_a_value_is_waited_for_longer_and_the_others_are_not(kerne
     holder.reply()
     kernel.running("while True: pass")
     kernel.running("big", child)
-    other.say(messages.Acquire(1, ["big"]))
+    other.say(messages.Acquire(1, ["big"], []))
     kernel.pass_time(ANSWER_LIMIT)
     assert acquired(other) == []
     holder.commit("big")
@@ -384,7 +384,7 @@ def test_a_cell_that_may_reach_everything_gets_what_only_others_have(kernel: Ker
     holder.hold("big")
     holder.reply()
     kernel.running("eval('big')")
-    main.say(messages.Acquire(1, None))
+    main.say(messages.Acquire(1, None, []))
     [release] = holder.got(messages.Release)
     assert release.names == ["big"]
     assert acquired(main) == []
@@ -400,14 +400,14 @@ def test_who_does_not_give_what_no_cell_names_is_waited_for_once(kernel: Kernel,
     holder.hold("big")
     holder.reply()
     cell = kernel.running("eval('1')")
-    main.say(messages.Acquire(1, None))
+    main.say(messages.Acquire(1, None, []))
     kernel.pass_time(ANSWER_LIMIT + UNNAMED_LIMIT)
     assert [answer.token for answer in acquired(main)] == [1]
     [told] = kernel.sent("iopub", "stream", about=cell)
     assert "big: the newest value stays in its subshell" in told.content["text"]
     main.reply()
     again = kernel.running("eval('2')")
-    main.say(messages.Acquire(2, None))
+    main.say(messages.Acquire(2, None, []))
     assert [answer.token for answer in acquired(main)] == [1, 2]
     assert kernel.sent("iopub", "stream", about=again) == []  # it was told
 
@@ -477,8 +477,8 @@ def test_who_goes_its_own_way_pulls_nothing_but_what_it_names(kernel: Kernel, mo
     main.commit("x", "y")
     main.reply()
     kernel.running("pull('y'); pull()", own)
-    puller.say(messages.Acquire(1, ["y"]))
-    puller.say(messages.Acquire(2, None))
+    puller.say(messages.Acquire(1, ["y"], []))
+    puller.say(messages.Acquire(2, None, []))
     assert [[names for names, *_ in answer.components] for answer in acquired(puller)] == [[["y"]], [["x"]]]
 
 
@@ -488,7 +488,7 @@ def test_a_cell_waits_for_what_was_refused_and_is_sent_again(kernel: Kernel, two
     holder.hold("big")
     holder.reply()
     kernel.running("big")
-    main.say(messages.Acquire(1, ["big"]))
+    main.say(messages.Acquire(1, ["big"], []))
     holder.lose_memory("big")
     assert holder.release()
     assert acquired(main) == []
@@ -507,7 +507,7 @@ def to_merge_first(kernel: Kernel, two: Two) -> Two:
     holder.reply()
     kernel.running("x = 1")
     main.commit("x")
-    main.say(messages.Acquire(1, ["big"]))
+    main.say(messages.Acquire(1, ["big"], []))
     holder.say(messages.Commit(0, [[["big", "x"], "value", {}, 1]], [], False, (b"both",)))
     holder.release()
     return two
@@ -555,7 +555,7 @@ def test_who_asks_waits_until_an_idle_process_has_merged_what_it_has_told(kernel
     kernel.execute("x")
     assert main.running is not None
     assert main.running.crowded
-    main.say(messages.Acquire(1, ["x"]))
+    main.say(messages.Acquire(1, ["x"], []))
     other.release()
     assert acquired(main) == []
     [merge] = merges(other)
@@ -565,26 +565,26 @@ def test_who_asks_waits_until_an_idle_process_has_merged_what_it_has_told(kernel
 
 def test_who_asks_for_something_else_does_not_wait_for_a_merge(kernel: Kernel, unmerged: Two) -> None:
     main, other, _ = unmerged
-    main.say(messages.Acquire(1, ["y"]))
+    main.say(messages.Acquire(1, ["y"], []))
     other.release()
     assert len(acquired(main)) == 1
 
 
 def test_a_merge_is_waited_for_but_so_long(kernel: Kernel, unmerged: Two) -> None:
     main, other, _ = unmerged
-    main.say(messages.Acquire(1, ["x"]))
+    main.say(messages.Acquire(1, ["x"], []))
     other.release()
     kernel.pass_time(ANSWER_LIMIT)
     assert acquired(main) == []
     kernel.pass_time(IDLE_LIMIT)
     assert len(acquired(main)) == 1
-    main.say(messages.Acquire(2, ["x"]))
+    main.say(messages.Acquire(2, ["x"], []))
     assert len(acquired(main)) == 2  # not again
     other.merge()
     main.reply()
     kernel.running("x", unmerged[2])
     kernel.running("x")
-    main.say(messages.Acquire(3, ["x"]))
+    main.say(messages.Acquire(3, ["x"], []))
     assert len(acquired(main)) == 2  # but now that it is through
 
 
@@ -602,7 +602,7 @@ def test_a_large_value_is_waited_for_until_it_is_merged_but_not_while_its_owner_
 def test_who_runs_a_cell_is_not_waited_for_until_it_has_merged(kernel: Kernel, unmerged: Two) -> None:
     main, other, child = unmerged
     kernel.running("while True: pass", child)
-    main.say(messages.Acquire(1, ["x"]))
+    main.say(messages.Acquire(1, ["x"], []))
     other.release()
     assert len(acquired(main)) == 1
 
@@ -621,7 +621,7 @@ def test_nobody_waits_for_a_merge_that_waits_for_him(kernel: Kernel, two: Two) -
     holder.release()
     assert (len(merges(holder)), merges(third)) == (1, [])
     kernel.running("box", child)
-    holder.say(messages.Acquire(1, ["box"]))
+    holder.say(messages.Acquire(1, ["box"], []))
     third.release()
     assert len(acquired(holder)) == 1
     holder.merge()

@@ -91,7 +91,7 @@ def test_what_only_a_deleted_subshell_has_is_had_before_its_process_ends(kernel:
     kernel.pass_time(IDLE_LIMIT)
     assert worker.signals == []
     kernel.running("xs")
-    kernel.worker().say(messages.Acquire(1, ["xs"]))
+    kernel.worker().say(messages.Acquire(1, ["xs"], []))
     worker.commit("xs")
     worker.release()
     assert [len(answer.components) for answer in kernel.worker().got(messages.Acquired)] == [1]

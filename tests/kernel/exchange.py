@@ -143,6 +143,10 @@ class Pending:
         return _stream_text(self.messages, "stdout")
 
     @property
+    def stderr(self) -> str:
+        return _stream_text(self.messages, "stderr")
+
+    @property
     def reply(self) -> Message | None:
         replies = [message for message in self.messages if message.channel == self.channel]
         assert len(replies) <= 1, f"{len(replies)} replies to one {self.msg_type}: {[str(reply) for reply in replies]}"

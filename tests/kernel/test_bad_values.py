@@ -184,7 +184,8 @@ def test_control_answers_while_10_000_messages_for_a_comm_are_handled_in_order(k
     )
     kernel.send("comm_open", {"comm_id": "c", "target_name": "flood", "data": {}}).wait_for_idle()
     sent = [kernel.send("comm_msg", {"comm_id": "c", "data": {"n": n}}) for n in range(10_000)]
-    assert kernel.control("kernel_info_request").status == "ok"
+    info = kernel.send("kernel_info_request", channel="control")
+    info.wait_until(lambda: info.reply is not None, "a reply")
     assert not sent[-1].is_idle
     kernel.wait_until(lambda: sent[-1].is_idle, "idle of the last message", 90)
     kernel.wait_until(lambda: all(pending.is_idle for pending in sent), "idle of all messages")

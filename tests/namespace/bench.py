@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpkernel import messages
+from mpkernel.broker.sharing import clash_fields
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import join, split
@@ -124,8 +125,7 @@ class Notebook(Space):
         clash = self.store.commit(self.worker, commit.after, parts, force=commit.force, lost=commit.overruled)
         if clash is not None:
             number = self.store.clash_told(self.worker, clash)
-            heads, blobs = join([*clash.theirs, *clash.base])
-            merge = messages.Merge(number, sorted(clash.names), heads, len(clash.theirs), blobs)
+            merge = messages.Merge(number, self.store.commits(self.worker), *clash_fields(clash))
             self.sync.put(through_lane(merge))
 
     def hear(self, *, take: bool = True) -> list[str]:
@@ -147,7 +147,7 @@ class Notebook(Space):
         assert telling is not None
         heads, blobs = join(telling.sent)
         commits = self.store.commits(self.worker)
-        self.sync.put(through_lane(messages.Acquired(1, telling.number, commits, heads, [], [], blobs)))
+        self.sync.put(through_lane(messages.Acquired(1, list(names), telling.number, commits, heads, [], [], blobs)))
         with self.as_main():
             self.sync.take()
 

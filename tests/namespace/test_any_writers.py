@@ -161,7 +161,7 @@ class Process(Space):
 
     def acquire(self, names: list[str] | None) -> Iterator[None]:
         self._token += 1
-        self.out.append(messages.Acquire(self._token, names))
+        self.out.append(messages.Acquire(self._token, names, []))
         self.waits_for = self._token
         yield
         self.waits_for = 0

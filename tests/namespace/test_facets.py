@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
+import types
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +14,7 @@ from traitlets.config import Config
 
 from mpkernel.namespace.facets import Builtins, MatplotlibOptions, NumpyRandomNumbers, PandasOptions, RandomNumbers
 from mpkernel.namespace.process_state import Facet
+from mpkernel.namespace.warning_filters import Warnings
 
 
 def unnoticed(facet: Facet, changes: list[Callable[[], object]]) -> list[int]:
@@ -39,6 +43,29 @@ def test_random_numbers() -> None:
     assert facet.mark() is not None
     changes = [random.random, lambda: random.seed(1), lambda: random.gauss(0, 1), lambda: random.gauss(0, 1)]
     assert unnoticed(facet, [*changes, lambda: random.shuffle([1, 2, 3]), random.seed]) == []
+
+
+def test_filters_for_warnings_of_a_library_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.ModuleType("mpt_library")
+    exec("class Odd(Warning): pass\nclass Even(Warning): pass", vars(library))
+    told = [("ignore", None, "mpt_library:Odd", None, 0), ("error", None, ResourceWarning, None, 0)]
+    told += [("always", None, "mpt_library:Even", None, 0), ("once", None, UserWarning, None, 0)]
+    facet = Warnings()
+    with warnings.catch_warnings():
+        facet.write({"": told})
+        assert [category for _, _, category, *_ in warnings.filters] == [ResourceWarning, UserWarning]
+        assert facet.read() == {"": told}
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=BytesWarning, append=True)
+        newest, oldest = ("ignore", None, DeprecationWarning, None, 0), ("ignore", None, BytesWarning, None, 0)
+        assert facet.read() == {"": [newest, *told, oldest]}
+        monkeypatch.setitem(sys.modules, "mpt_library", library)
+        facet.arrived()
+        kinds = [category.__name__ for _, _, category, *_ in warnings.filters]
+        assert kinds == ["DeprecationWarning", "Odd", "ResourceWarning", "Even", "UserWarning", "BytesWarning"]
+        assert facet.read() == {"": [newest, *told, oldest]}
+        warnings.resetwarnings()
+        assert facet.read() == {"": []}
 
 
 def test_numpys_random_numbers() -> None:

@@ -915,6 +915,25 @@ def test_what_is_to_be_merged_twice_is_merged_once(two: Two) -> None:
     assert here.value("y[0] is x")
 
 
+def test_what_is_changed_before_it_is_merged_with_something_else_is_merged_too(two: Two) -> None:
+    """The broker takes for granted that the news of it, on their way, are there by then; but they come too late."""
+    here, there = two
+    here.run("x = []; d = {}")
+    there.start("x.append('mine'); d")
+    here.run("x.append('here')")
+    here.run("d['here'] = 1")
+    there.hear(take=False)
+    here.run("box = [x, d]")
+    there.sync.release_names(["x"])  # to be merged, and `d` with it
+    there.execute("d['mine'] = 1")
+    there.sync.release_names(["d"])
+    there.commit()
+    here.hear()
+    for notebook in two:
+        assert notebook.value("box") == [["here", "mine"], {"here": 1, "mine": 1}]
+        assert notebook.value("box[0] is x and box[1] is d")
+
+
 def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     here.run("x = [1]")

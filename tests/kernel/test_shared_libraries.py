@@ -1,0 +1,148 @@
+"""What is bound from a library in one subshell doesn't have the others import it: that takes seconds, and memory.
+
+Each story has a library of its own in the kernel's folder. A cell that gives the name of a variable away, even in a
+text, has it; so what is to be without it looks for modules by parts of their names.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .driver import Kernel
+from .stories import SOON, Stories, blocks
+
+LIBRARY = r"""
+A: text = '''
+   import numbers
+   class LibWarning(UserWarning): pass
+   class Frame:
+       def __init__(self, size): self.size = size
+   def size_of(frame): return frame.size
+   ''' ; import os, sys, importlib
+   os.makedirs("mpt_%(name)s"); _ = open("mpt_%(name)s/__init__.py", "w").write(text)
+   _ = open("mpt_%(name)s/within.py", "w").write("value = 5")
+   importlib.invalidate_caches()
+   def imported(): return any(name.endswith("%(name)s") for name in sys.modules)
+"""
+
+STORIES = blocks(
+    r"""
+# who does not use it does not import it, who uses it does
+A: import mpt_lib as lib; frame, both = lib.Frame(3), [lib.Frame(4)]; number = 1
+B? number == 1 and not imported()
+B? frame.size == 3 and imported()
+B? lib.size_of(both[0]) == 4 and type(both[0]) is lib.Frame
+
+# functions and classes that need it
+A: import mpt_lib as lib
+   class Own(lib.Frame):
+       pass
+   own = Own(3)
+   frame = lib.Frame(4)
+   def both(): return own.size + frame.size
+B? not imported()
+B? both() == 7 and isinstance(own, lib.Frame)
+B: own.size = 8
+A? both() == 12 and type(own) is Own
+
+# what else needs it is there as soon as it has been imported
+A: import mpt_lib as lib; frame, other = lib.Frame(3), lib.Frame(4)
+B? not imported() and "".join(["oth", "er"]) not in sys._getframe().f_globals
+B? frame.size == 3
+B? "".join(["oth", "er"]) in sys._getframe().f_globals
+
+# named in a text
+A: import mpt_lib as lib; frame = lib.Frame(3)
+   def size_of_named(text): return sys._getframe(1).f_globals[text.split()[-1]].size
+B? size_of_named("size of frame") == 3
+
+# all names
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B? "frame" in dir() and "frame" in globals()
+
+# what is changed where it is used
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B: frame.size += 1
+A: frame.size += 1
+C? not imported()
+C? frame.size == 5
+
+# another value for a name that was not had
+A: import mpt_lib as lib; frame, gone = lib.Frame(3), lib.Frame(4)
+B? not imported()
+B: frame = 5; del gone
+A? frame == 5 and "gone" not in globals()
+
+# a newer value that needs no library
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B? not imported()
+A: frame = 7
+B? frame == 7 and not imported()
+
+# a module within it
+A: import mpt_lib.within
+B? not imported()
+B: import mpt_lib
+B? mpt_lib.within.value == 5
+
+# a thread that goes on
+A: found = []
+B: import threading, time
+   def look():
+       while not found:
+           if any(name.startswith("fra") for name in list(globals())): found.append(1)
+           time.sleep(0.01)
+   thread = threading.Thread(target=look); thread.start()
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B: thread.join(SOON)
+B? found == [1]
+
+# a hook
+A: seen = []; kept = []
+B: def hook(*_): seen.append([name for name in list(globals()) if name.startswith("fra")])
+   get_ipython().events.register("pre_run_cell", hook)
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B: kept = seen[-1]; get_ipython().events.unregister("pre_run_cell", hook)
+B? kept == ["frame"]
+
+# how its values are shown
+A: import mpt_lib as lib; frame = lib.Frame(3)
+   def shown(frame, printer, cycle): printer.text("a frame")
+   old = get_ipython().display_formatter.formatters["text/plain"].for_type(lib.Frame, shown)
+B? not imported()
+B? frame.size == 3
+B? get_ipython().display_formatter.formatters["text/plain"](frame) == "a frame"
+A: get_ipython().display_formatter.formatters["text/plain"].pop(lib.Frame)
+
+# a filter for its warnings
+A: import mpt_lib as lib, warnings; warnings.filterwarnings("error", category=lib.LibWarning)
+B: warnings.filterwarnings("ignore", message="mpt of B")
+B? not imported()
+A? sum(each[1] is not None and each[1].match("mpt of B") is not None for each in warnings.filters) == 1
+B: import warnings
+B! LibWarning: warnings.warn("told as an error", lib.LibWarning)
+A! LibWarning: warnings.warn("told as an error", lib.LibWarning)
+A: warnings.filters[:] = [each for each in warnings.filters if "mpt" not in str(each)]; warnings._filters_mutated()
+""".replace("SOON", str(SOON))
+)
+
+
+@pytest.mark.parametrize("title", STORIES)
+def test_a_library_is_imported_where_it_is_used(story: Stories, title: str) -> None:
+    name = f"lib{list(STORIES).index(title)}"
+    story(LIBRARY % {"name": name} + STORIES[title].replace("mpt_lib", f"mpt_{name}"))
+
+
+@pytest.mark.parametrize(
+    ("request_type", "wanted"), [("complete_request", "'size'"), ("inspect_request", "A number of rows")]
+)
+def test_what_is_looked_at_is_had(kernel: Kernel, request_type: str, wanted: str) -> None:
+    child = kernel.create_subshell()
+    kernel.run("import sys", child)
+    text = "class Frame:\n    'A number of rows.'\n    size = 3"
+    kernel.run(
+        f"_ = open('mpt_looked_at.py', 'w').write({text!r}); import mpt_looked_at; frame = mpt_looked_at.Frame()"
+    )
+    assert kernel.value("[name for name in sys.modules if 'looked' in name]", child) == []
+    content = {"code": "frame.si", "cursor_pos": 8 if request_type == "complete_request" else 3, "detail_level": 0}
+    assert wanted in str(kernel.request(request_type, content, subshell=child).content)
