@@ -16,13 +16,14 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
 from mpkernel.namespace.own_modules import OwnModules
+from mpkernel.namespace.patches import Patches
 from mpkernel.namespace.process_state import GONE, Facet, Items
 from mpkernel.namespace.warning_filters import Warnings
 
@@ -421,11 +422,12 @@ class Logging(Facet):
                     logger.addHandler(loggers.made(*description))
 
 
-def all_facets(context: Context) -> list[Facet]:
-    """One of each; cells run in `context`.
+def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
+    """One of each; cells run in `context`, `names` are their variables.
 
     Those come first of which loading values may need the rest: where modules are found, and how.
     """
+    modules = OwnModules()
     return [
         Environment(),
         SearchPath(),
@@ -443,5 +445,6 @@ def all_facets(context: Context) -> list[Facet]:
         SklearnOptions(),
         Builtins(),
         Logging(),
-        OwnModules(),
+        modules,
+        Patches(names, modules.is_own),
     ]

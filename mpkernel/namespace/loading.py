@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import cloudpickle.cloudpickle as cloudpickle
 
-from mpkernel.namespace import bodies, tracebacks, twins
+from mpkernel.namespace import bodies, patches, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.memory import Regions
@@ -348,6 +348,10 @@ class _Words:
             put(obj, key, value)
         if state is not None:
             self._word_state(obj, state)
+
+    def _word_original(self, *place: str) -> Any:
+        self._loading.check_import(place[0])
+        return patches.original(*place)
 
     def _word_stream(self, name: str) -> Any:
         return self._loading.streams[name]

@@ -113,12 +113,13 @@ class OwnModules(Facet):
         for name, module in tuple(sys.modules.items()):
             if name not in self._known:
                 self._known.add(name)
-                if len(self._own) < MAX_MODULES and self._is_own(name, module):
+                if len(self._own) < MAX_MODULES and self.is_own(module):
                     self._own.append(name)
         self._known &= sys.modules.keys()
 
-    def _is_own(self, name: str, module: types.ModuleType) -> bool:
-        file = getattr(module, "__file__", None)
+    def is_own(self, module: types.ModuleType) -> bool:
+        """Whether it is in a file below the kernel's folder."""
+        name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py") or name.partition(".")[0] in _NOT_OWN:
             return False
         file = os.path.realpath(file)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from mpkernel.namespace import loggers
+from mpkernel.namespace import loggers, patches
 
 _REACHES_ALL = frozenset(
     ("eval", "exec", "globals", "locals", "vars", "dir", "get_ipython", "__import__", "setattr", "getattr", "delattr")
@@ -40,7 +40,7 @@ def reached(
     """
     names: set[str] = set()
     seen: set[int] = set()
-    todo = list(codes)
+    todo = [*codes, *(code for value in patches.stand_ins() for code in _code_of(value))]
     while todo:
         code = todo.pop()
         if id(code) in seen:

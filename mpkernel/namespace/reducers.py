@@ -37,6 +37,7 @@ from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
 from mpkernel.namespace.parts import MODULE_NAMES
+from mpkernel.namespace.patches import original_of
 from mpkernel.namespace.stubs import Stub, note_of
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
@@ -136,6 +137,8 @@ def reduce_class(dumper: Dumper, cls: Any) -> Reduced:
     """A class: by import, or as a definition."""
     if importable(cls):
         return NotImplemented
+    if (place := original_of(cls)) is not None:
+        return words.original, place
     builtin = getattr(cloudpickle.cloudpickle, "_BUILTIN_TYPE_NAMES", {}).get(cls) if type(cls) is type else None
     if builtin is not None:
         return getattr, (types, builtin)
@@ -148,6 +151,8 @@ def reduce_function(dumper: Dumper, function: types.FunctionType) -> Reduced:
     """A function: by import, or as a definition; what its closure holds goes with the value."""
     if importable(function):
         return NotImplemented
+    if (place := original_of(function)) is not None:
+        return words.original, place
     if function.__closure__ is None or function.__code__ is DISPATCHER:
         return dumper.by_reference(function)
     cells = dumper.cells_of(function)
@@ -172,6 +177,12 @@ def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
     if importable(obj):
         return dumper.by_itself(obj)
     return dumper.by_reference(obj)
+
+
+def reduce_builtin(dumper: Dumper, function: types.BuiltinFunctionType) -> Reduced:
+    """One that is written in C, perhaps bound to an object."""
+    place = None if importable(function) else original_of(function)
+    return dumper.by_itself(function) if place is None else (words.original, place)
 
 
 def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
@@ -482,6 +493,7 @@ _EXACT: dict[type, Handler] = {
     types.FunctionType: reduce_function,
     types.CellType: reduce_cell,
     types.ModuleType: reduce_module,
+    types.BuiltinFunctionType: reduce_builtin,
     object: reduce_definition,
     LruCache: reduce_definition,
     Stub: reduce_stub,

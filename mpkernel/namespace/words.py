@@ -33,6 +33,11 @@ def attributes(obj: Any, named: Any) -> None:
     _only_a_word(obj, named)
 
 
+def original(module: str, qualname: str, name: str) -> Any:
+    """What a library had there before the notebook set it."""
+    _only_a_word(module, qualname, name)
+
+
 def cell(cell_id: str | None) -> Any:
     """A cell of a closure, empty as yet."""
     _only_a_word(cell_id)

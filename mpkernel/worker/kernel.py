@@ -118,7 +118,7 @@ class WorkerKernel(LibraryAPI):
             self.lanes.send,
             self.warn,
             choose(settings.directory, memfds=settings.memfds),
-            ProcessState([*all_facets(self._context), *shell_facets(shell)]),
+            ProcessState([*all_facets(self._context, shell.user_ns), *shell_facets(shell)]),
         )
         self.sync.calls_back = lambda: self.comms.are_awaited or shell.has_hooks
         self.interrupts.awaited = lambda: self.sync.has_to_merge

@@ -30,6 +30,43 @@ A? parser.parse_args().n == 4
 A: sys.argv = kept
 B? sys.argv == kept
 
+# an attribute of a library's module
+A: import string; string.mpt_extra = [5]
+B: import string
+B? string.mpt_extra == [5]
+B: del string.mpt_extra
+A? not hasattr(string, "mpt_extra")
+
+# a method of a library's class
+A: from fractions import Fraction
+   def halved(self): return self / 2
+   Fraction.halved = halved; Fraction.is_half = property(lambda self: self == Fraction(1, 2))
+B? Fraction(1).halved() == Fraction(1, 2) and Fraction(1, 2).is_half and Fraction.halved is halved
+B: setattr(Fraction, "halved", lambda self: "another")
+A? Fraction(1).halved() == "another"
+A: del Fraction.halved, Fraction.is_half
+B? not hasattr(Fraction, "halved") and not hasattr(Fraction, "is_half")
+
+# a function that another one stands in for, for a while
+A: import time, json; kept = time.sleep, json.JSONEncoder.default; slept = []
+   def fake(seconds): slept.append(seconds)
+   time.sleep = fake
+   json.JSONEncoder.default = lambda self, value: str(value)
+B: time.sleep(60)
+B? slept == [60] and json.dumps({"a": 1j}) == '{"a": "1j"}'
+B: time.sleep, json.JSONEncoder.default = kept
+A: time.sleep(0.001)
+A? slept == [60]
+A! TypeError: json.dumps(1j)
+
+# a function that sets it
+A: import string
+   def patch(value): string.mpt_set = value
+B: patch(7)
+A? string.mpt_set == 7
+A: del string.mpt_set
+B? not hasattr(string, "mpt_set")
+
 # time zone
 A: import os, time; os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
 B? time.tzname[0] == "JST" and time.localtime(0).tm_hour == 9

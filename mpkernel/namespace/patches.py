@@ -1,0 +1,198 @@
+"""What a notebook sets in libraries: attributes of their modules and classes (``pd.DataFrame.brief = brief``).
+
+What libraries set by themselves isn't looked at. So it has to be in the notebook's code, in a statement or a function:
+an assignment, ``setattr`` with the name as a literal, or one of the ways that libraries offer for it.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mpkernel.namespace.process_state import GONE, Facet, Items
+
+# Module, class ("" for the module itself), attribute.
+Key = tuple[str, str, str]
+
+_OPS = frozenset(dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR"))
+_CALLS = frozenset(("setattr", "delattr"))
+_REGISTERS = {
+    "register_dataframe_accessor": ("pandas", "DataFrame"),
+    "register_series_accessor": ("pandas", "Series"),
+    "register_index_accessor": ("pandas", "Index"),
+    "register_dataset_accessor": ("xarray", "Dataset"),
+    "register_dataarray_accessor": ("xarray", "DataArray"),
+    "register_dataframe_namespace": ("polars", "DataFrame"),
+    "register_lazyframe_namespace": ("polars", "LazyFrame"),
+    "register_series_namespace": ("polars", "Series"),
+    "register_expr_namespace": ("polars", "Expr"),
+}
+_NOT_THESE = ("__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+class _Originals:
+    """What there was before a cell set it: of this process's modules, whoever asks."""
+
+    def __init__(self) -> None:
+        self.known: dict[Key, Any] = {}
+        self.now: dict[Key, Any] = {}  # what is there instead
+        self._keys: dict[int, Key] = {}  # by id
+
+    def keep(self, key: Key, value: Any) -> Any:
+        """The first value that was given for `key`."""
+        if value is not GONE:
+            self._keys.setdefault(id(value), key)
+        return self.known.setdefault(key, value)
+
+    def key(self, value: Any) -> Key | None:
+        key = self._keys.get(id(value))
+        return key if key is not None and self.known[key] is value else None
+
+
+_originals = _Originals()
+
+
+def original_of(value: Any) -> Key | None:
+    """Where a cell may have put something else in the place of `value`."""
+    return _originals.key(value)
+
+
+def stand_ins() -> list[Any]:
+    """What cells have set: code of libraries may call it."""
+    return list(_originals.now.values())
+
+
+def original(module: str, qualname: str, name: str) -> Any:
+    """The inverse. Raises AttributeError if there was nothing."""
+    found = _originals.known.get((module, qualname, name), GONE)
+    if found is GONE:
+        __import__(module)
+        return getattr(_found(module, qualname), name)
+    return found
+
+
+class Patches(Facet):
+    """Each as a tuple of the value, an empty one if the attribute was deleted. `names` are the notebook's variables;
+    `is_own` tells modules of which the variables are shared anyway."""
+
+    name = "patches"
+
+    def __init__(self, names: Mapping[str, Any], is_own: Callable[[types.ModuleType], bool]) -> None:
+        self._names = names
+        self._is_own = is_own
+        self._early: Items = {}  # of libraries that this process hasn't imported yet
+
+    def ran(self, code: types.CodeType) -> None:
+        self.arrived()
+        for each in _reached(code, self._names):
+            for target, names in _set_by(each, self._names):
+                if (place := self._place(target)) is not None:
+                    for name in names:
+                        _originals.keep((*place, name), vars(target).get(name, GONE))
+
+    def _place(self, target: Any) -> tuple[str, str] | None:
+        """Where others find it; None if it isn't a module or a class of a library."""
+        if isinstance(target, types.ModuleType):
+            place, own = (target.__name__, ""), self._is_own(target)
+        elif isinstance(target, type):
+            place, own = (target.__module__, target.__qualname__), False
+        else:
+            return None
+        if own or place[0].partition(".")[0] in _NOT_THESE:
+            return None
+        return place if _found(*place) is target else None
+
+    def read(self) -> Items:
+        found = dict(self._early)
+        for key, before in list(_originals.known.items()):
+            if (target := _found(*key[:2])) is None:
+                continue
+            if (now := vars(target).get(key[2], GONE)) is not before:
+                found[key] = () if now is GONE else (now,)
+                _originals.now[key] = now
+            else:
+                _originals.now.pop(key, None)
+        return found
+
+    def differs(self, one: Any, other: Any) -> bool:
+        if type(one) is not tuple or type(other) is not tuple or len(one) != len(other):
+            return one is not other
+        return not all(map(_same, one, other))
+
+    def write(self, items: Items) -> None:
+        for key, value in items.items():
+            if (target := _found(*key[:2])) is None:
+                self._early[key] = value
+                continue
+            self._early.pop(key, None)
+            _, _, name = key
+            before = _originals.keep(key, vars(target).get(name, GONE))
+            if value is GONE:
+                value = () if before is GONE else (before,)
+            if value:
+                setattr(target, name, *value)
+                _originals.now[key] = value[0]
+            elif name in vars(target):
+                delattr(target, name)
+
+    def arrived(self) -> None:
+        if early := {key: value for key, value in self._early.items() if _found(*key[:2]) is not None}:
+            self.write(early)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
+
+
+def _found(module: str, qualname: str) -> Any:
+    """None if it isn't imported here."""
+    found: Any = sys.modules.get(module)
+    for name in qualname.split(".") if qualname else ():
+        found = _attribute(found, name)
+    return found
+
+
+def _attribute(of: Any, name: str) -> Any:
+    """As it is written there: what computes attributes isn't run."""
+    return vars(of).get(name) if isinstance(of, types.ModuleType | type) else None
+
+
+def _reached(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[types.CodeType]:
+    """`code`, what is defined in it, and the notebook's functions that these name."""
+    todo, seen = [code], set[int]()
+    while todo:
+        code = todo.pop()
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
+        yield code
+        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+        todo += [value.__code__ for name in code.co_names if type(value := names.get(name)) is types.FunctionType]
+
+
+def _set_by(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[tuple[Any, set[str]]]:
+    """Modules and classes that `code` names, each with the attributes that it may set there."""
+    registers = _REGISTERS.keys() & code.co_names
+    called = not _CALLS.isdisjoint(code.co_names)
+    if not registers and not called and _OPS.isdisjoint(code.co_code[::2]):
+        return
+    texts = {const for const in code.co_consts if isinstance(const, str) and const.isidentifier()}
+    yield from ((_found(*_REGISTERS[register]), texts) for register in registers)
+    attributes = texts if called else set()
+    targets = []
+    target: Any = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in _OPS:
+            attributes.add(instruction.argval)
+        if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            target = names.get(instruction.argval)
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            target = _attribute(target, instruction.argval)
+        else:
+            target = None
+        targets.append(target)
+    yield from ((each, attributes) for each in targets)
