@@ -10,11 +10,12 @@ import dis
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
 
-# Module, class ("" for the module itself), attribute.
+# Module, what in it ("" for the module itself, else names with dots), attribute.
 Key = tuple[str, str, str]
 
 _OPS = frozenset(dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR"))
@@ -30,7 +31,7 @@ _REGISTERS = {
     "register_series_namespace": ("polars", "Series"),
     "register_expr_namespace": ("polars", "Expr"),
 }
-_NOT_THESE = ("__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
+_NOT_THESE = ("", "__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -89,29 +90,42 @@ class Patches(Facet):
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
         for each in _reached(code, self._names):
-            for target, names in _set_by(each, self._names):
-                if (place := self._place(target)) is not None:
-                    for name in names:
-                        _originals.keep((*place, name), vars(target).get(name, GONE))
+            for chain, name in _set_by(each):
+                with suppress(Exception):  # what the names lead to computes the rest
+                    self._watch(self._place(chain), name)
+            for register in _REGISTERS.keys() & each.co_names:
+                for text in each.co_consts:
+                    if isinstance(text, str):
+                        self._watch(_REGISTERS[register], text)
 
-    def _place(self, target: Any) -> tuple[str, str] | None:
-        """Where others find it; None if it isn't a module or a class of a library."""
-        if isinstance(target, types.ModuleType):
-            place, own = (target.__name__, ""), self._is_own(target)
-        elif isinstance(target, type):
-            place, own = (target.__module__, target.__qualname__), False
-        else:
-            return None
-        if own or place[0].partition(".")[0] in _NOT_THESE:
-            return None
-        return place if _found(*place) is target else None
+    def _watch(self, place: tuple[str, str] | None, name: str) -> None:
+        if place is not None and (target := _found(*place)) is not None:
+            _originals.keep((*place, name), _value(target, name))
+
+    def _place(self, chain: list[str]) -> tuple[str, str] | None:
+        """Where others find what the names in `chain` lead to; None if it isn't in a library."""
+        found, module, path = self._names.get(chain[0]), "", list[str]()
+        for name in (*chain[1:], None):
+            if isinstance(found, types.ModuleType):
+                module, path = ("" if self._is_own(found) else found.__name__), []
+            elif isinstance(found, type):
+                module, path = found.__module__, [found.__qualname__]
+            if module.partition(".")[0] in _NOT_THESE:
+                return None
+            if name is not None:
+                found, path = getattr(found, name, None), [*path, name]
+        place = module, ".".join(path)
+        return place if _found(*place) is found else None
 
     def read(self) -> Items:
         found = dict(self._early)
         for key, before in list(_originals.known.items()):
             if (target := _found(*key[:2])) is None:
                 continue
-            if (now := vars(target).get(key[2], GONE)) is not before:
+            now = _value(target, key[2])
+            if now is GONE and not _has_own(target):
+                continue
+            if not _same(now, before):
                 found[key] = () if now is GONE else (now,)
                 _originals.now[key] = now
             else:
@@ -130,13 +144,13 @@ class Patches(Facet):
                 continue
             self._early.pop(key, None)
             _, _, name = key
-            before = _originals.keep(key, vars(target).get(name, GONE))
+            before = _originals.keep(key, _value(target, name))
             if value is GONE:
                 value = () if before is GONE else (before,)
             if value:
                 setattr(target, name, *value)
                 _originals.now[key] = value[0]
-            elif name in vars(target):
+            elif _has_own(target) and name in vars(target):
                 delattr(target, name)
 
     def arrived(self) -> None:
@@ -148,17 +162,31 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
 
 
-def _found(module: str, qualname: str) -> Any:
+def _found(module: str, path: str) -> Any:
     """None if it isn't imported here."""
     found: Any = sys.modules.get(module)
-    for name in qualname.split(".") if qualname else ():
-        found = _attribute(found, name)
+    for name in path.split(".") if path else ():
+        try:
+            found = getattr(found, name)
+        except Exception:
+            return None
     return found
 
 
-def _attribute(of: Any, name: str) -> Any:
-    """As it is written there: what computes attributes isn't run."""
-    return vars(of).get(name) if isinstance(of, types.ModuleType | type) else None
+def _has_own(of: Any) -> bool:
+    """Whether its attributes are what is written there."""
+    return type(of) is types.ModuleType or isinstance(of, type)
+
+
+def _value(of: Any, name: str) -> Any:
+    """What is written there, not inherited; of other objects than modules and classes, if it is something plain."""
+    if _has_own(of):
+        return vars(of).get(name, GONE)
+    try:
+        value = getattr(of, name, GONE)
+    except Exception:
+        return GONE
+    return value if type(value) in _PLAIN else GONE
 
 
 def _reached(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[types.CodeType]:
@@ -174,25 +202,20 @@ def _reached(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[types.C
         todo += [value.__code__ for name in code.co_names if type(value := names.get(name)) is types.FunctionType]
 
 
-def _set_by(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[tuple[Any, set[str]]]:
-    """Modules and classes that `code` names, each with the attributes that it may set there."""
-    registers = _REGISTERS.keys() & code.co_names
+def _set_by(code: types.CodeType) -> Iterator[tuple[list[str], str]]:
+    """Attributes that `code` may set, each after the names that lead from a variable to what it is set on."""
     called = not _CALLS.isdisjoint(code.co_names)
-    if not registers and not called and _OPS.isdisjoint(code.co_code[::2]):
+    if not called and _OPS.isdisjoint(code.co_code[::2]):
         return
-    texts = {const for const in code.co_consts if isinstance(const, str) and const.isidentifier()}
-    yield from ((_found(*_REGISTERS[register]), texts) for register in registers)
-    attributes = texts if called else set()
-    targets = []
-    target: Any = None
+    chain: list[str] = []
     for instruction in dis.get_instructions(code):
-        if instruction.opcode in _OPS:
-            attributes.add(instruction.argval)
         if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
-            target = names.get(instruction.argval)
+            chain = [instruction.argval]
         elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            target = _attribute(target, instruction.argval)
-        else:
-            target = None
-        targets.append(target)
-    yield from ((each, attributes) for each in targets)
+            chain = chain and [*chain, instruction.argval]
+        elif instruction.opname not in ("EXTENDED_ARG", "CACHE"):
+            name = instruction.argval
+            sets = instruction.opcode in _OPS or (called and instruction.opname == "LOAD_CONST")
+            if chain and sets and isinstance(name, str):
+                yield chain, name
+            chain = []
