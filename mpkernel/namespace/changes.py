@@ -168,7 +168,12 @@ class Tracker:
         `grouped`: names that share objects, and the ids of the definitions that they use. `keys` tells as what their
         buffers are known.
         """
+        torn = {group for name in values if (group := self._groups.get(name)) and group.known}
         self._ungroup(values)
+        for group in torn - self._unchecked:
+            if group.names:  # the fingerprint was of all
+                group.known = False
+                self._unknown.add(group)
         self._keys.update(keys)
         self._bindings.take(values)
         for names, uses in grouped:

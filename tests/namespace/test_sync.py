@@ -934,6 +934,20 @@ def test_what_is_changed_before_it_is_merged_with_something_else_is_merged_too(t
         assert notebook.value("box[0] is x and box[1] is d")
 
 
+def test_what_is_left_of_a_group_has_not_changed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fingerprint was of all."""
+    here, there = two
+    here.run("x = ['a' * 1000]; y = [x]")
+    there.run("x, y")
+    monkeypatch.setattr(weight, "HEAVY", 500)
+    here.run("y = [2]; x.append(3)")
+    assert there.run("y") == []
+    here.sync.release_names(["x"])
+    there.ask("x")
+    assert there.run("x") == []
+    assert there.value("x[1:]") == [3]
+
+
 def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     here.run("x = [1]")
