@@ -263,9 +263,11 @@ class Tracker:
                 self.sent(group.names, self._keys.pop(name))
 
     def reached(
-        self, codes: Iterable[types.CodeType], quoted: Callable[[types.CodeType], Iterable[str]] = lambda _: ()
+        self,
+        codes: Iterable[types.CodeType],
+        quoted: Callable[[str, types.CodeType], Iterable[str]] | None = None,
     ) -> set[str] | None:
-        """The names that `codes` can reach, also those that are `quoted` in them; None for all."""
+        """The names that `codes` can reach, also those that are `quoted` in texts; None for all."""
         return reached(codes, self._namespace, self._used_by, quoted)
 
     def _used_by(self, name: str) -> Iterable[Any]:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Iterator
 from mpkernel.namespace.loading import NotImported
 from mpkernel.namespace.wording import listed, told
 
-_WORD = re.compile(r"[^\W\d]\w*")
+WORD = re.compile(r"[^\W\d]\w*")
 # What takes texts in which variables are named: SQL over DataFrames, expressions. Formulas of models have a tilde.
 _READ_TEXTS = frozenset(("sql", "sqldf", "query", "execute", "evaluate"))
+_READ_SQL = frozenset(("sql", "sqldf"))  # over variables, wherever the text comes from
 
 
 class Offers:
@@ -33,7 +34,7 @@ class Offers:
         for name in names:
             self.drop([name])
             if isinstance(error, NotImported):
-                self._not_imported[name] = error
+                self._not_imported[name] = error.with_traceback(None)  # which has what was being loaded
             self._why[name] = told(error) if error is not None else ""
 
     def drop(self, names: Iterable[str]) -> None:
@@ -52,17 +53,20 @@ class Offers:
 
     def named_in(self, text: str) -> set[str]:
         """Those that stand in `text`."""
-        return self.among(_WORD.findall(text))
+        return self.among(WORD.findall(text))
 
-    def quoted(self, code: types.CodeType) -> set[str]:
-        """Those that stand in texts of `code` and may be meant: who asks for a large one for nothing may wait long."""
-        found: set[str] = set()
-        reads = not _READ_TEXTS.isdisjoint(code.co_names)
-        for text in code.co_consts:
-            if isinstance(text, str):
-                named = self.named_in(text)
-                found |= named if reads or "~" in text else named & self._not_imported.keys()
-        return found
+    def quoted(self, text: str, code: types.CodeType) -> set[str]:
+        """Those that `code` may mean by `text`: who asks for a large one for nothing may wait long."""
+        named = self.named_in(text)
+        if not _READ_SQL.isdisjoint(code.co_names):
+            return named | self._not_imported.keys()
+        if "~" in text or not _READ_TEXTS.isdisjoint(code.co_names):
+            return named
+        return named & self._not_imported.keys()
+
+    def of_packages(self, names: Collection[str]) -> set[str]:
+        """Those that wait for a library which is among `names`: who imports it may use them by any way."""
+        return {name for name, error in self._not_imported.items() if error.name in names}
 
     def complaints(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`, and who has asked."""

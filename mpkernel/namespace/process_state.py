@@ -157,9 +157,11 @@ class ProcessState:
                 known.aside = (shared, known.seen)
 
     def ran(self, code: types.CodeType) -> None:
-        """A statement of the notebook is run."""
+        """A statement of the notebook is run. The one before may have imported libraries whose state came before."""
         for known in self._known.values():
             known.facet.ran(code)
+            if known.waiting is not None:
+                self._arrived(known)
 
     def changes(self) -> dict[str, Items]:
         """By name, what is to be committed, taken for known."""
@@ -218,13 +220,16 @@ class ProcessState:
             known.facet.arrived()
             if known.seen is not None:
                 continue
-            if known.waiting is None:
-                if (now := _read(known.facet)) is not None:
-                    known.seen = _base(known.facet, now)  # before it is changed in place
-            elif (now := _prepared(known.facet)) is not None:
-                items, known.waiting = known.waiting, None
-                known.seen = now
-                self._take(known, items)
+            if known.waiting is not None:
+                self._arrived(known)
+            elif (now := _read(known.facet)) is not None:
+                known.seen = _base(known.facet, now)  # before it is changed in place
+
+    def _arrived(self, known: _Known) -> None:
+        if known.waiting is not None and (now := _prepared(known.facet)) is not None:
+            items, known.waiting = known.waiting, None
+            known.seen = now
+            self._take(known, items)
 
     def _take(self, known: _Known, theirs: Items) -> None:
         facet, seen = known.facet, known.seen or {}

@@ -1,24 +1,27 @@
 """Which names a piece of code can reach: those in it and, transitively, in the functions and classes they name or use.
 
 What a value uses, in whatever way - a dict of functions, a descriptor, a callback deep within - its pickle has told.
-Code that reaches names by other ways (`eval`, `globals`, magics) reaches all.
+Code that reaches names by other ways (`eval`, `globals`, frames, magics) reaches all.
 """
 
 from __future__ import annotations
 
 import builtins
 import functools
+import inspect
 import threading
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from mpkernel.namespace import loggers, patches
 
-_REACHES_ALL = frozenset(
-    ("eval", "exec", "globals", "locals", "vars", "dir", "get_ipython", "__import__", "setattr", "getattr", "delattr")
-)
+_BUILTINS = ("eval", "exec", "globals", "locals", "vars", "dir", "__import__", "setattr", "getattr", "delattr")
+_ATTRIBUTES = ("f_globals", "f_locals", "__globals__", "user_ns")
+_REACHES_ALL = {*_BUILTINS, *_ATTRIBUTES, "get_ipython", "__main__", "breakpoint", "set_trace", "post_mortem"}
+_MAX_TEXTS, _MAX_TEXT = 200, 10_000  # so many elements of a value, and characters of each text, are looked at
 
 _FRAMES = {
     types.GeneratorType: ("gi_code", "gi_frame"),
@@ -31,12 +34,12 @@ def reached(
     codes: Iterable[types.CodeType],
     namespace: Mapping[Any, Any],
     used_by: Callable[[str], Iterable[Any]] = lambda _: (),
-    quoted: Callable[[types.CodeType], Iterable[str]] = lambda _: (),
+    quoted: Callable[[str, types.CodeType], Iterable[str]] | None = None,
 ) -> set[str] | None:
     """The names that `codes` can reach in `namespace`, and those that aren't there (yet); None for all.
 
-    `used_by` gives the functions and classes that the value of a name is known to use, `quoted` the names that code has
-    in texts.
+    `used_by` gives the functions and classes that the value of a name is known to use, `quoted` the names that a text
+    may mean: one in code, or in a variable that it names.
     """
     names: set[str] = set()
     seen: set[int] = set()
@@ -47,13 +50,19 @@ def reached(
             continue
         seen.add(id(code))
         todo.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
-        for name in (*code.co_names, *quoted(code)):
+        found = list(code.co_names)
+        if quoted is not None:
+            found += [name for text in _texts(code.co_consts) for name in quoted(text, code)]
+        while found:
+            name = found.pop()
             if name in names:
                 continue
             if name in _REACHES_ALL:
                 return None
             names.add(name)
             if name in namespace:
+                if quoted is not None:
+                    found += [other for text in _texts(namespace[name]) for other in quoted(text, code)]
                 variables, handlers = loggers.used(namespace[name])
                 todo += [compile(variable, "", "eval") for variable in variables]
                 todo += [code for handler in handlers for code in _code_of(handler)]
@@ -65,6 +74,27 @@ def reached(
             elif (builtin := vars(builtins).get(name)) is not None:
                 todo.extend(_code_of(builtin))  # of the user's, if it has any
     return names
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Texts in `value` that may name variables: formulas, queries, annotations."""
+    todo = [value]
+    for _ in range(_MAX_TEXTS):
+        if not todo:
+            return
+        value = todo.pop()
+        kind = type(value)
+        if kind is str:
+            yield value[:_MAX_TEXT]
+        elif kind in (tuple, list, set, frozenset):
+            todo += islice(value, _MAX_TEXTS)
+        elif kind is dict:
+            todo += islice(value.values(), _MAX_TEXTS)
+        elif kind is types.FunctionType or issubclass(kind, type):
+            with suppress(Exception):  # they are code, from Python 3.14 on
+                todo.append(inspect.get_annotations(value))
+        elif kind.__module__ == "__main__" and hasattr(value, "__dict__"):
+            todo.append(value.__dict__)
 
 
 def _code_of(value: Any) -> Iterable[types.CodeType]:

@@ -29,7 +29,7 @@ class StateNews:
             items = self._load(part, imports=imports)[name]
             self._state.receive(name, items)
         except NotImported as error:
-            self._waiting[name] = error, part
+            self._waiting[name] = error.with_traceback(None), part
         except Exception:
             log.warning("%s can't be had from another subshell", name, exc_info=True)
 

@@ -35,7 +35,7 @@ from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
 from mpkernel.namespace.loading import NotImported
 from mpkernel.namespace.merging import Merging
-from mpkernel.namespace.offers import Offers
+from mpkernel.namespace.offers import WORD, Offers
 from mpkernel.namespace.payload import to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.pressure import plentiful
@@ -481,14 +481,19 @@ class NamespaceSync:
         """Whether it matters what a cell can reach: more than the news that came with it, or a fingerprint."""
         return self.mode == "shared" and (crowded or bool(self._offers) or self._tracker.has_unknown)
 
-    def needs(self, code: types.CodeType, *, crowded: bool) -> set[str] | None:
-        """The names of which the cell `code` should ask for newer values before it starts; None for all."""
+    def needs(self, codes: Collection[types.CodeType], *, crowded: bool) -> set[str] | None:
+        """The names of which a cell that runs `codes` should ask for newer values before it starts; None for all."""
         if not crowded and not self._offers:
             return set()
-        names = self._tracker.reached([code], self._offers.quoted)
+        names = self._tracker.reached(codes, self._meant if self._offers else None)
         if names is None:
             return None
-        return names - _BUILTINS if crowded else self._offers.among(names)
+        return (names - _BUILTINS if crowded else self._offers.among(names)) | self._offers.of_packages(names)
+
+    def _meant(self, text: str, code: types.CodeType) -> set[str]:
+        """The names that `code` may mean by `text`, if they are offered or have code that names others."""
+        here = {word for word in WORD.findall(text) if _has_code(self._namespace.get(word))}
+        return self._offers.quoted(text, code) | here
 
     @property
     def loadable(self) -> set[str]:
@@ -578,6 +583,12 @@ class NamespaceSync:
 def _is_asked_for(part: Component, news: News | Acquired) -> bool:
     """Whether a cell here needs what `part` has."""
     return isinstance(news, Acquired) and (news.names is None or not set(news.names).isdisjoint(part.given))
+
+
+def _has_code(value: Any) -> bool:
+    """Whether it is a function or class of the notebook, or an instance of one."""
+    kind = type(value)
+    return kind is types.FunctionType or "__main__" in (kind.__module__, isinstance(value, type) and value.__module__)
 
 
 def _after(commits: int, by: dict[str, int]) -> set[str]:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from mpkernel.worker.kernel import WorkerKernel
 
-# A cell that starts asks so often for what it can reach.
-ACQUIRE_ROUNDS = 4
-
 
 class Cells:
     def __init__(self, kernel: WorkerKernel) -> None:
@@ -100,7 +97,7 @@ class Cells:
             with self._kernel.interrupts.window():  # input transformers are user code, too
                 transformed = shell.transform_cell(code)
                 try:
-                    self._acquire(transformed, request)
+                    self._acquire(transformed, message.content().get("user_expressions"), request)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
                     self._kernel.log_failure("the newest values of variables could not be had")
         except BaseException as error:
@@ -136,7 +133,7 @@ class Cells:
             result.error_in_exec = error
         return result
 
-    def _acquire(self, transformed: str, request: messages.Request) -> None:
+    def _acquire(self, transformed: str, expressions: Any, request: messages.Request) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
         crowded = request.crowded
         with self._kernel.interrupts.shelter():
@@ -145,15 +142,12 @@ class Cells:
             self._kernel.service.acquire([])  # the answer comes after what is to be merged
         if not self._kernel.sync.may_need(crowded=crowded) or (code := compiled(transformed)) is None:
             return
-        silent: list[list[str]] = []
-        asked: set[str] | None = set()
-        for _ in range(ACQUIRE_ROUNDS):  # what comes may name what is to be had, too
-            names = self._kernel.sync.needs(code, crowded=crowded)
-            if asked is None or (names is not None and names <= asked and not self._kernel.sync.loadable):
-                break
-            silent = self._kernel.service.acquire(None if names is None else sorted(names))
-            asked = None if names is None else asked | names
-        for line in self._kernel.sync.not_had(self._kernel.sync.needs(code, crowded=False) or ()):
+        texts = (
+            [text for text in expressions.values() if isinstance(text, str)] if isinstance(expressions, dict) else []
+        )
+        codes = [code, *filter(None, map(compiled, texts))]
+        silent = self._kernel.service.acquire_reached(codes, crowded=crowded)
+        for line in self._kernel.sync.not_had(self._kernel.sync.needs(codes, crowded=False) or ()):
             self._kernel.warn(line)
         with self._kernel.interrupts.shelter():
             self._kernel.sync.before_cell(code)

@@ -112,6 +112,11 @@ class Interrupts:
         return threading.get_ident() != self._main or self._windows > 0
 
     @property
+    def in_users_code(self) -> bool:
+        """Whether the calling thread is the main one, in the midst of user code."""
+        return threading.get_ident() == self._main and self._windows > 0
+
+    @property
     def suspended(self) -> bool:
         """Whether the cell waits in a top-level await."""
         return self._suspended

@@ -29,7 +29,7 @@ from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Codec, Json, Message, Signer, iopub_topic
-from mpkernel.worker import figures, side_requests
+from mpkernel.worker import figures, listeners, side_requests
 from mpkernel.worker.api import LibraryAPI, request_of
 from mpkernel.worker.background import Background
 from mpkernel.worker.callbacks import Callbacks
@@ -120,7 +120,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             ProcessState([*all_facets(self._context, shell.user_ns), *shell_facets(shell)]),
         )
-        self.sync.calls_back = lambda: self.comms.are_awaited or shell.has_hooks
+        self.sync.calls_back = lambda: self.comms.are_awaited or self.debugger.attached or listeners.are_set(shell)
         self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
@@ -367,7 +367,7 @@ class WorkerKernel(LibraryAPI):
 
     def between_statements(self) -> None:
         """Of a cell: others may see what it has bound so far, and callbacks may run."""
-        self.sync.release()
+        self.publish_names()
         self.callbacks.take()
 
     def publish(

@@ -10,7 +10,8 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 WARM_UP_DELAY = 0.5
 # The main thread stands still for at most so many seconds for somebody who wants to know something.
 MAKE_WAY = 0.02
+# A cell that starts asks so often for what it can reach, at most: what came the last time may have named more.
+ROUNDS = 20
 
 
 class Service:
@@ -191,6 +194,33 @@ class Service:
         with self._kernel.interrupts.shelter():
             self._kernel.sync.take()
         return answer.silent
+
+    def acquire_reached(self, codes: Collection[types.CodeType], *, crowded: bool) -> list[list[str]]:
+        """As `acquire`, for what `codes` can reach."""
+        sync = self._kernel.sync
+        silent: list[list[str]] = []
+        asked: set[str] | None = set()
+        missed: set[str] = set()
+        for _ in range(ROUNDS):
+            names = sync.needs(codes, crowded=crowded)
+            before, missed = missed, {name for name in names or () if sync.is_offered(name)}
+            # What could not be loaded may be by now: a key's `__hash__` needed something that came with it.
+            done = names is not None and asked is not None and names <= asked and missed in (set(), before)
+            if asked is None or (done and not sync.loadable):
+                break
+            silent = self.acquire(None if names is None else sorted(names))
+            asked = None if names is None else asked | names
+        return silent
+
+    def fetch(self, name: str) -> bool:
+        """In the midst of a cell: have the value of `name`, if it is only offered here; whether it is here now."""
+        kernel = self._kernel
+        if not (kernel.sync.is_offered(name) and kernel.interrupts.in_users_code and os.getpid() == kernel.lanes.pid):
+            return False
+        self.acquire_reached([compile(name, "<name>", "eval")], crowded=False)
+        with kernel.interrupts.shelter():
+            kernel.sync.prepare()
+        return name in self.names
 
     def _acquire_within(self, names: list[str] | None) -> list[list[str]]:
         """As `acquire`, in the midst of a cell, which may change at once what has come."""

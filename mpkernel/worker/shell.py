@@ -15,7 +15,6 @@ import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core import history, page, payloadpage
@@ -32,6 +31,7 @@ from mpkernel.worker.commands import System
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
 from mpkernel.worker.interrupts import users_frames, without_the_wait
+from mpkernel.worker.main_module import fetch_missing
 from mpkernel.worker.parents import Parents, WithParent
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         self._history_lock = threading.Lock()
         self.events.trigger = self._trigger  # type: ignore[method-assign]
         self._shelter_lazy_magics()
+        if type(self.user_module) is types.ModuleType:
+            fetch_missing(self.user_module, kernel.service.fetch)
         if (session_name := os.environ.get("JPY_SESSION_NAME")) is not None:
             self.user_ns["__session__"] = session_name
             self.user_ns_hidden["__session__"] = session_name
@@ -243,21 +245,6 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
                 print(f"Error in callback {hook} (for {event}), with arguments args {args},kwargs {kwargs}:")
                 kind, error, frames = sys.exc_info()
                 self.showtraceback((kind, error, frames and frames.tb_next))  # without this frame
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether functions of the notebook are called from elsewhere than its cells: at events, to show a value."""
-        display_formatter: Any = self.display_formatter
-        hooks = (
-            *chain.from_iterable(self.events.callbacks.values()),
-            *chain.from_iterable(
-                formatter.type_printers.values() for formatter in display_formatter.formatters.values()
-            ),
-            *(type(transformer) for transformer in self.ast_transformers),
-            *self.input_transformers_cleanup,
-            *self.input_transformers_post,
-        )
-        return any(getattr(hook, "__module__", None) == "__main__" for hook in hooks)
 
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from .driver import Kernel
-from .stories import SOON, Stories, blocks
+from .stories import SOON, Stories, blocks, needs_numpy
 
 LIBRARY = r"""
 A: text = '''
@@ -21,7 +21,9 @@ A: text = '''
    ''' ; import os, sys, importlib
    os.makedirs("mpt_%(name)s"); _ = open("mpt_%(name)s/__init__.py", "w").write(text)
    _ = open("mpt_%(name)s/within.py", "w").write("value = 5")
+   _ = open("mpt_unseen.py", "w").write("import sys\ndef there(name): return name in sys._getframe(1).f_globals")
    importlib.invalidate_caches()
+   import mpt_unseen
    def imported(): return any(name.endswith("%(name)s") for name in sys.modules)
 """
 
@@ -47,14 +49,69 @@ A? both() == 12 and type(own) is Own
 
 # what else needs it is there as soon as it has been imported
 A: import mpt_lib as lib; frame, other = lib.Frame(3), lib.Frame(4)
-B? not imported() and "".join(["oth", "er"]) not in sys._getframe().f_globals
+B? not imported() and not mpt_unseen.there("".join(["oth", "er"]))
 B? frame.size == 3
-B? "".join(["oth", "er"]) in sys._getframe().f_globals
+B? mpt_unseen.there("".join(["oth", "er"]))
 
 # named in a text
 A: import mpt_lib as lib; frame = lib.Frame(3)
    def size_of_named(text): return sys._getframe(1).f_globals[text.split()[-1]].size
 B? size_of_named("size of frame") == 3
+
+# named in a text in a variable
+A: import mpt_lib as lib; frame = lib.Frame(3); texts = {"one": "size of frame"}
+B? "size" in texts["one"] and mpt_unseen.there("".join(["fra", "me"]))
+
+# a function named in a text
+A: import mpt_lib as lib; frame = lib.Frame(3)
+   def size(): return lib.size_of(frame)
+B: import timeit, __main__ as names; seconds = timeit.timeit("size()", globals=vars(names), number=1)
+
+# annotations
+A: import mpt_lib as lib, typing
+   def size(frame: "lib.Frame") -> "lib.Frame": pass
+   class Two: first: "lib.Frame"
+B: import typing
+B? [kind.__name__ for kind in typing.get_type_hints(size).values()] == ["Frame", "Frame"]
+C? typing.get_type_hints(Two)["first"].__name__ == "Frame"
+
+# who imports it may use the names that need it in any way
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B: import mpt_lib
+B? mpt_unseen.there("".join(["fra", "me"]))
+
+# by a frame
+A: import mpt_lib as lib; frame = lib.Frame(3)
+B? sys._getframe().f_globals["".join(["fra", "me"])].size == 3
+
+# by an attribute of the module __main__
+A: import mpt_lib as lib; frame = lib.Frame(3)
+   class Own(lib.Frame):
+       def doubled(self): return lib.size_of(self) * frame.size
+   import operator, pickle; pickled = pickle.dumps(Own(2))
+B? not imported() and pickle.loads(pickled).doubled() == 6
+C? operator.attrgetter("".join(["fra", "me"]))(sys.modules["__main__"]).size == 3
+C? not hasattr(sys.modules["__main__"], "gone")
+
+# needed in order to be loaded
+A: import mpt_lib as lib
+   class Key:
+       def __hash__(self): return lib.Frame(3).size
+       def __eq__(self, other): return type(other) is Key
+   table, key = {Key(): "found"}, Key()
+B? table[key] == "found"
+
+# many libraries, each needed by what another one had
+A: import mpt_lib; names = [f"mpt_lib_{i}" for i in range(6)]
+   for name in names: _ = open(name + ".py", "w").write("class Kind: pass")
+   importlib.invalidate_caches(); kinds = [importlib.import_module(name).Kind for name in names]
+   def f5(kind=kinds[5]()): return 5
+   def f4(kind=kinds[4]()): return f5()
+   def f3(kind=kinds[3]()): return f4()
+   def f2(kind=kinds[2]()): return f3()
+   def f1(kind=kinds[1]()): return f2()
+   def f0(kind=kinds[0]()): return f1()
+B? f0() == 5
 
 # all names
 A: import mpt_lib as lib; frame = lib.Frame(3)
@@ -105,6 +162,23 @@ A: import mpt_lib as lib; frame = lib.Frame(3)
 B: kept = seen[-1]; get_ipython().events.unregister("pre_run_cell", hook)
 B? kept == ["frame"]
 
+# what is called from elsewhere than a cell
+B: import functools, signal
+   seen = []
+   def hook(tag, *_): seen.append(size())
+   def size(): return 0
+   hooks = [functools.partial(hook, "cell")]
+   get_ipython().events.register("pre_run_cell", hooks[0]); old = signal.signal(signal.SIGUSR2, hook)
+A: import mpt_lib as lib; frame = lib.Frame(3)
+   def size(): return frame.size
+B: get_ipython().events.unregister("pre_run_cell", hooks[0])
+B? seen[-1] == 3
+A: def size(): return frame.size + lib.size_of(frame)
+C: import mpt_lib as other; lib = other
+B: signal.raise_signal(signal.SIGUSR2)
+B? seen[-1] == 6
+B: signal.signal(signal.SIGUSR2, old)
+
 # how its values are shown
 A: import mpt_lib as lib; frame = lib.Frame(3)
    def shown(frame, printer, cycle): printer.text("a frame")
@@ -131,6 +205,28 @@ A: warnings.filters[:] = [each for each in warnings.filters if "mpt" not in str(
 def test_a_library_is_imported_where_it_is_used(story: Stories, title: str) -> None:
     name = f"lib{list(STORIES).index(title)}"
     story(LIBRARY % {"name": name} + STORIES[title].replace("mpt_lib", f"mpt_{name}"))
+
+
+def test_what_is_to_be_shown_beside_a_cell_is_had(kernel: Kernel) -> None:
+    child = kernel.create_subshell()
+    kernel.run("pass", child)
+    kernel.run("_ = open('mpt_shown.py', 'w').write('class Frame: size = 3'); import mpt_shown")
+    kernel.run("frame = mpt_shown.Frame()\ndef size(): return frame.size")
+    shown = kernel.run("", child, user_expressions={"size": "size()"}).reply.content["user_expressions"]
+    assert shown["size"]["data"]["text/plain"] == "3"
+
+
+@needs_numpy
+@pytest.mark.parametrize("imported", ["np.random.seed(0)", "seed(); del np"])
+def test_a_stream_goes_on_in_a_cell_that_imports_its_library(story: Stories, imported: str) -> None:
+    story(f"""
+    M: import numpy as np
+       def seed(): np.random.seed(0)
+       {imported}
+    B: import numpy
+       drawn = float(numpy.random.rand())
+    M? round(drawn, 4) == 0.5488
+    """)
 
 
 @pytest.mark.parametrize(

@@ -176,12 +176,12 @@ class Process(Space):
         whole = compile(code, "cell", "exec")
         asked: set[str] | None = set()
         for _ in range(5):
-            names = self.sync.needs(whole, crowded=request.crowded)
+            names = self.sync.needs([whole], crowded=request.crowded)
             if asked is None or names == set() or (names is not None and names <= asked):
                 break
             yield from self.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
-        self.warnings += self.sync.not_had(self.sync.needs(whole, crowded=False) or ())
+        self.warnings += self.sync.not_had(self.sync.needs([whole], crowded=False) or ())
         self.sync.before_cell(whole)
         for line in code.splitlines():
             yield

@@ -464,7 +464,7 @@ def test_what_could_not_be_loaded_is_had_as_soon_as_it_can(two: Two, unloadable:
     here.run("d['here'] = 1")
     there.hear()
     assert there.value("d") == {"k": 1}
-    assert there.sync.needs(compile("d", "", "exec"), crowded=False) == {"d"}
+    assert there.sync.needs([compile("d", "", "exec")], crowded=False) == {"d"}
     assert list(there.sync.not_had(["d"])) == ["the value of d from another subshell can't be had here: OSError"]
     unloadable.names.clear()
     there.ask("d")
@@ -602,7 +602,7 @@ def test_a_large_value_that_only_another_has_wins(two: Two) -> None:
     here.run(f"x = [[i] for i in range({weight.HEAVY // 200 + 1})]")
     there.commit()
     assert "that value counts" in there.warnings[0]
-    assert "x" in there.sync.needs(compile("x", "cell", "exec"), crowded=False)
+    assert "x" in there.sync.needs([compile("x", "cell", "exec")], crowded=False)
 
 
 # --- values for which there is no time --------------------------------------------------------------------------------
@@ -639,7 +639,7 @@ def test_what_there_was_no_time_for_is_there_on_demand(two: Two) -> None:
     there.hear()
     assert there.value("n == 2 and len(small) == 1")
     assert "parts" not in there.names
-    assert there.sync.needs(compile("parts", "cell", "exec"), crowded=False) == {"parts"}
+    assert there.sync.needs([compile("parts", "cell", "exec")], crowded=False) == {"parts"}
     with here.as_main():
         here.sync.release_names(["parts"])
     there.hear()
