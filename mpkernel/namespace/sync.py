@@ -362,10 +362,9 @@ class NamespaceSync:
 
     def _apply(self, news: News | Acquired) -> None:
         parts = list(component.split(news.components, news.blobs))
-        eager = self.mode != "shared" or self.background or self.calls_back()
         for part in parts:
             if part.names[0].startswith(PROCESS):
-                self._state_news.receive(part, imports=eager)
+                self._state_news.receive(part, imports=self.mode != "shared")
         parts = [part for part in parts if not part.names[0].startswith(PROCESS)]
         changed, bound = self._changed_meanwhile(parts)
         changed |= _after(news.commits, self._changed_by)
@@ -377,7 +376,7 @@ class NamespaceSync:
         for part in parts:
             if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                 try:
-                    names = self._take_over(part, fresh, contents, imports=eager or _is_asked_for(part, news))
+                    names = self._take_over_as_needed(part, news, fresh, contents)
                 except NotImported as error:
                     missed.append((part, error))
                 except Exception as error:
@@ -430,6 +429,21 @@ class NamespaceSync:
         self._publish(changes)
         self.awaits_merge = self.awaits_merge or bool(changes.names)
         return changes.names, changes.rebound
+
+    def _take_over_as_needed(
+        self, part: Component, news: News | Acquired, fresh: dict[str, Any], contents: dict[ContentKey, Any]
+    ) -> list[str]:
+        """As `_take_over`, with imports if a cell needs it, or if code that nobody looked at may."""
+        wanted = self.mode != "shared" or _is_asked_for(part, news)
+        try:
+            return self._take_over(part, fresh, contents, imports=wanted)
+        except NotImported:
+            rebound = part.meta.get("rebound", part.names)
+            # Of an object that is here and was changed in place: somebody else may hold it.
+            held = any(name in self._namespace for name in part.given if name not in rebound)
+            if wanted or not (held or self.background or self.calls_back()):
+                raise
+        return self._take_over(part, fresh, contents, imports=True)
 
     def _take_over(
         self, part: Component, fresh: dict[str, Any], contents: dict[ContentKey, Any], *, imports: bool

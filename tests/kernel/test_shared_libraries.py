@@ -130,6 +130,13 @@ B? not imported()
 B: frame = 5; del gone
 A? frame == 5 and "gone" not in globals()
 
+# what something else holds is brought up to date
+A: import mpt_lib as lib; frames = []
+B: sys._mpt_keeper = [frames]
+A: frames.append(lib.Frame(3))
+B? len(sys._mpt_keeper[0]) == 1
+B: del sys._mpt_keeper
+
 # a newer value that needs no library
 A: import mpt_lib as lib; frame = lib.Frame(3)
 B? not imported()
