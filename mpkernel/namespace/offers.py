@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 from collections.abc import Collection, Iterable, Iterator
 
@@ -20,7 +21,7 @@ class Offers:
 
     def __init__(self) -> None:
         self._why: dict[str, str] = {}  # why they could not be loaded; empty if that was not tried
-        self._not_imported: dict[str, NotImported] = {}
+        self._packages: dict[str, str] = {}  # of libraries that weren't imported here when they were needed
 
     def __len__(self) -> int:
         return len(self._why)
@@ -33,14 +34,14 @@ class Offers:
         for name in names:
             self.drop([name])
             if isinstance(error, NotImported):
-                self._not_imported[name] = error
+                self._packages[name] = error.package
             self._why[name] = told(error) if error is not None else ""
 
     def drop(self, names: Iterable[str]) -> None:
         """Their values are here now, or there are none any more."""
         for name in names:
             self._why.pop(name, None)
-            self._not_imported.pop(name, None)
+            self._packages.pop(name, None)
 
     def among(self, names: Iterable[str]) -> set[str]:
         """Those of `names` that are offered."""
@@ -48,7 +49,7 @@ class Offers:
 
     def loadable(self) -> set[str]:
         """Those that wait for a library that has been imported since."""
-        return {name for name, error in self._not_imported.items() if error.is_over}
+        return {name for name, package in self._packages.items() if package in sys.modules}
 
     def named_in(self, text: str) -> set[str]:
         """Those that stand in `text`."""
@@ -61,12 +62,12 @@ class Offers:
         for text in code.co_consts:
             if isinstance(text, str):
                 named = self.named_in(text)
-                found |= named if reads or "~" in text else named & self._not_imported.keys()
+                found |= named if reads or "~" in text else named & self._packages.keys()
         return found
 
     def complaints(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`, and who has asked."""
-        wanted = sorted(self.among(names) - self._not_imported.keys())
+        wanted = sorted(self.among(names) - self._packages.keys())
         for why in dict.fromkeys(self._why[name] for name in wanted):
             those = listed([name for name in wanted if self._why[name] == why])
             if why:

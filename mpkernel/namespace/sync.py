@@ -378,11 +378,10 @@ class NamespaceSync:
             if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                 try:
                     names = self._take_over(part, fresh, contents, imports=eager or _is_asked_for(part, news))
-                except NotImported as error:
-                    missed.append((part, error))
                 except Exception as error:
-                    missed.append((part, error))
-                    log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                    if not isinstance(error, NotImported):
+                        log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                    missed.append((part, error.with_traceback(None)))  # that would keep alive all that is in here
                 else:
                     grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
