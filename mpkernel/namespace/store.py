@@ -69,9 +69,7 @@ class NamespaceStore:
         changed = {name for part in parts for name in part.names}
         view.changed(after, changed, rebound)
         self.clock += 1
-        clash = Clash()
-        for void in view.void(changed):
-            clash.add(void)
+        clash = view.void(changed)
         for component in components:
             if not self._fits(component):
                 if self._gave_up(worker, component):

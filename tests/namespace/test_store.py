@@ -184,6 +184,25 @@ def test_it_may_be_overtaken_again(store: NamespaceStore) -> None:
     assert not store.clashing(B)
 
 
+def test_from_a_void_merge_nobody_has_started(store: NamespaceStore) -> None:
+    """Nor if that turns out while it waits to be told of a later one, which relied on the first."""
+    commit(store, A, x="1", d="1", z="1")
+    store.news(B)
+    store.commit(A, 0, [value("2", "x", "d")])
+    first = commit(store, B, after=1, x="1b")
+    assert first is not None
+    number = store.clash_told(B, first)
+    second = store.commit(B, number - 1, [value("1c", "x", "z")])
+    assert second is not None
+    assert second.relies_on == {number}
+    void = commit(store, B, after=number - 1, d="1b")
+    assert void is not None
+    second.add(void)
+    told = store.brought_up(B, second)
+    assert told.relies_on == set()
+    assert {tuple(part.given): part.blobs for part in told.base} == dict.fromkeys([("x",), ("d",), ("z",)], (b"1",))
+
+
 def test_a_merge_that_leaves_nothing_to_commit_is_over(store: NamespaceStore) -> None:
     commit(store, A, x="1")
     clash = commit(store, B, after=0, x="2")
