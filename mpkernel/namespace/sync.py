@@ -406,7 +406,7 @@ class NamespaceSync:
         fresh = {name: made[name] for name in fresh}
         self._namespace.update(fresh)
         self._pickling.put({key: made[key] for key in contents})
-        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
+        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh), checked=self.mode == "shared")
         for names, *_ in news.offers:
             self._offers.add(names)
         self._number = max(self._number, news.number)

@@ -934,6 +934,21 @@ def test_what_is_changed_before_it_is_merged_with_something_else_is_merged_too(t
         assert notebook.value("box[0] is x and box[1] is d")
 
 
+def test_what_is_left_of_a_group_has_not_changed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of values that were one, a part has come, and the others are too large to be sent unasked."""
+    here, there = two
+    here.run("d = {}; box = [d, 'long' * 100]; e = {'d': d}")
+    there.run("d, box, e")
+    monkeypatch.setattr(store, "MAX_SENT_UNASKED", 200)
+    here.run("del e['d']")
+    assert there.hear() == ["e"]
+    assert there.run("d, box, e") == []
+    here.run("box.append(1)")
+    there.ask("box")
+    assert there.run("box.append(2)") == ["box", "d"]
+    assert there.value("box[2:]") == [1, 2]
+
+
 def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     here.run("x = [1]")
