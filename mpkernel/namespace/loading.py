@@ -410,6 +410,8 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         before = list(self.stack)
         try:
             original(self)
+        except NotImported:
+            raise
         except Exception as error:
             self.stack[:] = before[:-1]
             refused = self.stack[-1]

@@ -67,6 +67,17 @@ def test_a_function_of_a_library_waits_for_it(tell: Tell, cell: str) -> None:
     assert there.value("f[0]() if type(f) is list else f()") == 1
 
 
+@pytest.mark.parametrize("needs", ["mpt_lib", "mpt_lib.giver()", "mpt_lib.Numbers()", "Own()"])
+def test_what_cannot_be_loaded_does_not_hide_that_a_library_is_needed(tell: Tell, needs: str) -> None:
+    there = tell(
+        "class Odd:\n    def __setstate__(self, state): raise ValueError\n"
+        f"class Own(mpt_lib.Numbers): pass\nodd = Odd(); odd.x = 1; waits = [odd, {needs}]"
+    )
+    assert there.sync.is_offered("waits")
+    there.ask("waits")
+    assert there.value("'Numbers' in repr(type(waits[1]).mro()) or waits[1].__name__")
+
+
 def test_what_waits_for_a_library_keeps_nothing_alive(tell: Tell) -> None:
     there = tell("class Kind: pass\nkind = Kind()")
     old = weakref.ref(there.value("kind"))
