@@ -12,6 +12,7 @@ from typing import Any
 
 from mpkernel.errors import BadSegment
 from mpkernel.messages import Commit, Taken
+from mpkernel.namespace.component import LOST
 from mpkernel.namespace.segments import Segments
 
 log = logging.getLogger("mpkernel.broker")
@@ -29,14 +30,16 @@ class Note(dict[str, Any]):
 def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> tuple[Taken | None, list[str]]:
     """Take hold of what `commit` of the process `pid` speaks of, and put into it where readers find that.
 
-    Components whose memory can't be had, or would leave too few files, are dropped from it. Returns the answer to the
-    worker, if it needs one, and the names that were dropped.
+    Components whose memory can't be had, or would leave too few files, are `LOST`: their worker has told that the names
+    have changed. Returns the answer to the worker, if it needs one, and these names.
     """
     taken: list[str] = []
     refused: list[str] = []
     names: list[str] = []
-    kept = []
-    for head in commit.components:
+    blobs: list[bytes] = []
+    start = 0
+    for index, head in enumerate(commit.components):
+        start += head[3]
         what = "delta" if "delta" in head[2] else "segment"
         if (told := head[2].get(what)) is not None:
             try:
@@ -46,10 +49,11 @@ def take_segments(segments: Segments, worker: int, pid: int, commit: Commit) -> 
                 log.warning("a segment of worker %d is refused: %s", worker, error)
                 refused.append(told["name"])
                 names += head[0]
+                commit.components[index] = [head[0], LOST, {"rebound": head[2].get("rebound", head[0])}, 0]
                 continue
-        kept.append(head)
+        blobs += commit.blobs[start - head[3] : start]
     if refused:
-        _drop_blobs(commit, kept)
+        object.__setattr__(commit, "blobs", tuple(blobs))
     return (Taken(taken, refused) if taken or refused else None), names
 
 
@@ -91,14 +95,3 @@ def hold(segments: Segments, pid: int, told: dict[str, Any]) -> Note:
 def _release(segments: Segments, number: int) -> None:
     if number in segments:  # else all were let go at the kernel's end
         segments.release(number)
-
-
-def _drop_blobs(commit: Commit, kept: list[Any]) -> None:
-    blobs: list[bytes] = []
-    start = 0
-    for head in commit.components:
-        if any(head is one for one in kept):
-            blobs += commit.blobs[start : start + head[3]]
-        start += head[3]
-    commit.components[:] = kept
-    object.__setattr__(commit, "blobs", tuple(blobs))

@@ -213,8 +213,11 @@ class Sharing:
         self._tell_soon()
 
     def on_comm_reply(self, worker: Worker, request: Request, message: messages.Reply) -> None:
-        """The same, of a message for a comm, if no cell and no thread ran beside its callback."""
-        if not message.background:
+        """The same, of a message for a comm, if no cell and no thread ran beside its callback.
+
+        Unless it has committed something before that waits, and is without what it was told since.
+        """
+        if not message.background and not self.turns.waits(worker):
             self.store.heard(worker.id, request.last_told)
 
     # --- at the start of a cell ---------------------------------------------------------------------------------------

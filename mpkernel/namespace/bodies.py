@@ -11,13 +11,12 @@ import abc
 import builtins
 import enum
 import functools
-import importlib
 import linecache
 import marshal
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -173,8 +172,15 @@ def _member_state(member: Any) -> dict[str, Any]:
 # --- the other way ---------------------------------------------------------------------------------------------------
 
 
-def make(kind: str, head: Any, cells: Any, namespace: dict[Any, Any], definitions: Definitions) -> Any:
-    """A new object that has but its head."""
+def make(
+    kind: str,
+    head: Any,
+    cells: Any,
+    namespace: dict[Any, Any],
+    definitions: Definitions,
+    import_module: Callable[[str], types.ModuleType],
+) -> Any:
+    """A new object that has but its head. Raises whatever `import_module` raises."""
     if kind == "class":
         return _make_class(*head)
     if kind == "enum":
@@ -188,16 +194,12 @@ def make(kind: str, head: Any, cells: Any, namespace: dict[Any, Any], definition
         return functools.singledispatch(head)
     code, has_cells, names = head
     code = marshal.loads(code) if isinstance(code, bytes) else code
-    closure = tuple(cells or (types.CellType() for _ in code.co_freevars)) if has_cells else None
-    return types.FunctionType(code, _globals_here(names, namespace, definitions), None, None, closure)
-
-
-def _globals_here(names: Any, namespace: dict[Any, Any], definitions: Definitions) -> dict[str, Any]:
     if names is None:
-        return namespace
-    if isinstance(names, str):
-        return vars(importlib.import_module(names))
-    return definitions.private_globals(*names)
+        its_globals = namespace
+    else:
+        its_globals = vars(import_module(names)) if isinstance(names, str) else definitions.private_globals(*names)
+    closure = tuple(cells or (types.CellType() for _ in code.co_freevars)) if has_cells else None
+    return types.FunctionType(code, its_globals, None, None, closure)
 
 
 def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:

@@ -161,18 +161,23 @@ class Tracker:
             self._drop(name)
 
     def received(
-        self, values: dict[str, Any], grouped: Iterable[tuple[Iterable[str], Iterable[str]]], keys: dict[str, str]
+        self,
+        values: dict[str, Any],
+        grouped: Iterable[tuple[Iterable[str], Iterable[str]]],
+        keys: dict[str, str],
+        *,
+        checked: bool = False,
     ) -> None:
         """Values that came from elsewhere are no changes of ours.
 
         `grouped`: names that share objects, and the ids of the definitions that they use. `keys` tells as what their
-        buffers are known.
+        buffers are known. If they were `checked` before, what shared objects with them hasn't changed either.
         """
-        torn = {group for name in values if (group := self._groups.get(name)) and group.known}
+        torn = {group for name in values if (group := self._groups.get(name))} if checked else set()
         self._ungroup(values)
-        for group in torn - self._unchecked:
-            if group.names:  # the fingerprint was of all
-                group.known = False
+        for group in torn:
+            if group.known and group.names and group not in self._unchecked:
+                group.known = False  # its fingerprint was that of all
                 self._unknown.add(group)
         self._keys.update(keys)
         self._bindings.take(values)

@@ -37,10 +37,13 @@ class Clash:
         return _components(self.others | self.started)
 
     def add(self, later: Clash) -> None:
-        """Something else of the same worker's was refused, before it was told of this."""
+        """Something else of the same worker's was refused, or is void, before it was told of this.
+
+        From a message that is void it hasn't started: that tells what it had before.
+        """
         self.names |= later.names
         self.heads |= later.heads
-        self.started = later.started | self.started
+        self.started |= later.started
 
 
 def _components(entries: dict[str, Entry]) -> list[Component]:

@@ -10,6 +10,7 @@ VALUE = "value"
 DELETED = "deleted"
 PROCESS = "%"  # begins names that are no variables, but state of the process
 HELD = "held"  # too dear to copy now: its owner has it, and gives it to whoever asks
+LOST = "lost"  # in the broker only: its memory could not be had, and its worker is asked to send it by other means
 
 
 @dataclass(frozen=True, slots=True)

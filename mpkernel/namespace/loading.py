@@ -29,16 +29,11 @@ class MissingDefinition(pickle.UnpicklingError):
 
 
 class NotImported(pickle.UnpicklingError):
-    """A payload needs a library that isn't imported here, and wasn't to be. `name` is the package's."""
+    """A payload needs a library that isn't imported here, and wasn't to be."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} isn't imported")
-        self.name = name
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has been imported since."""
-        return self.name in sys.modules
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} isn't imported")
+        self.package = package
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ class Loading:
             raise NotImported(package)
 
     def import_module(self, name: str) -> types.ModuleType:
-        """What a module was pickled as. Raises ImportError, and as `check_import`."""
+        """As `importlib`'s. Raises whatever that raises, and as `check_import`."""
         self.check_import(name)
         return importlib.import_module(name)
 
@@ -139,20 +134,16 @@ class Loading:
             obj = again.ref() if again is not None else None
         if obj is None:
             self.new.add(def_id)
-            obj = bodies.make(parts.kind, head, cells, self.namespace, self.definitions)
+            obj = bodies.make(parts.kind, head, cells, self.namespace, self.definitions, self.import_module)
         known = self.definitions.get(def_id) or self.definitions.add(obj, def_id)
-        known.version = version
-        known.body, known.needs = body, parts.needs
         self.definitions.saw(version)
         self.loaded.append(known)
 
         def fill() -> None:
-            try:
-                rest = _Loader(io.BytesIO(parts.rest), self, parts.beside, of_body=True).loaded()
-                bodies.fill(obj, parts.kind, head, rest, old=old)
-            except BaseException:
-                known.version = NEVER  # it may come again
-                raise
+            rest = _Loader(io.BytesIO(parts.rest), self, parts.beside, of_body=True).loaded()
+            known.version = NEVER  # should this fail, it may come again
+            bodies.fill(obj, parts.kind, head, rest, old=old)
+            known.version, known.body, known.needs = version, body, parts.needs
 
         # Within a head, the rest has to wait: it may refer to what that head is of.
         self._unfilled.append(fill)
@@ -267,6 +258,7 @@ class _Words:
         return array
 
     def _word_strings(self, text: int, shape: Any) -> Any:
+        self._loading.check_import("numpy")
         return self._loading.texts.received(self._beside.texts[text], shape)
 
     def _word_array_state(self, array: Any, state: tuple[Any, dict[str, Any]]) -> None:
@@ -422,6 +414,8 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         before = list(self.stack)
         try:
             original(self)
+        except NotImported:
+            raise
         except Exception as error:
             self.stack[:] = before[:-1]
             refused = self.stack[-1]

@@ -106,6 +106,12 @@ class _Merge:
         """Whether two loaded objects say the same."""
         return same(a, b, self._dumps, self._kinds)
 
+    def left_alone(self, base: Any, mine: Any) -> bool:
+        """Whether mine says the same as the base, or did before a part of it was merged on another path."""
+        return self.same(base, mine) or (
+            bool(self._done) and (live := self._graft.partner(mine)) is not None and self.same(base, live)
+        )
+
     def conflict(self, path: str) -> None:
         """Both sides changed what is there."""
         if len(self.conflicts) < MAX_CONFLICTS and path not in self.conflicts:
@@ -118,8 +124,8 @@ class _Merge:
         if theirs is MISSING and mine is MISSING:
             return MISSING
         if mine is MISSING or theirs is MISSING:
-            other = theirs if mine is MISSING else mine
-            if base is not MISSING and self.same(base, other):
+            other, unchanged = (theirs, self.same) if mine is MISSING else (mine, self.left_alone)
+            if base is not MISSING and unchanged(base, other):
                 return MISSING  # deleted by one, left alone by the other
             return other
         return self.value(base, theirs, mine, path, depth)
@@ -153,7 +159,7 @@ class _Merge:
         """One of the two sides, as a whole."""
         if base is not MISSING and self.same(base, theirs):
             return mine
-        if base is not MISSING and self.same(base, mine):
+        if base is not MISSING and self.left_alone(base, mine):
             return theirs
         if not self.same(theirs, mine):
             self.conflict(path)
@@ -290,7 +296,7 @@ class _Merge:
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
-        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.same)
+        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.left_alone)
         if not edits[0].touches(edits[1]):
             self._alias_kept(base, theirs, mine, edits)
             return combined(base, mine, self._kept_here(edits, base, mine, path, depth), edits[1])
@@ -329,7 +335,7 @@ class _Merge:
         kind = self._kinds.of(type(mine))
         if type(base) is type(theirs) is type(mine) and self._has_parts(kind, base, theirs, mine):
             return True
-        return self.same(base, theirs) or self.same(base, mine)
+        return self.same(base, theirs) or self.left_alone(base, mine)
 
     def _bytes(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         if theirs in (base, mine):

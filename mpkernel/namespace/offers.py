@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 from collections.abc import Collection, Iterable, Iterator
 
@@ -21,7 +22,7 @@ class Offers:
 
     def __init__(self) -> None:
         self._why: dict[str, str] = {}  # why they could not be loaded; empty if that was not tried
-        self._not_imported: dict[str, NotImported] = {}
+        self._packages: dict[str, str] = {}  # of libraries that weren't imported here when they were needed
 
     def __len__(self) -> int:
         return len(self._why)
@@ -34,14 +35,14 @@ class Offers:
         for name in names:
             self.drop([name])
             if isinstance(error, NotImported):
-                self._not_imported[name] = error.with_traceback(None)  # which has what was being loaded
+                self._packages[name] = error.package
             self._why[name] = told(error) if error is not None else ""
 
     def drop(self, names: Iterable[str]) -> None:
         """Their values are here now, or there are none any more."""
         for name in names:
             self._why.pop(name, None)
-            self._not_imported.pop(name, None)
+            self._packages.pop(name, None)
 
     def among(self, names: Iterable[str]) -> set[str]:
         """Those of `names` that are offered."""
@@ -49,7 +50,7 @@ class Offers:
 
     def loadable(self) -> set[str]:
         """Those that wait for a library that has been imported since."""
-        return {name for name, error in self._not_imported.items() if error.is_over}
+        return {name for name, package in self._packages.items() if package in sys.modules}
 
     def named_in(self, text: str) -> set[str]:
         """Those that stand in `text`."""
@@ -59,18 +60,18 @@ class Offers:
         """Those that `code` may mean by `text`: who asks for a large one for nothing may wait long."""
         named = self.named_in(text)
         if not _READ_SQL.isdisjoint(code.co_names):
-            return named | self._not_imported.keys()
+            return named | self._packages.keys()
         if "~" in text or not _READ_TEXTS.isdisjoint(code.co_names):
             return named
-        return named & self._not_imported.keys()
+        return named & self._packages.keys()
 
     def of_packages(self, names: Collection[str]) -> set[str]:
         """Those that wait for a library which is among `names`: who imports it may use them by any way."""
-        return {name for name, error in self._not_imported.items() if error.name in names}
+        return {name for name, package in self._packages.items() if package in names}
 
     def complaints(self, names: Collection[str]) -> Iterator[str]:
         """What to tell a user whose code needs `names`, and who has asked."""
-        wanted = sorted(self.among(names) - self._not_imported.keys())
+        wanted = sorted(self.among(names) - self._packages.keys())
         for why in dict.fromkeys(self._why[name] for name in wanted):
             those = listed([name for name in wanted if self._why[name] == why])
             if why:

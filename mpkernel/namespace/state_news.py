@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ class StateNews:
     def __init__(self, state: ProcessState, load: Callable[..., dict[str, Any]]) -> None:
         self._state = state
         self._load = load
-        self._waiting: dict[str, tuple[NotImported, Component]] = {}
+        self._waiting: dict[str, tuple[str, Component]] = {}  # by name: a package, and what needs it
 
     def receive(self, part: Component, *, imports: bool) -> None:
         (name,) = part.names
@@ -29,14 +30,14 @@ class StateNews:
             items = self._load(part, imports=imports)[name]
             self._state.receive(name, items)
         except NotImported as error:
-            self._waiting[name] = error.with_traceback(None), part
+            self._waiting[name] = error.package, part
         except Exception:
             log.warning("%s can't be had from another subshell", name, exc_info=True)
 
     def imported(self) -> None:
         """Libraries may have been imported since the last call."""
-        for error, part in list(self._waiting.values()):
-            if error.is_over:
+        for package, part in list(self._waiting.values()):
+            if package in sys.modules:
                 self.receive(part, imports=False)
 
     def before_commit(self) -> None:

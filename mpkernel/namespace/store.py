@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from mpkernel.namespace.clash import Clash, by_entry
-from mpkernel.namespace.component import DELETED, HELD, PROCESS, VALUE, Component
+from mpkernel.namespace.component import DELETED, HELD, LOST, PROCESS, VALUE, Component
 from mpkernel.namespace.views import NOT_YET, Entry, View
 
 # A dearer component (bytes) isn't sent along with the news but offered: who needs it asks.
@@ -69,10 +69,10 @@ class NamespaceStore:
         changed = {name for part in parts for name in part.names}
         view.changed(after, changed, rebound)
         self.clock += 1
-        clash = Clash()
-        for void in view.void(changed):
-            clash.add(void)
+        clash = view.void(changed)
         for component in components:
+            if component.kind == LOST:
+                continue
             if not self._fits(component):
                 if self._gave_up(worker, component):
                     continue  # it will be asked for all of it

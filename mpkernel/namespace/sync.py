@@ -377,11 +377,10 @@ class NamespaceSync:
             if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                 try:
                     names = self._take_over_as_needed(part, news, fresh, contents)
-                except NotImported as error:
-                    missed.append((part, error))
                 except Exception as error:
-                    missed.append((part, error))
-                    log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                    if not isinstance(error, NotImported):
+                        log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                    missed.append((part, error.with_traceback(None)))  # that would keep alive all that is in here
                 else:
                     grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
         self._miss(news.number, missed)
@@ -406,7 +405,7 @@ class NamespaceSync:
         fresh = {name: made[name] for name in fresh}
         self._namespace.update(fresh)
         self._pickling.put({key: made[key] for key in contents})
-        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh))
+        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh), checked=self.mode == "shared")
         for names, *_ in news.offers:
             self._offers.add(names)
         self._number = max(self._number, news.number)

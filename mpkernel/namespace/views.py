@@ -106,7 +106,7 @@ class View:
         names = clash.names | clash.heads.keys()
         return {number for number, merge in self.merges.items() if names & (merge.names | merge.heads.keys())}
 
-    def void(self, changed: Set[str]) -> list[Clash]:
+    def void(self, changed: Set[str]) -> Clash:
         """It has `changed` these names: what it won't merge because of that (see `messages.Merge`), as not yet told."""
         found: dict[int, Clash] = {}
         for number, clash in self.merges.items():
@@ -122,9 +122,11 @@ class View:
             for name in [name for name, offer in self.offered.items() if offer.number == number]:
                 del self.offered[name]
                 self.passed_over.add(name)
-        names = {name for clash in found.values() for name in clash.names}
-        self.clashing.update(dict.fromkeys(names, NOT_YET))
-        return [Clash(set(clash.names), clash.started) for clash in found.values()]
+        untold = Clash()
+        for clash in reversed(found.values()):
+            untold.add(Clash(clash.names, clash.started))
+        self.clashing.update(dict.fromkeys(untold.names, NOT_YET))
+        return untold
 
     def _taken_out(self, told: Told, names: Iterable[str]) -> dict[str, Entry]:
         self.unheard -= _cost(told.entries)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mpkernel.broker.holding import LEFT, crowded, take_segments
 from mpkernel.messages import Commit
-from mpkernel.namespace.component import VALUE
+from mpkernel.namespace.component import LOST, VALUE
 from mpkernel.namespace.segments import Segments, choose, write
 
 
@@ -32,12 +32,15 @@ def test_what_would_leave_too_few_files_is_refused(tmp_path: Path) -> None:
     segments = Segments(transport)
     with write(transport, [b"content"]) as segment:
         told = {"name": segment.place.name, "size": segment.size, "ranges": segment.ranges, "key": "1.1"}
-        commit = Commit(0, [[["x"], VALUE, {"segment": told}, 0]], [], False, ())
+        heads = [[["x"], VALUE, {"segment": told, "rebound": []}, 1], [["y"], VALUE, {}, 1]]
+        commit = Commit(0, heads, [], False, (b"x", b"y"))
         with files_left(LEFT):
             assert crowded(commit)
             answer, refused = take_segments(segments, 1, os.getpid(), commit)
     assert answer is not None
-    assert (answer.refused, refused, commit.components) == ([segment.place.name], ["x"], [])
+    assert (answer.refused, refused) == ([segment.place.name], ["x"])
+    assert commit.components == [[["x"], LOST, {"rebound": []}, 0], [["y"], VALUE, {}, 1]]
+    assert commit.blobs == (b"y",)
     assert len(segments) == 0
 
 

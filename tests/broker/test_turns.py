@@ -73,6 +73,24 @@ def test_what_was_committed_first_is_there_first(race: Race) -> None:
     assert race.is_over(cell)
 
 
+def test_what_waits_was_committed_without_what_was_told_since(race: Race) -> None:
+    """That a message for a comm has been handled says only what came before it."""
+    third_id = race.kernel.create()
+    third = race.kernel.ready(third_id)
+    race.quick.open_comm("slider")
+    race.quick.commit("x", "y")
+    race.kernel.running("y = 3", third_id)
+    third.commit("y")
+    third.reply()
+    race.kernel.ask("comm_msg", {"comm_id": "slider", "data": {}})
+    told = race.quick.got(messages.News)[-1]
+    assert [head[0] for head in told.components] == [["y"]]
+    race.quick.reply_comm()
+    race.slow.commit("x")
+    [merge] = race.merges(race.quick)
+    assert merge.names == ["x", "y"]
+
+
 def test_one_at_a_time_has_a_turn(race: Race) -> None:
     third_id = race.kernel.create()
     third = race.kernel.ready(third_id)

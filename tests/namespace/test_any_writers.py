@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import random
 import re
+import sys
+import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,11 +28,15 @@ from mpkernel.messages import LaneMessage
 from mpkernel.namespace import store, sync, weight
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.sync import NamespaceSync
+from mpkernel.namespace.views import View
 from tests.broker.bench import Asked, FakeWorker, Kernel, code_of, message_of
 
 from .bench import Space, through_lane
 
 COUNT = 3
+STEPS = 34  # a number below that is of a cell, or a step; one above, a disturbance
+LIBRARY = "mpt_lib"
+sys.path.append(str(Path(__file__).parent / "libraries"))
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,46 @@ CLASSES = World(
     {"xs": r"append\({}\)|\*xs"},
 )
 
+# What needs a library, which each process imports when it has to.
+OF_A_LIBRARY = World(
+    "import mpt_lib; xs = mpt_lib.Numbers(); d = dict(); s = set(); box = []",
+    [
+        "xs.append({})",
+        "d[{}] = 1",
+        "s.add({})",
+        "xs = mpt_lib.Numbers([*xs, {}])",
+        "box.append(xs)",
+        "xs.append({})\nd[{}] = 1\nbox.append(d)",
+        "d[{}] = 1\ns.add({})\nbox.append(s)",
+        "xs.append({})\npull()\nxs.append(-{})",
+        "s.add({})\npull('d')\nd[{}] = 1",
+        "box = [xs, d]",
+        "box = [d, mpt_lib.Numbers()]",
+        "box = []",
+        "import mpt_lib",
+        "pass",
+    ],
+    {"xs": r"xs\.append\({}\)|\*xs", "d": r"d\[", "s": r"s\.add"},
+)
+
+
+def shown(value: Any) -> str:
+    """Sets that are equal look the same."""
+    if isinstance(value, set):
+        return f"set({sorted(value)})"
+    if isinstance(value, dict):
+        return f"dict({[(key, shown(item)) for key, item in value.items()]})"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}({[shown(item) for item in value]})"
+    return repr(value)
+
 
 class Process(Space):
     """A worker, whose threads do nothing but what the test has them do."""
 
     def __init__(self, fake: FakeWorker) -> None:
         super().__init__()
+        self.library: types.ModuleType | None = None  # it has a copy of its own
         self.fake = fake
         self.out: deque[LaneMessage] = deque()
         self.warnings: list[str] = []
@@ -88,6 +131,7 @@ class Process(Space):
         self.seen = [0, 0]
         self.cell: Iterator[None] | None = None
         self.waits_for = 0  # a token
+        self.broke_off = False  # some cell
         self.answered: set[int] = set()
         self._token = 0
         with self.as_main():
@@ -95,14 +139,27 @@ class Process(Space):
             self.sync = NamespaceSync(self.names, pickling, self.out.append, self.warnings.append)
             self.sync.startup_done()
 
+    @contextmanager
+    def as_main(self) -> Iterator[None]:
+        """Be ``__main__``, and have imported what it has imported."""
+        if sys.modules["__main__"] is self._module:
+            yield
+            return
+        with super().as_main():
+            if self.library is not None:
+                sys.modules[LIBRARY] = self.library
+            try:
+                yield
+            finally:
+                self.library = sys.modules.pop(LIBRARY, None)
+
     def state(self) -> dict[str, Any]:
         """What it has, and what in it is one object."""
-        found = {name: value for name, value in sorted(self.names.items()) if not name.startswith("_")}
+        found = {name: value for name, value in sorted(self.names.items()) if name[0] != "_" and name != LIBRARY}
         if "K" in found:
             found["K.all"] = found.pop("K").all
-        shown = {name: sorted(value) if type(value) is set else value for name, value in found.items()}
         one = [[a for a in found if found[a] is found[b]] for b in found]
-        return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in shown.items()} | {"one": one}
+        return {name: re.sub(r" at 0x\w+", "", shown(value)) for name, value in found.items()} | {"one": one}
 
     def steps(self) -> list[Callable[[], None]]:
         """What may happen next here."""
@@ -161,7 +218,7 @@ class Process(Space):
 
     def acquire(self, names: list[str] | None) -> Iterator[None]:
         self._token += 1
-        self.out.append(messages.Acquire(self._token, names, []))
+        self.out.append(messages.Acquire(self._token, names, sorted(self.sync.loadable)))
         self.waits_for = self._token
         yield
         self.waits_for = 0
@@ -177,7 +234,7 @@ class Process(Space):
         asked: set[str] | None = set()
         for _ in range(5):
             names = self.sync.needs([whole], crowded=request.crowded)
-            if asked is None or names == set() or (names is not None and names <= asked):
+            if asked is None or (names is not None and names <= asked and not self.sync.loadable):
                 break
             yield from self.acquire(None if names is None else sorted(names))
             asked = None if names is None else asked | names
@@ -195,7 +252,8 @@ class Process(Space):
             self.sync.ran(statement)
             try:
                 self.execute(statement)
-            except NameError:  # its only value was lost with a process
+            except NameError:  # its only value was lost with a process, or didn't come in time
+                self.broke_off = True
                 break
             self.sync.release()
         yield
@@ -218,6 +276,7 @@ class Lab:
         self.waited = self.died = False
         self.cells: dict[int, tuple[Asked, str]] = {}
         self.warnings: list[str] = []
+        self.void: set[int] = set()
         self.execute(0, world.first)
         self.drain()
 
@@ -234,6 +293,27 @@ class Lab:
     def execute(self, who: int, cell: str) -> None:
         self.number += 1
         self.cells[self.number] = self.kernel.execute(cell.replace("{}", str(self.number)), self.ids[who]), cell
+
+    def disturb(self, who: int, which: int) -> None:
+        """What may happen at any time: it passes, or the service thread tells what has changed."""
+        if not which:
+            self.kernel.pass_time(0.3)
+            return
+        process, names = self.processes[who], [*self.world.adds, "box"]
+        with process.as_main():
+            process.sync.release_names([names[which % len(names)]])
+
+    def play(self, course: list[tuple[int, int, int]], deaths: bool) -> None:
+        cells = self.world.cells
+        for who, what, which in course:
+            if deaths and what == len(cells):
+                self.die(who)
+            elif what >= STEPS:
+                self.disturb(who, which)
+            elif what < len(cells) and self.processes[who].fake.running is None:
+                self.execute(who, cells[what])
+            else:
+                self.step(who, which)
 
     def step(self, who: int, which: int) -> None:
         if steps := self.processes[who].steps():
@@ -266,6 +346,7 @@ class Lab:
             self.execute(who, "globals()")
             self.drain()
         self.kernel.check(all_answered=True)
+        self.check_void()
         states = [process.state() for process in self.processes]
         self.warnings += [warning for process in self.processes for warning in process.warnings]
         context = f"{states}\n{self.warnings}"
@@ -277,26 +358,51 @@ class Lab:
             found = Counter(self.processes[0].names.get(name) or ())
             expected = Counter(number for number, (_, cell) in self.cells.items() if re.search(adds, cell))
             expected.update(-number for number, (_, cell) in self.cells.items() if name == "xs" and "-{}" in cell)
-            if self.died:
+            if self.died or any(process.broke_off for process in self.processes):
                 assert found <= expected, f"{name}: {context}"
             else:
                 assert found == expected, f"{name}: {context}"
 
+    def check_void(self) -> None:
+        """Broker and workers took the same merges for void, and nothing is left of any."""
+        for process in self.processes:
+            told = {merge.number for merge in process.fake.got(messages.Merge)}
+            assert process.sync._void == told & self.void
+            view = self.kernel.machine.sharing.store._view(process.fake.id)
+            assert not view.clashing
+            assert not view.merges
+            heads = self.kernel.machine.sharing.store._heads
+            old = [name for name in view.passed_over if name in heads and heads[name].version <= view.seen]
+            assert all(view.has.get(name) is heads[name] for name in old)
+        sharing = self.kernel.machine.sharing
+        assert not sharing._untold
+        assert not any(sharing._half_released.values())
+        assert not sharing.turns._waiting
+
+    @contextmanager
+    def noting_void(self) -> Iterator[None]:
+        """Take down which merges the broker takes for void."""
+        original = View.void
+
+        def void(view: View, changed: Set[str]) -> Any:
+            before = set(view.merges)
+            found = original(view, changed)
+            self.void |= before - view.merges.keys()
+            return found
+
+        with mock.patch.object(View, "void", void):
+            yield
+
 
 def run(course: list[tuple[int, int, int]], world: World, deaths: bool = False) -> None:
-    lab, cells = Lab(world), world.cells
-    for who, what, which in course:
-        if deaths and what == len(cells):
-            lab.die(who)
-        elif what < len(cells) and lab.processes[who].fake.running is None:
-            lab.execute(who, cells[what])
-        else:
-            lab.step(who, which)
-    lab.check()
+    lab = Lab(world)
+    with lab.noting_void():
+        lab.play(course, deaths)
+        lab.check()
 
 
 courses = st.lists(
-    st.tuples(st.integers(0, COUNT - 1), st.integers(0, 33), st.integers(0, 2)), min_size=40, max_size=150
+    st.tuples(st.integers(0, COUNT - 1), st.integers(0, STEPS + 3), st.integers(0, 5)), min_size=40, max_size=150
 )
 
 
@@ -322,7 +428,7 @@ def test_courses_that_failed_once(how: str, seed: int, deaths: bool, monkeypatch
     """Found by playing tens of thousands of them."""
     travel(how, monkeypatch)
     rng = random.Random(seed)
-    course = [(rng.randrange(COUNT), rng.randrange(34), rng.randrange(3)) for _ in range(rng.randint(20, 120))]
+    course = [(rng.randrange(COUNT), rng.randrange(STEPS), rng.randrange(3)) for _ in range(rng.randint(20, 120))]
     run(course, CONTAINERS, deaths)
 
 
@@ -352,3 +458,17 @@ def test_nothing_in_a_class_is_lost_or_doubled(course: list[tuple[int, int, int]
 @given(course=courses)
 def test_processes_that_die_do_no_harm_to_classes(course: list[tuple[int, int, int]]) -> None:
     run(course, CLASSES, deaths=True)
+
+
+@pytest.mark.usefixtures("dear")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_nothing_that_needs_a_library_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
+    run(course, OF_A_LIBRARY)
+
+
+@pytest.mark.usefixtures("dear")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_processes_that_die_do_no_harm_to_what_needs_a_library(course: list[tuple[int, int, int]]) -> None:
+    run(course, OF_A_LIBRARY, deaths=True)

@@ -200,6 +200,24 @@ def test_an_object_on_two_paths_is_merged_once() -> None:
     assert mine["a"] == [1, "theirs", "mine"]
 
 
+@pytest.mark.parametrize("order", ["d box", "box d"])
+def test_what_was_merged_on_another_path_was_not_changed_here(order: str) -> None:
+    def names(make: Callable[[dict[Any, Any]], Any], **content: int) -> dict[str, Any]:
+        d: dict[Any, Any] = {**content}
+        values = {"d": d, "box": make(d)}
+        return {name: values[name] for name in order.split()}
+
+    def two(d: dict[Any, Any]) -> Any:
+        return [d, "n"]
+
+    mine = names(two)
+    result = merged_names(names(two), mine, names(lambda d: ["s", d, d], theirs=7))
+    assert result.conflicts == []
+    assert result.values == {"d": {"theirs": 7}, "box": ["s", mine["d"], mine["d"]]}
+    result = merged_names(names(lambda d: {"d": d}), names(lambda d: {"d": d}), names(lambda d: {}, theirs=7))
+    assert result.values == {"d": {"theirs": 7}, "box": {}}
+
+
 def test_an_object_with_a_name_has_the_base_of_that_name() -> None:
     """Also where both sides have put it in place of another one."""
     mine, theirs = [4, 7], [4, 8]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from mpkernel.namespace.component import DELETED, HELD, Component
+from mpkernel.namespace.component import DELETED, HELD, LOST, Component
 from mpkernel.namespace.store import LAST_DELETIONS, MAX_SENT_UNASKED, MOST_LOSERS, Clash, NamespaceStore
 
 A, B, C = 1, 2, 3
@@ -182,6 +182,40 @@ def test_it_may_be_overtaken_again(store: NamespaceStore) -> None:
     number = store.clash_told(B, clash)
     assert store.commit(B, number, [value("1b+2", "x")], force=True) is None
     assert not store.clashing(B)
+
+
+def test_from_a_void_merge_nobody_has_started(store: NamespaceStore) -> None:
+    """Nor if that turns out while it waits to be told of a later one, which relied on the first."""
+    commit(store, A, x="1", d="1", z="1")
+    store.news(B)
+    store.commit(A, 0, [value("2", "x", "d")])
+    first = commit(store, B, after=1, x="1b")
+    assert first is not None
+    number = store.clash_told(B, first)
+    second = store.commit(B, number - 1, [value("1c", "x", "z")])
+    assert second is not None
+    assert second.relies_on == {number}
+    void = commit(store, B, after=number - 1, d="1b")
+    assert void is not None
+    second.add(void)
+    told = store.brought_up(B, second)
+    assert told.relies_on == set()
+    assert {tuple(part.given): part.blobs for part in told.base} == dict.fromkeys([("x",), ("d",), ("z",)], (b"1",))
+
+
+def test_what_is_to_be_sent_again_has_changed(store: NamespaceStore) -> None:
+    """Its worker knows that, and neither takes over nor merges what it was told since as if it hadn't."""
+    commit(store, A, x="1", d="1")
+    store.news(B)
+    store.commit(A, 0, [value("2", "x", "d")])
+    clash = commit(store, B, after=1, x="1b")
+    assert clash is not None
+    number = store.clash_told(B, clash)
+    void = store.commit(B, number - 1, [Component(("d",), LOST)])
+    assert void is not None
+    assert (void.names, void.relies_on) == ({"x"}, set())
+    assert {tuple(part.given): part.blobs for part in void.base} == dict.fromkeys([("x",), ("d",)], (b"1",))
+    assert {part.names for part in store.heads()} == {("x", "d")}
 
 
 def test_a_merge_that_leaves_nothing_to_commit_is_over(store: NamespaceStore) -> None:

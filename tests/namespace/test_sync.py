@@ -935,17 +935,18 @@ def test_what_is_changed_before_it_is_merged_with_something_else_is_merged_too(t
 
 
 def test_what_is_left_of_a_group_has_not_changed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its fingerprint was of all."""
+    """Of values that were one, a part has come, and the others are too large to be sent unasked."""
     here, there = two
-    here.run("x = ['a' * 1000]; y = [x]")
-    there.run("x, y")
-    monkeypatch.setattr(weight, "HEAVY", 500)
-    here.run("y = [2]; x.append(3)")
-    assert there.run("y") == []
-    here.sync.release_names(["x"])
-    there.ask("x")
-    assert there.run("x") == []
-    assert there.value("x[1:]") == [3]
+    here.run("d = {}; box = [d, 'long' * 100]; e = {'d': d}")
+    there.run("d, box, e")
+    monkeypatch.setattr(store, "MAX_SENT_UNASKED", 200)
+    here.run("del e['d']")
+    assert there.hear() == ["e"]
+    assert there.run("d, box, e") == []
+    here.run("box.append(1)")
+    there.ask("box")
+    assert there.run("box.append(2)") == ["box", "d"]
+    assert there.value("box[2:]") == [1, 2]
 
 
 def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
