@@ -41,6 +41,7 @@ EXAMPLES: dict[str, Any] = {
     "str | None": None,
     "int": 3,
     "bool": True,
+    "list[int]": [3, 4],
     "list[str]": ["a", "ü"],
     "list[str] | None": None,
     "dict[str, Any]": {"a": [1, None, {"b": 2.5}]},

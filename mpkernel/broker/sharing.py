@@ -139,8 +139,11 @@ class Sharing:
             self.on_acquire(worker, message)
 
     def on_memory_short(self, event: MemoryShort) -> None:
-        """Give up copies of values that are still with those who made them."""
-        self._have_kept(self.store.give_up(event.nbytes, event.segments))
+        """Give up copies of values that are still with those who made them, but for what somebody waits for."""
+        asked = [acquisition.names for acquisition in self._acquisitions.values() if acquisition.token]
+        if None not in asked:
+            wanted = {name for names in asked for name in names or ()}
+            self._have_kept(self.store.give_up(event.nbytes, event.segments, wanted))
 
     def _have_kept(self, given_up: Iterable[tuple[int, str, list[str]]]) -> None:
         for worker, key, names in given_up:

@@ -290,8 +290,8 @@ class NamespaceStore:
         """Whether `worker` was told a lot that it isn't known to have applied."""
         return self._view(worker).is_behind
 
-    def give_up(self, nbytes: int, segments: int = 0) -> list[tuple[int, str, list[str]]]:
-        """Forget large values that their workers still have, the oldest first.
+    def give_up(self, nbytes: int, segments: int = 0, wanted: Collection[str] = ()) -> list[tuple[int, str, list[str]]]:
+        """Forget large values that their workers still have, the oldest first, but for those of `wanted` names.
 
         Until at least so many bytes, and so many segments, are free. What a worker was told of stays: it may not have
         mapped it yet.
@@ -310,7 +310,7 @@ class NamespaceStore:
                 break
             if told is None or any(self._heads[name] is not entry for name in entry.component.names):
                 continue
-            if id(entry) in under_way:
+            if id(entry) in under_way or any(name in wanted for name in entry.component.names):
                 continue
             view = self._views.get(entry.writer)
             if view is None or any(view.has.get(name) is not entry for name in entry.component.names):

@@ -106,6 +106,8 @@ def test_the_broker_unpickles_nothing(tmp_path: Path) -> None:
         broker = kernel.process.pid
         in_use(kernel)
         kernel.run("a.xs.append(2)")
+        kernel.run("import fractions; half = fractions.Fraction(1, 2)", kernel.create_subshell())
+        assert kernel.value("half.denominator") == 2
         kernel.run(f"mpkernel.save({str(tmp_path / 'file')!r}); mpkernel.restore({str(tmp_path / 'file')!r})")
         worker = kernel.value("os.getpid()")
         pids = [int(line.split()[1]) for line in watched.read_text().splitlines() if line.startswith("pickle")]
