@@ -1,4 +1,8 @@
-"""Engines of SQLAlchemy: each process has its own, with connections of its own, to the same database."""
+"""SQLAlchemy: each process has engines of its own, with connections of its own, to the same database.
+
+Classes that it maps stay where they are: what it does to them can't be done again, and a copy that comes back would
+undo it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import inspect
 from typing import Any
 
 from mpkernel.namespace.dumping import Dumper, Reduced
+
+MAPPED = "SQLAlchemy has mapped it, or its class, in that process"
 
 
 def reduce_engine(dumper: Dumper, engine: Any) -> Reduced:
@@ -17,6 +23,12 @@ def reduce_engine(dumper: Dumper, engine: Any) -> Reduced:
     if arguments is None:
         return dumper.stub(engine, "it makes connections in a way of its own")
     return connected, (engine.url, dict(arguments), type(engine.pool), engine.echo)
+
+
+def is_mapped(cls: type) -> bool:
+    """Whether a class of the notebook has a mapper, or collects them."""
+    own = [base for base in cls.__mro__ if base.__module__ == "__main__"]
+    return any(name in vars(base) for base in own for name in ("__mapper__", "_sa_registry"))
 
 
 def connected(url: Any, arguments: dict[str, Any], pool: type, echo: Any) -> Any:

@@ -32,6 +32,7 @@ from typing import Any
 import cloudpickle
 
 from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, words
+from mpkernel.namespace.databases import MAPPED
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
@@ -53,6 +54,8 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
     keep = importable(kind)
     if issubclass(kind, io.TextIOBase) and not keep:
         return reduce_stream, False
+    if databases.is_mapped(kind):
+        return _local(MAPPED), False
     if (reason := why_local(kind)) is not None:
         return _local(reason), keep
     for module, name, handler in _IF_LOADED:
@@ -139,6 +142,8 @@ def reduce_class(dumper: Dumper, cls: Any) -> Reduced:
         return NotImplemented
     if (place := original_of(cls)) is not None:
         return words.original, place
+    if databases.is_mapped(cls):
+        return dumper.stub(cls, MAPPED)
     builtin = getattr(cloudpickle.cloudpickle, "_BUILTIN_TYPE_NAMES", {}).get(cls) if type(cls) is type else None
     if builtin is not None:
         return getattr, (types, builtin)

@@ -73,7 +73,7 @@ def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
 _BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
 _USES = (
     "call iter next reversed len contains getitem setitem delitem setattr delattr enter exit aenter aexit await aiter "
-    "anext neg pos abs invert int float complex index round lt le gt ge "
+    "anext neg pos abs invert int float complex index round lt le gt ge mro_entries "
     + " ".join(f"{name} r{name} i{name}" for name in _BINARY.split() if name != "divmod")
     + " divmod rdivmod"
 ).split()

@@ -530,3 +530,30 @@ def test_an_engine_of_a_database_connects_anywhere(story: Stories) -> None:
         B! LivesElsewhere: engine.connect()
         A? engine.connect().closed is False
     """)
+
+
+@pytest.mark.mpkernel_only("threads have one mapper for all")
+@pytest.mark.skipif(find_spec("sqlalchemy") is None, reason="needs sqlalchemy")
+def test_what_sqlalchemy_maps_stays_and_remains_mapped(story: Stories) -> None:
+    story("""
+        A: from sqlalchemy import create_engine, select
+           from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+           class Base(DeclarativeBase):
+               pass
+           class User(Base):
+               __tablename__ = "users"
+               id: Mapped[int] = mapped_column(primary_key=True)
+               name: Mapped[str]
+           engine, ann = create_engine("sqlite://"), User(name="ann"); box = [ann]
+        B! LivesElsewhere: User(name="bob")
+        B! LivesElsewhere: Base.metadata.create_all(engine)
+        B! LivesElsewhere: class Other(Base): pass
+        B! LivesElsewhere: ann.name
+        B: box.append(1)
+        A? type(box[0]) is User and box == [ann, 1]
+        A: Base.metadata.create_all(engine)
+           with Session(engine) as session:
+               session.add(ann); session.commit()
+               names = [user.name for user in session.scalars(select(User))]
+        A? names == ["ann"]
+    """)
