@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -48,9 +49,16 @@ def server() -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
         sandbox.record([psutil.Process(process.pid)])
-        assert poll_until(lambda: bool(list(sandbox.runtime.glob("jpserver-*.json"))), WITHIN), sandbox.log_tail()
-        (about,) = sandbox.runtime.glob("jpserver-*.json")
-        yield f"127.0.0.1:{json.loads(about.read_text())['port']}"
+        ports: list[int] = []
+
+        def is_there() -> bool:
+            for about in sandbox.runtime.glob("jpserver-*.json"):
+                with suppress(ValueError):  # it is being written
+                    ports.append(json.loads(about.read_text())["port"])
+            return bool(ports)
+
+        assert poll_until(is_there, WITHIN), sandbox.log_tail()
+        yield f"127.0.0.1:{ports[0]}"
         process.terminate()  # its kernels end with it
         process.wait(WITHIN)
         (sandbox.runtime / "jupyter_cookie_secret").unlink(missing_ok=True)  # is left behind on purpose
