@@ -56,6 +56,10 @@ class Offers:
         """Those that stand in `text`."""
         return self.among(WORD.findall(text))
 
+    def waiting_in(self, text: str) -> set[str]:
+        """Those of these that wait for a library."""
+        return self.named_in(text) & self._packages.keys()
+
     def quoted(self, text: str, code: types.CodeType) -> set[str]:
         """Those that `code` may mean by `text`: who asks for a large one for nothing may wait long."""
         named = self.named_in(text)
@@ -63,7 +67,7 @@ class Offers:
             return named | self._packages.keys()
         if "~" in text or not _READ_TEXTS.isdisjoint(code.co_names):
             return named
-        return named & self._packages.keys()
+        return self.waiting_in(text)
 
     def of_packages(self, names: Collection[str]) -> set[str]:
         """Those that wait for a library which is among `names`: who imports it may use them by any way."""

@@ -513,9 +513,9 @@ class NamespaceSync:
         """Names whose values were not taken because of a library that has been imported since."""
         return self._offers.loadable()
 
-    def offered_in(self, text: str) -> set[str]:
-        """Names in `text` of which another subshell has a value that this one hasn't."""
-        return self._offers.named_in(text)
+    def waiting_in(self, text: str) -> set[str]:
+        """Names in `text` whose values need a library that isn't imported here."""
+        return self._offers.waiting_in(text)
 
     def is_offered(self, name: str) -> bool:
         """Whether another subshell has a value of `name` that this one hasn't."""

@@ -288,8 +288,8 @@ class WorkerKernel(LibraryAPI):
             side_requests.import_jedi(self.shell)  # outside of the window: half imported, it would stay broken
         try:
             with self.interrupts.window():
-                if offered := self.sync.offered_in(str(message.content().get("code", ""))):
-                    self.service.acquire(sorted(offered))
+                if waiting := self.sync.waiting_in(str(message.content().get("code", ""))):
+                    self.service.acquire(sorted(waiting))
                 return self.answer_side_request(message)
         except KeyboardInterrupt as error:
             return error_content(error)
