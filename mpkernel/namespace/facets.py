@@ -22,6 +22,7 @@ from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
+from mpkernel.namespace.loading import missing_library
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.patches import Patches
 from mpkernel.namespace.process_state import GONE, Facet, Items
@@ -103,8 +104,8 @@ class Imports(Facet):
     def _import(self, wanted: Callable[[str], bool]) -> None:
         """Those in packages that are here, or are `wanted`."""
         for name in list(self._later):
-            package = name.partition(".")[0]
-            if package in sys.modules or package in sys.stdlib_module_names or wanted(package):
+            package = missing_library(name)
+            if not package or wanted(package):
                 self._later.discard(name)
                 with suppress(Exception):
                     importlib.import_module(name)

@@ -28,6 +28,12 @@ class MissingDefinition(pickle.UnpicklingError):
     """A payload refers to a function or class that neither came with it nor is here."""
 
 
+def missing_library(module: str) -> str:
+    """The package that importing `module` would bring in; "" if it is here, or a part of Python."""
+    package = module.partition(".")[0]
+    return "" if package in sys.modules or package in sys.stdlib_module_names else package
+
+
 class NotImported(pickle.UnpicklingError):
     """A payload needs a library that isn't imported here, and wasn't to be."""
 
@@ -83,8 +89,7 @@ class Loading:
 
     def check_import(self, module: str) -> None:
         """Raises NotImported if that would bring in a library, and isn't wanted."""
-        package = module.partition(".")[0]
-        if not self._imports and package not in sys.modules and package not in sys.stdlib_module_names:
+        if not self._imports and (package := missing_library(module)):
             raise NotImported(package)
 
     def import_module(self, name: str) -> types.ModuleType:
