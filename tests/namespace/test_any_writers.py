@@ -433,42 +433,9 @@ def test_courses_that_failed_once(how: str, seed: int, deaths: bool, monkeypatch
 
 
 @pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("deaths", [False, True], ids=["all live", "some die"])
+@pytest.mark.parametrize("world", [CONTAINERS, CLASSES, OF_A_LIBRARY], ids=["containers", "classes", "library"])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses)
-def test_no_change_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
-    run(course, CONTAINERS)
-
-
-@pytest.mark.usefixtures("dear")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(course=courses)
-def test_processes_that_die_hold_nobody_up(course: list[tuple[int, int, int]]) -> None:
-    run(course, CONTAINERS, deaths=True)
-
-
-@pytest.mark.usefixtures("dear")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(course=courses)
-def test_nothing_in_a_class_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
-    run(course, CLASSES)
-
-
-@pytest.mark.usefixtures("dear")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(course=courses)
-def test_processes_that_die_do_no_harm_to_classes(course: list[tuple[int, int, int]]) -> None:
-    run(course, CLASSES, deaths=True)
-
-
-@pytest.mark.usefixtures("dear")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(course=courses)
-def test_nothing_that_needs_a_library_is_lost_or_doubled(course: list[tuple[int, int, int]]) -> None:
-    run(course, OF_A_LIBRARY)
-
-
-@pytest.mark.usefixtures("dear")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(course=courses)
-def test_processes_that_die_do_no_harm_to_what_needs_a_library(course: list[tuple[int, int, int]]) -> None:
-    run(course, OF_A_LIBRARY, deaths=True)
+def test_nothing_is_lost_or_doubled(world: World, deaths: bool, course: list[tuple[int, int, int]]) -> None:
+    run(course, world, deaths)
