@@ -163,7 +163,7 @@ class Sharing:
 
     def on_resent(self, worker: Worker, message: messages.Resent) -> None:
         if refused := self._refused.get(worker.id):
-            refused.popleft()
+            self.store.resent(worker.id, refused.popleft())
         if not refused:
             self._refused.pop(worker.id, None)
             self.on_caught_up(worker)

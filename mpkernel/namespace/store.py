@@ -72,6 +72,7 @@ class NamespaceStore:
         clash = view.void(changed)
         for component in components:
             if component.kind == LOST:
+                view.lost.update(component.names)
                 continue
             if not self._fits(component):
                 if self._gave_up(worker, component):
@@ -98,6 +99,10 @@ class NamespaceStore:
     def commits(self, worker: int) -> int:
         """How many commits of `worker` have come."""
         return self._view(worker).commits
+
+    def resent(self, worker: int, names: Collection[str]) -> None:
+        """What a commit of `worker` had of these `LOST` names has been committed by now."""
+        self._view(worker).lost.difference_update(names)
 
     def heard(self, worker: int, number: int) -> None:
         """`worker` has applied what it was sent up to message `number`."""
@@ -216,15 +221,15 @@ class NamespaceStore:
         entries = self._fresh(view)
         asked = {id(offer.entry) for name, offer in view.offered.items() if wanted is None or name in wanted}
         for name, offer in view.offered.items():  # with all names that an entry offers: they share objects
-            if id(offer.entry) in asked and name not in view.clashing:
+            if id(offer.entry) in asked and name not in view.undecided:
                 entries.setdefault(name, offer.entry)
         return self._telling(view, entries, wanted)
 
     def only(self, worker: int, wanted: Collection[str]) -> Telling | None:
         """Others' newest values of the `wanted` names, for one who keeps all else as it is; None if there are none."""
         heads = {name: entry for name in wanted if (entry := self._heads.get(name)) is not None}
-        clashing = self._view(worker).clashing
-        others = {name: entry for name, entry in heads.items() if entry.writer != worker and name not in clashing}
+        undecided = self._view(worker).undecided
+        others = {name: entry for name, entry in heads.items() if entry.writer != worker and name not in undecided}
         return self._telling(self._view(worker), others, wanted)
 
     def _telling(self, view: View, entries: dict[str, Entry], wanted: Collection[str] | None) -> Telling | None:
@@ -250,7 +255,7 @@ class NamespaceStore:
     def _fresh(self, view: View) -> dict[str, Entry]:
         """What was accepted since `view` was told, and isn't its own; in the order of acceptance.
 
-        But for what it has to merge: its own value would be overwritten. That comes with the merge, or thereafter.
+        But for what is undecided: that comes with the merge, or thereafter.
         """
         if view.seen == self.clock and not view.passed_over:
             return {}
@@ -266,7 +271,7 @@ class NamespaceStore:
         for name in view.passed_over - fresh.keys():
             if (head := self._heads.get(name)) is not None and known.get(name) is not head:
                 fresh[name] = head
-        view.passed_over = fresh.keys() & view.clashing.keys()
+        view.passed_over = fresh.keys() & view.undecided
         for name in view.passed_over:
             del fresh[name]
         return dict(reversed(fresh.items()))

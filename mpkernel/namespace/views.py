@@ -59,6 +59,7 @@ class View:
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
     merges: dict[int, Clash] = field(default_factory=dict)  # by number: those that it may have yet to merge
     passed_over: set[str] = field(default_factory=set)  # names of which it has to be told once more
+    lost: set[str] = field(default_factory=set)  # names of which it is to commit its value once more
     commits: int = 0  # so many have come from it
 
     def tell(self, number: int, given: dict[str, Entry], offered: dict[str, Entry], *, to_merge: bool) -> None:
@@ -133,6 +134,11 @@ class View:
         found = {name: told.entries.pop(name) for name in names if name in told.entries}
         self.unheard += _cost(told.entries)
         return found
+
+    @property
+    def undecided(self) -> Set[str]:
+        """Names of which it must not be given another value now: it would overwrite one that is only there."""
+        return self.clashing.keys() | self.lost
 
     def will_be_told(self, name: str) -> bool:
         """Whether it is yet to be told that it has to merge this."""

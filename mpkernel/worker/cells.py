@@ -27,6 +27,7 @@ class Cells:
         self.input_parent: tuple[int, Json, bool] = (0, {}, False)  # of the cell that runs: seq, header, allow_stdin
         self.last_error: Json | None = None  # as it was shown
         self.display_failed = False  # a formatter raised while a cell's result was shown
+        self._running = ""  # the cell that runs, transformed
         # ipyparallel reads it from error replies.
         self._engine_info = {"engine_uuid": kernel.settings.session, "engine_id": -1, "method": "execute"}
 
@@ -44,7 +45,7 @@ class Cells:
             else:
                 reply = await self._run_in_shell(code, message, request)
         finally:
-            self.input_parent = (0, {}, False)
+            self.input_parent, self._running = (0, {}, False), ""
             kernel.debugger.end_of_cell()
         reply["__metadata__"] = {**metadata, "status": reply["status"]}
         reply["__abort__"] = reply["status"] == "error" and bool(content.get("stop_on_error", True))
@@ -135,6 +136,7 @@ class Cells:
 
     def _acquire(self, transformed: str, expressions: Any, request: messages.Request) -> None:
         """Before a cell runs: the newest values of what it can reach, from cells that run elsewhere too."""
+        self._running = transformed
         crowded = request.crowded
         with self._kernel.interrupts.shelter():
             self._kernel.sync.starts(beside=request.beside, alone=request.alone)
@@ -155,6 +157,14 @@ class Cells:
             their_code = compiled(self._kernel.shell.transform_cell(running))
             if their_code and (stale := self._kernel.sync.touched_by_both(code, their_code)):
                 self._kernel.warn(f"subshell {where} does not answer (in C code?): {stale} as of its last commit")
+
+    def acquire_offered(self) -> None:
+        """In the midst of a cell: what it can reach of what was only offered by now.
+
+        What the cell bound to such a name would count as made in full knowledge of the other value.
+        """
+        if self._kernel.sync.may_need(crowded=False) and (code := compiled(self._running)):
+            self._kernel.service.acquire_reached([code], crowded=False)
 
     def _user_expressions(self, expressions: Any) -> Json:
         if not isinstance(expressions, dict) or not expressions:

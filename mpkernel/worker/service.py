@@ -225,6 +225,7 @@ class Service:
     def _acquire_within(self, names: list[str] | None) -> list[list[str]]:
         """As `acquire`, in the midst of a cell, which may change at once what has come."""
         silent = self.acquire(names)
+        self._kernel.cells.acquire_offered()
         with self._kernel.interrupts.shelter():
             self._kernel.sync.prepare()
         for line in self._kernel.sync.not_had(names or ()):

@@ -249,3 +249,15 @@ def test_what_is_looked_at_is_had(kernel: Kernel, request_type: str, wanted: str
     assert kernel.value("[name for name in sys.modules if 'looked' in name]", child) == []
     content = {"code": "frame.si", "cursor_pos": 8 if request_type == "complete_request" else 3, "detail_level": 0}
     assert wanted in str(kernel.request(request_type, content, subshell=child).content)
+
+
+def test_what_comes_with_a_pull_is_had_if_the_cell_names_it(kernel: Kernel) -> None:
+    """Else it would be overwritten by what the cell makes of the older value."""
+    child = kernel.create_subshell()
+    kernel.run("xs, go = [1], False")
+    growing = kernel.start("import mpkernel\nprint('ready')\nwhile not go: mpkernel.pull('go')\nxs = [*xs, 3]", child)
+    kernel.run("_ = open('mpt_pulled.py', 'w').write('class Frame: size = 2'); import mpt_pulled")
+    kernel.run("xs = [1, mpt_pulled.Frame()]")
+    kernel.run("go = True")
+    assert growing.wait().status == "ok"
+    assert kernel.value("[getattr(x, 'size', x) for x in xs]") == [1, 2, 3]

@@ -218,6 +218,24 @@ def test_what_is_to_be_sent_again_has_changed(store: NamespaceStore) -> None:
     assert {part.names for part in store.heads()} == {("x", "d")}
 
 
+def test_who_is_to_send_a_value_again_is_told_no_other_before(store: NamespaceStore) -> None:
+    """It would take that for newer than its own."""
+    commit(store, A, x="1", y="1")
+    assert heard(store, B) == {"x": "1", "y": "1"}
+    store.commit(B, 1, [Component(("x",), LOST)])
+    commit(store, A, x="2", y="2")
+    assert store.only(B, ["x"]) is None
+    assert heard(store, B) == {"y": "2"}
+    clash = commit(store, B, x="1b")
+    assert clash is not None
+    assert clash.names == {"x"}
+    store.resent(B, ["x"])
+    commit(store, B, store.clash_told(B, clash), x="1b, 2")
+    assert heard(store, A) == {"x": "1b, 2"}
+    commit(store, A, x="3")
+    assert heard(store, B) == {"x": "3"}
+
+
 def test_a_merge_that_leaves_nothing_to_commit_is_over(store: NamespaceStore) -> None:
     commit(store, A, x="1")
     clash = commit(store, B, after=0, x="2")
