@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from mpkernel.namespace.holders import NOBODY_ELSE
+
 
 class _Husk:
     """What such a copy is made to be."""
@@ -15,7 +17,7 @@ def retire(copies: list[Any]) -> None:
     """Let go of those of `copies` that nobody else refers to, without their ``__del__``. Empties the list."""
     while copies:
         copy = copies.pop()
-        if sys.getrefcount(copy) <= 2 and _ends_loudly(type(copy)):  # ours, and that of the call
+        if sys.getrefcount(copy) == NOBODY_ELSE and _ends_loudly(type(copy)):
             with suppress(TypeError):  # its layout is another
                 object.__setattr__(copy, "__class__", _Husk)
 

@@ -17,6 +17,7 @@ from mpkernel.namespace import bodies
 from mpkernel.namespace.changeable import Changeable
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Definitions, Version, same, walk
 from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
+from mpkernel.namespace.holders import NOBODY_ELSE
 from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
@@ -328,7 +329,7 @@ def _shared(dumper: Dumper, values: Any, data: bytes, is_mutable: Callable[[type
     shared = set(dumper.memory)
     while nodes:
         _, obj = nodes.pop()
-        if sys.getrefcount(obj) > 2:  # else only this function has it, and now its parts are let go too
+        if sys.getrefcount(obj) > NOBODY_ELSE:  # else it is let go now, and so are its parts
             shared.add(id(obj))
     return shared, False
 

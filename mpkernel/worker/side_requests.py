@@ -146,7 +146,7 @@ def inspect(shell: InteractiveShell, content: Json) -> Json:
 
 def is_complete(shell: InteractiveShell, content: Json) -> Json:
     """Content of an is_complete_reply."""
-    status, indent = shell.input_transformer_manager.check_complete(str(content.get("code", "")))
+    status, indent = shell.input_transformer_manager.check_complete(well_formed(str(content.get("code", ""))))
     return {"status": status, **({"indent": " " * (indent or 0)} if status == "incomplete" else {})}
 
 

@@ -125,6 +125,30 @@ def test_names_that_share_an_object_share_it_elsewhere(two: Two) -> None:
         assert notebook.value("x is y and box['x'] is x and x == [1, 2]")
 
 
+def test_what_one_container_holds_is_known_when_another_gets_it(two: Two) -> None:
+    here, there = two
+    here.run("outer = [[1]]")
+    there.run("pass")
+    here.run("other = [outer[0]]")
+    there.run("other[0].append(2)")
+    assert there.value("outer") == [[1, 2]]
+    here.run("pass")
+    assert here.value("outer[0] is other[0] and outer == [[1, 2]]")
+
+
+def test_a_copy_goes_without_a_sound_unless_somebody_has_it(two: Two) -> None:
+    here, there = two
+    ended: list[str] = []
+    here.names["report"] = there.names["report"] = ended.append
+    here.run("class Loud:\n    def __del__(self): report('ended')\nloud, other = Loud(), Loud()")
+    there.run("pass")
+    kept = there.value("loud")
+    here.run("loud = other = None")
+    there.run("pass")
+    assert ended == ["ended"] * 2
+    assert type(kept).__name__ == "Loud"
+
+
 def test_an_alias_that_was_made_elsewhere_is_one_here(two: Two) -> None:
     here, there = two
     here.run("x = [1]")

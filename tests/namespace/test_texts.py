@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mpkernel.namespace.holders import NOBODY_ELSE
 from mpkernel.namespace.payload import from_component, to_component
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.segments import Segments
@@ -168,7 +169,7 @@ def test_strings_that_were_replaced_by_numbers_are_let_go(here: Space) -> None:
     pickling.digest(here.names["a"])
     here.names["a"][:] = 0
     pickling.digest(here.names["a"])
-    assert sys.getrefcount(string) == 2  # ours, and the call's
+    assert sys.getrefcount(string) == NOBODY_ELSE
 
 
 def test_views_that_are_gone_are_forgotten(here: Space) -> None:
