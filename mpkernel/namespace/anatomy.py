@@ -206,7 +206,7 @@ def _bases() -> dict[type, Kind]:
             Slots([vars(types.FunctionType)[name] for name in ("__defaults__", "__kwdefaults__")]),
             _dict_of(types.FunctionType),
             fits=_same_def,
-            links=lambda function: function.__closure__ or (),
+            links=lambda function: tuple(behind.closure(function).values()),
             atom=_imported,
         ),
         functools.partial: patch(_PartialItems()),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from mpkernel.namespace import type_params
 from mpkernel.namespace.definitions import (
     DEFAULTS,
     DISPATCHER,
@@ -39,7 +40,7 @@ _FUNCTION_PARTS = (
     "__module__",
     "__doc__",
     *DEFAULTS,
-    "__annotations__",
+    *(("__type_params__",) if sys.version_info >= (3, 12) else ()),
 )
 _ENUM_OWN = frozenset(
     (
@@ -62,6 +63,8 @@ def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions, cont
         return "cache", (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), (_blank(own, contents), contents)
     if type(obj) is object:
         return "object", None, None
+    if type(obj) in type_params.KINDS:
+        return "typing", *type_params.describe(obj)
     if obj.__code__ is DISPATCHER:
         own = {name: value for name, value in vars(obj).items() if name not in DISPATCHER_OWN}
         return "dispatcher", obj.registry[object], (_parts(obj), own, dict(obj.registry))
@@ -76,7 +79,9 @@ def _blank(named: dict[str, Any], contents: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _parts(function: Any) -> dict[str, Any]:
-    return {name: getattr(function, name) for name in _FUNCTION_PARTS}
+    """To ask a function for its annotations may be to evaluate them, which may fail as yet (since Python 3.14)."""
+    annotations = "__annotations__" if getattr(function, "__annotate__", None) is None else "__annotate__"
+    return {name: getattr(function, name) for name in (*_FUNCTION_PARTS, annotations)}
 
 
 def _code(definition: Definition, code: types.CodeType) -> Any:
@@ -190,6 +195,8 @@ def make(
         return functools.lru_cache(maxsize, typed)(function)
     if kind == "object":
         return object()
+    if kind == "typing":
+        return type_params.make(*head)
     if kind == "dispatcher":
         return functools.singledispatch(head)
     code, has_cells, names = head
@@ -261,6 +268,8 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
         _replace(vars(obj), {**_kept(obj, DISPATCHER_OWN), **rest[1]})
         for registered_class, function in rest[2].items():
             obj.register(registered_class, function)
+    elif kind == "typing":
+        type_params.fill(obj, rest)
     elif kind == "function":
         if old:
             obj.__code__ = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
@@ -308,5 +317,5 @@ def _fill_class(cls: Any, rest: dict[str, Any], *, keep: set[str], own: dict[str
     if "__pydantic_fields__" in rest:
         type.__setattr__(cls, "__pydantic_setattr_handlers__", {})
         type.__setattr__(cls, "__pydantic_parent_namespace__", None)
-    if own.get("__doc__") is not None and cls.__doc__ != own["__doc__"]:
+    if own.get("__doc__") is not None and vars(cls).get("__doc__") != own["__doc__"]:
         type.__setattr__(cls, "__doc__", own["__doc__"])

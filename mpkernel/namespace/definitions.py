@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpkernel.namespace import type_params
+
 # What a function has as attributes, but not in its ``__dict__``, and may hold content.
 DEFAULTS = ("__defaults__", "__kwdefaults__")
 
@@ -64,6 +66,7 @@ UNTOLD = frozenset(
 _MADE_ONCE = frozenset(
     (
         *("__annotations__", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__parameters__"),
+        "__type_params__",
         *("__match_args__", "__static_attributes__", "__signature__", "__annotations_cache__", "__annotate_func__"),
         *("_member_map_", "_value2member_map_", "_member_names_", "_unhashable_values_", "_hashable_values_"),
         *("_unhashable_values_map_", "__protocol_attrs__", "__non_callable_proto_members__"),
@@ -144,8 +147,9 @@ class Definitions:
             if (lost := self._by_id.pop(def_id, None)) is not None:
                 self._forget_cells(lost)
 
-        # A bare `object()` knows no weak references; it costs next to nothing to keep.
-        fresh = Definition(def_id, (lambda: obj) if type(obj) is object else weakref.ref(obj, gone))
+        # A bare `object()` or a type alias knows no weak references; it costs next to nothing to keep.
+        kept = type(obj) in (object, type_params.ALIAS)
+        fresh = Definition(def_id, (lambda: obj) if kept else weakref.ref(obj, gone))
         self._by_id[def_id] = self._by_address[address] = fresh
         return fresh
 
@@ -315,7 +319,7 @@ class Definitions:
             parts += (obj.__code__, obj.__name__, obj.__qualname__, obj.__module__, obj.__doc__)
             for name in DEFAULTS:
                 told &= self._attribute(name, getattr(obj, name), parts, contents)
-        elif type(obj) is object:
+        elif type(obj) is object or type(obj) in type_params.KINDS:
             return True
         for name, value in tuple(vars(obj).items()):
             parts.append(name)
@@ -362,7 +366,7 @@ class Definitions:
             return self._part(value.__func__, parts)
         elif kind is functools.cached_property:
             return self._part(value.func, parts)
-        elif kind in _SENTINELS:
+        elif kind in _SENTINELS or kind in type_params.KINDS:
             parts.append(value)
         elif kind is tuple:
             parts.append(len(value))

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import cloudpickle
 
 from mpkernel.errors import TookTooLong
-from mpkernel.namespace import words
+from mpkernel.namespace import behind, words
 from mpkernel.namespace.definitions import DISPATCHER, ContentKey, Definition, Definitions, walk
 from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
@@ -275,9 +275,10 @@ class Dumper(pickle.Pickler):
     def holds(self, cell: types.CellType) -> bool:
         """Whether what is in a cell can be changed in place."""
         try:
-            return self.context.definitions.is_content(cell.cell_contents)
+            content = cell.cell_contents
         except ValueError:  # it is empty
             return False
+        return self.context.definitions.is_content(content) and behind.class_of(content) is None
 
     def _filled(self, cell: types.CellType) -> tuple[types.CellType, Any] | None:
         """The cell and what is in it, unless that is in the pickle already, or nothing."""
@@ -285,7 +286,7 @@ class Dumper(pickle.Pickler):
             return None
         self.filled.add(id(cell))
         try:
-            return cell, cell.cell_contents
+            return cell, behind.content_of(cell)
         except ValueError:  # it is empty
             return None
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import FunctionType
 from typing import Any
 
-from mpkernel.namespace import science
+from mpkernel.namespace import behind, science
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
@@ -189,9 +190,9 @@ class _Merge:
         return mine
 
     def _links(self, kind: Kind, base: Any, theirs: Any, mine: Any) -> Iterable[tuple[str, tuple[Any, Any, Any]]]:
-        code = getattr(mine, "__code__", None)
         parts = list(zip(kind.links(base), kind.links(theirs), kind.links(mine), strict=False))
-        names = code.co_freevars if code is not None else [str(index) for index in range(len(parts))]
+        is_function = isinstance(mine, FunctionType)
+        names = list(behind.closure(mine)) if is_function else [str(index) for index in range(len(parts))]
         return zip(names, parts, strict=True)
 
     def _rebuilt(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:

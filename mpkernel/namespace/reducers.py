@@ -31,7 +31,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, words
+from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, type_params, words
 from mpkernel.namespace.databases import MAPPED
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
@@ -172,7 +172,7 @@ def reduce_cell(dumper: Dumper, cell: types.CellType) -> Reduced:
     if (cell_id := dumper.cells.get(id(cell))) is not None:
         return words.cell, (cell_id,)
     try:
-        return words.cell, (None,), ([(cell, cell.cell_contents)], []), None, None, words.fill
+        return words.cell, (None,), ([(cell, behind.content_of(cell))], []), None, None, words.fill
     except ValueError:  # it is empty
         return words.cell, (None,)
 
@@ -182,6 +182,11 @@ def reduce_definition(dumper: Dumper, obj: Any) -> Reduced:
     if importable(obj):
         return dumper.by_itself(obj)
     return dumper.by_reference(obj)
+
+
+def reduce_type_param(dumper: Dumper, obj: Any) -> Reduced:
+    """A type parameter or alias: as a definition, if a statement of the notebook made it."""
+    return dumper.by_reference(obj) if type_params.made_by_statement(obj) else dumper.by_itself(obj)
 
 
 def reduce_builtin(dumper: Dumper, function: types.BuiltinFunctionType) -> Reduced:
@@ -520,6 +525,7 @@ _EXACT: dict[type, Handler] = {
     struct.Struct: reduce_struct,
     types.TracebackType: reduce_traceback,
     typing.NewType: reduce_new_type,
+    **dict.fromkeys(type_params.KINDS, reduce_type_param),
     random.Random: reduce_singleton("random", "_inst"),
     type(os.environ): reduce_singleton("os", "environ", "environb"),
     _thread.LockType: _twin("lock"),

@@ -44,6 +44,8 @@ class Space:
             sys.modules["__main__"] = before
 
     def execute(self, code: types.CodeType | str) -> None:
+        if isinstance(code, str):
+            code = compile(code, "<cell>", "exec", dont_inherit=True)
         with self.as_main():
             exec(code, self.names)
 
@@ -76,7 +78,7 @@ class Watched(Space):
 
     def run(self, cell: str) -> None:
         """Run a cell as the shell does: statement by statement isn't needed, the tracker hears of the code."""
-        code = compile(cell, "cell", "exec")
+        code = compile(cell, "cell", "exec", dont_inherit=True)
         with self.as_main():
             self.tracker.prepare(code)
         self.tracker.ran(code)
@@ -162,7 +164,7 @@ class Notebook(Space):
     def start(self, cell: str) -> None:
         """Begin a cell: the news, and its code runs."""
         self.hear()
-        code = compile(cell, "cell", "exec")
+        code = compile(cell, "cell", "exec", dont_inherit=True)
         with self.as_main():
             self.sync.before_cell(code)
         self.sync.ran(code)
