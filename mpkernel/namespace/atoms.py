@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from mpkernel.namespace import type_params
+from mpkernel.namespace import lazy_imports, type_params
 
 # Exactly these types. What is a process's own (a lock) counts as well: it is never patched or looked into.
 # fmt: off
@@ -26,7 +26,7 @@ ATOMS: frozenset[type] = frozenset((
     types.CoroutineType, types.AsyncGeneratorType, types.TracebackType,
     datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     decimal.Decimal, fractions.Fraction, re.Pattern, uuid.UUID, PosixPath, PurePosixPath, PureWindowsPath,
-    re.Match, *type_params.KINDS,
+    re.Match, *type_params.KINDS, *lazy_imports.KINDS,
     _thread.LockType, _thread.RLock, type(functools.lru_cache(lambda: None)),
 ))
 # fmt: on

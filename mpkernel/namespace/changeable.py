@@ -15,7 +15,7 @@ import uuid
 import weakref
 from typing import Any
 
-from mpkernel.namespace import type_params
+from mpkernel.namespace import lazy_imports, type_params
 from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.stubs import Stub
@@ -27,7 +27,15 @@ _UNCHANGING: tuple[type, ...] = (
     *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
     *(enum.Enum, re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
     *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
-    *(*type_params.KINDS, typing.NewType, type(typing.ClassVar), _TYPING_ALIAS, types.GenericAlias, types.UnionType),
+    *(
+        *lazy_imports.KINDS,
+        *type_params.KINDS,
+        typing.NewType,
+        type(typing.ClassVar),
+        _TYPING_ALIAS,
+        types.GenericAlias,
+        types.UnionType,
+    ),
 )
 # Tuples within tuples are looked into so deep.
 _DEPTH = 3

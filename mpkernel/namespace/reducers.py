@@ -31,7 +31,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import behind, bodies, databases, plots, texts, tracebacks, type_params, words
+from mpkernel.namespace import behind, bodies, databases, lazy_imports, plots, texts, tracebacks, type_params, words
 from mpkernel.namespace.databases import MAPPED
 from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
@@ -205,6 +205,11 @@ def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
     globals_id = dumper.context.definitions.globals_id(vars(module))
     registered = sys.modules.get(module.__name__) is module
     return words.module, (globals_id, module.__name__, registered), MODULE_NAMES.read(module)
+
+
+def reduce_lazy_import(_: Dumper, lazy: Any) -> Reduced:
+    """What nobody has used yet."""
+    return lazy_imports.make, lazy_imports.describe(lazy)
 
 
 def reduce_stub(dumper: Dumper, stub: Stub) -> Reduced:
@@ -526,6 +531,7 @@ _EXACT: dict[type, Handler] = {
     types.TracebackType: reduce_traceback,
     typing.NewType: reduce_new_type,
     **dict.fromkeys(type_params.KINDS, reduce_type_param),
+    **dict.fromkeys(lazy_imports.KINDS, reduce_lazy_import),
     random.Random: reduce_singleton("random", "_inst"),
     type(os.environ): reduce_singleton("os", "environ", "environb"),
     _thread.LockType: _twin("lock"),

@@ -312,8 +312,8 @@ B? listed == []
 A: del globals()["%listed"]
 
 # names that begin and end with underscores
-A: __version__ = "1.0"; __all__ = ["a"]; count: int = 3
-B? __version__ == "1.0" and __all__ == ["a"] and __annotations__["count"] is int
+A: __version__ = "1.0"; __all__ = ["a"]
+B? __version__ == "1.0" and __all__ == ["a"]
 B: del __version__
 A! NameError: __version__
 """)

@@ -114,6 +114,19 @@ C? [part.name for part in whole.parts] == ["part", "other"] and Part.__annotatio
 # 3.14: template strings
 A: name = "world"; greeting = t"hello {name!r:>10}"
 B? greeting.values == ("world",) and greeting.interpolations[0].format_spec == ">10"
+
+# 3.15: imports that wait until they are needed
+A: lazy import mailcap_of_mpt as none; lazy import xml.dom.minidom; lazy from wsgiref import util as tools; import sys
+   x = 1
+B? x == 1 and not {"xml.dom.minidom", "wsgiref.util"} & set(sys.modules)
+B? xml.dom.minidom.parseString("<a/>") and tools.is_hop_by_hop("Connection")
+A? xml.dom.minidom.parseString("<a/>") and tools.is_hop_by_hop("Connection")
+B! ModuleNotFoundError: none.x
+
+# 3.15: frozen dicts
+A: frozen = frozendict(a=[1]); part = frozen["a"]
+B: frozen["a"].append(2)
+A? frozen == frozendict(a=[1, 2]) and part is frozen["a"]
 """
 )
 
