@@ -241,6 +241,8 @@ class Tracker:
     def hold(self, names: Iterable[str]) -> None:
         """There was no memory to copy the values of `names`: others will have to ask."""
         for name in names:
+            if name in self._base and name not in self._groups:  # an atom, say a large text
+                self._add(Group({name}, {id(self._base[name])}))
             if group := self._groups.get(name):
                 group.known, group.held = False, True
                 group.kept = True

@@ -14,10 +14,10 @@ import os
 import queue
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic  # by name: a cell may put another clock into the module
 from typing import Any
 
 import zmq
@@ -123,7 +123,7 @@ class WorkerLanes(KernelThread):
         """
         if os.getpid() != self.pid or threading.current_thread() is self or not self.is_alive():
             return
-        previous, self._flushed = self._flushed, time.monotonic()
+        previous, self._flushed = self._flushed, monotonic()
         if self._flushed - previous < FLUSH_PAUSE:
             return
         token = next(self._tokens)
@@ -185,17 +185,17 @@ class WorkerLanes(KernelThread):
                 [*waiting.values(), *([next_flush] if self._looks_again else []), *filter(None, (kick_at, later_at))],
                 default=None,
             )
-            timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - time.monotonic()) * 1000)
+            timeout = None if wake_at is None else math.ceil(max(0.0, wake_at - monotonic()) * 1000)
             ready = dict(poller.poll(timeout))
             if self._lifeline_fd in ready:
                 os._exit(1)  # the broker is gone, and with it everyone who could want to know
             for fd in self._pipes:
                 if fd in ready:
                     poller.unregister(fd)
-                    waiting[fd] = time.monotonic() + PIPE_DELAY
-            for fd in [fd for fd, due in waiting.items() if due <= time.monotonic()]:
+                    waiting[fd] = monotonic() + PIPE_DELAY
+            for fd in [fd for fd, due in waiting.items() if due <= monotonic()]:
                 if self.pace.look():  # who writes to it waits
-                    waiting[fd] = time.monotonic() + PIPE_DELAY
+                    waiting[fd] = monotonic() + PIPE_DELAY
                     continue
                 self._pipes[fd]()
                 del waiting[fd]
@@ -209,9 +209,9 @@ class WorkerLanes(KernelThread):
                 self.kicker.act()
             for socket in (ordered, service):
                 if socket in ready and self._receive(socket):
-                    next_flush = time.monotonic() + SOON
-                    later_at = later_at or time.monotonic() + LATER
-            now = time.monotonic()
+                    next_flush = monotonic() + SOON
+                    later_at = later_at or monotonic() + LATER
+            now = monotonic()
             if later_at is not None and now >= later_at:
                 later_at = None
                 self.later()
@@ -285,7 +285,7 @@ class WorkerLanes(KernelThread):
                     item[0]()
                 else:
                     frames, to_service = item
-                    send(service if to_service else ordered, frames, copy=False)
+                    send(service if to_service else ordered, frames)
         if hold_rest and parent is not None and not pieces[-1].endswith("\n"):
             self._outbox.appendleft((name, parent, "".join(pieces)))
             return True, True
@@ -300,4 +300,4 @@ class WorkerLanes(KernelThread):
         for start in range(0, len(text), MAX_STREAM_CHARS):
             content = {"name": name, "text": text[start : start + MAX_STREAM_CHARS]}
             frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
-            send(socket, messages.pack(messages.IOPub(None, tuple(frames)), self._signer), copy=False)
+            send(socket, messages.pack(messages.IOPub(None, tuple(frames)), self._signer))

@@ -277,6 +277,33 @@ def test_what_a_cell_has_used_up_is_its_own(kernel: Kernel, what: str) -> None:
     assert kernel.value("kept, small, len(big)", child) == (1, 2, 3 << 20)
 
 
+FEW_FILES = {
+    "opened": "import os\ntaken = []\nwhile True: taken.append(os.open('/dev/null', 0))",
+    "allowed": "import resource\nbefore = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+    "resource.setrlimit(resource.RLIMIT_NOFILE, (16, before[1]))\nopen('/dev/null')",
+}
+MANY_AGAIN = {
+    "opened": "for fd in taken: os.close(fd)",
+    "allowed": "resource.setrlimit(resource.RLIMIT_NOFILE, before)",
+}
+
+
+@pytest.mark.parametrize("how", FEW_FILES)
+def test_a_process_without_files_goes_on(kernel: Kernel, shell: str | None, how: str) -> None:
+    """pyzmq needs some when it sends the first large frame that it doesn't copy."""
+    other = kernel.create_subshell()
+    kernel.run("kept = 1", shell)
+    pid = kernel.value("__import__('os').getpid()", shell)
+    assert kernel.run(FEW_FILES[how], shell).ename == "OSError"
+    assert kernel.run("print('x' * (3 << 20))", shell).stdout == "x" * (3 << 20) + "\n"
+    assert kernel.run("big = b'1' * (3 << 20)\n'x' * (1 << 20)", shell).text == repr("x" * (1 << 20))
+    assert kernel.value("kept", other) == 1
+    assert kernel.run(MANY_AGAIN[how], shell).status == "ok"
+    kernel.run("bigger = b'1' * (4 << 20)", shell)
+    assert kernel.value("len(big), len(bigger)", other) == (3 << 20, 4 << 20)
+    assert kernel.value("__import__('os').getpid()", shell) == pid
+
+
 # --- clocks -------------------------------------------------------------------------------------------------------
 
 
