@@ -2,6 +2,9 @@
 
 What libraries set by themselves isn't looked at. So it has to be in the notebook's code, in a statement or a function:
 an assignment, ``setattr`` with the name as a literal, or one of the ways that libraries offer for it.
+
+The kernel itself is made of libraries: ``signal.signal = None`` in one subshell would end every process of the kernel,
+new ones included. So what a cell replaces in them stays in its process. What it adds to them doesn't.
 """
 
 from __future__ import annotations
@@ -32,6 +35,19 @@ _REGISTERS = {
     "register_expr_namespace": ("polars", "Expr"),
 }
 _NOT_THESE = ("", "__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
+# Third-party modules that the kernel is made of.
+_PARTS = frozenset(("cloudpickle", "comm", "traitlets", "xxhash", "zmq"))
+# What is made to be replaced: the kernel does without it.
+_HOOKS = frozenset(
+    (
+        ("time", "", "sleep"),
+        ("json", "JSONEncoder", "default"),
+        ("json.encoder", "JSONEncoder", "default"),
+        ("warnings", "", "formatwarning"),
+        ("warnings", "", "showwarning"),
+        ("ssl", "", "_create_default_https_context"),
+    )
+)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -86,6 +102,7 @@ class Patches(Facet):
         self._names = names
         self._is_own = is_own
         self._early: Items = {}  # of libraries that this process hasn't imported yet
+        self._parts = frozenset(name for name in sys.modules if _may_be_a_part(name))  # what the kernel is made of
 
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
@@ -99,8 +116,12 @@ class Patches(Facet):
                         self._watch(_REGISTERS[register], text)
 
     def _watch(self, place: tuple[str, str] | None, name: str) -> None:
-        if place is not None and (target := _found(*place)) is not None:
-            _originals.keep((*place, name), _value(target, name))
+        if place is None or (target := _found(*place)) is None:
+            return
+        key = (*place, name)
+        is_ours = place[0] in self._parts and key not in _HOOKS and key not in _originals.known
+        if not (is_ours and hasattr(target, name)):
+            _originals.keep(key, _value(target, name))
 
     def _place(self, chain: list[str]) -> tuple[str, str] | None:
         """Where others find what the names in `chain` lead to; None if it isn't in a library."""
@@ -156,6 +177,11 @@ class Patches(Facet):
     def arrived(self) -> None:
         if early := {key: value for key, value in self._early.items() if _found(*key[:2]) is not None}:
             self.write(early)
+
+
+def _may_be_a_part(module: str) -> bool:
+    package = module.partition(".")[0]
+    return package in sys.stdlib_module_names or package in _PARTS
 
 
 def _same(one: Any, other: Any) -> bool:

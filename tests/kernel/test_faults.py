@@ -23,6 +23,8 @@ BREAKS = {
     "stack overflow in C": "import sys\nsys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nrepr(x)",
     "file descriptors closed": "import os; os.closerange(0, 101)",
     "builtins replaced": "import builtins\nfor n in ('print', 'len', 'isinstance', 'open'): setattr(builtins, n, None)",
+    "functions of modules replaced": "import json, signal, zmq\nsignal.signal = json.loads = zmq.Socket.send = None",
+    "a clock that stands still": "import time; time.monotonic = lambda: 0.0",
     "modules gone": "import sys; sys.modules.clear()",
     "no stdout": "import sys; sys.stdout = sys.stderr = None; print('nowhere')",
     "hooks that raise": (

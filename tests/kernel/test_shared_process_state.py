@@ -59,6 +59,12 @@ A: time.sleep(0.001)
 A? slept == [60]
 A! TypeError: json.dumps(1j)
 
+# a function of a library that the kernel is made of is replaced in one process only
+A: import json, signal, zmq; kept = json.load, signal.pause, zmq.proxy
+   signal.mpt_extra = 1; signal.pause = json.load = zmq.proxy = None
+B? (json.load, signal.pause, zmq.proxy) == kept
+B? signal.mpt_extra == 1
+
 # a function that sets it
 A: import string
    def patch(value): string.mpt_set = value
