@@ -31,11 +31,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from mpkernel.errors import Killed
+from mpkernel.messages import KICK_SIGNAL
 from mpkernel.worker.dap import waits
 from mpkernel.worker.kicker import Kicker
 
 # The loop hasn't got to an interrupt for so many seconds: some task hogs it.
 HOGGED_AFTER = 0.5
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM, KICK_SIGNAL)
 
 # Modules whose frames, if the user's code called them, are none of the user's business in an interrupt's traceback.
 INTERRUPTIBLE = ("mpkernel.", "pydevd", "_pydevd_")
@@ -68,11 +71,12 @@ class Interrupts:
         self.interrupt_look: Callable[[], None] = lambda: None  # a completion, say, in a thread beside the cell
 
     def install(self) -> None:
-        """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers."""
+        """Handle SIGINT and SIGTERM. Called before each cell, as user code may have set its own handlers, or a mask."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if self.kicker is not None:
             self.kicker.install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
     def uninstall(self) -> None:
         """In a process that user code forked: what Python does by itself, unless user code wants something else."""

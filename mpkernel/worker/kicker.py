@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic  # by name: a cell may put another clock into the module
 
 from mpkernel.errors import TookTooLong
 from mpkernel.messages import KICK_SIGNAL
@@ -34,12 +34,12 @@ class _Limit:
     def pause(self) -> None:
         """In the main thread: what comes now doesn't count."""
         if self.left is None:
-            self.left = self.at - time.monotonic()
+            self.left = self.at - monotonic()
 
     def go_on(self) -> None:
         """In the main thread: what comes now counts again."""
         if self.left is not None:
-            self.at, self.left = time.monotonic() + max(self.left, 0.0), None
+            self.at, self.left = monotonic() + max(self.left, 0.0), None
 
 
 class Kicker:
@@ -70,7 +70,7 @@ class Kicker:
         if threading.get_ident() != self._main or self._limit is not None:
             yield None
             return
-        limit = self._limit = _Limit(time.monotonic() + seconds)
+        limit = self._limit = _Limit(monotonic() + seconds)
         with suppress(BlockingIOError):
             os.write(self._wakeup_fd, b"\0")  # the IO thread sets its alarm
         try:
@@ -86,7 +86,7 @@ class Kicker:
 
     def act(self) -> None:
         """In the IO thread, when something is due."""
-        now = time.monotonic()
+        now = monotonic()
         if self.due is not None and self.due <= now:
             self.kick()
         if (limit := self._limit) is None or limit.at > now:
@@ -96,7 +96,7 @@ class Kicker:
         else:
             limit.at = now + FIRST_KICK_DELAY  # again, should the signal come between two system calls
             limit.over = True
-            signal.pthread_kill(self._main, KICK_SIGNAL)
+            self._signal()
 
     def install(self) -> None:
         """In the main thread. A wakeup fd of the user's (`loop.add_signal_handler`) stays."""
@@ -118,7 +118,7 @@ class Kicker:
 
     def noticed(self) -> None:
         """In the IO thread: some signal's C handler has run."""
-        self.due, self._delay = time.monotonic(), FIRST_KICK_DELAY
+        self.due, self._delay = monotonic(), FIRST_KICK_DELAY
 
     def kick(self) -> None:
         """In the IO thread, when `due`."""
@@ -126,6 +126,10 @@ class Kicker:
             self.due = None
             return
         self._sent += 1
-        signal.pthread_kill(self._main, KICK_SIGNAL)
+        self._signal()
         self._delay *= 2
-        self.due = time.monotonic() + self._delay
+        self.due = monotonic() + self._delay
+
+    def _signal(self) -> None:
+        with suppress(BlockingIOError):  # too many wait already, or RLIMIT_SIGPENDING is small; it is sent again
+            signal.pthread_kill(self._main, KICK_SIGNAL)

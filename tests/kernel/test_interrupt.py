@@ -43,6 +43,12 @@ SHELLING_OUT = {
     "os.system": "import os\nx = os.system('echo ready; exec sleep 100')",
     "!": "!echo ready; exec sleep 100",
 }
+KEEP_SIGNALS_OUT = [
+    "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "for s in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}: signal.signal(s, signal.SIG_IGN)",
+    "resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))",
+    "signal.set_wakeup_fd(-1)",
+]
 CODES = BLOCKING | AWAITING
 CASES = [
     *(pytest.param(name, None, id=f"{name}-main") for name in BLOCKING),
@@ -224,6 +230,15 @@ def test_a_cell_may_install_its_own_handler_and_give_it_back(kernel: Kernel) -> 
     kernel.interrupt()
     assert "handled" in pending.wait(SOON).stdout
     pending = kernel.start(BLOCKING["a loop"], None)
+    kernel.interrupt()
+    check_interrupted(pending)
+
+
+@pytest.mark.mpkernel_only("what a cell does to signals stays")
+@pytest.mark.parametrize("code", KEEP_SIGNALS_OUT)
+def test_an_interrupt_reaches_a_cell_whatever_the_one_before_did_to_signals(kernel: Kernel, code: str) -> None:
+    assert kernel.run(f"import resource, signal\n{code}").status == "ok"
+    pending = kernel.start(BLOCKING["time.sleep"])
     kernel.interrupt()
     check_interrupted(pending)
 
