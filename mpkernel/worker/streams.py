@@ -82,6 +82,8 @@ class Pipe:
                     data = os.read(self._read_end, READ_SIZE)
                 except BlockingIOError:
                     return
+                if not data:  # a cell has put another file there
+                    return
                 left -= len(data)
                 if text := self._decode(data):
                     self._lanes.write((self._name, self._parents.current, text))
