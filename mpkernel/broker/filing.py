@@ -51,8 +51,14 @@ class Filing:
     def fileno(self) -> int:
         return self._read
 
-    def save(self, action: SaveNamespace) -> None:
-        """Begin to write a file."""
+    def begin(self, action: SaveNamespace | LoadNamespace) -> None:
+        """Begin to write or read a file. Raises RuntimeError if there is no thread for it."""
+        if isinstance(action, SaveNamespace):
+            self._save(action)
+        else:
+            self._load(action)
+
+    def _save(self, action: SaveNamespace) -> None:
         path, left_out, transport = Path(action.path), action.left_out, self._transport
         content = archive.describe(action.components)
 
@@ -67,9 +73,7 @@ class Filing:
 
         self._begin(action, write)
 
-    def load(self, action: LoadNamespace) -> None:
-        """Begin to read a file."""
-
+    def _load(self, action: LoadNamespace) -> None:
         path, if_there = Path(action.path), action.if_there
 
         def read() -> Content | None:
@@ -90,10 +94,10 @@ class Filing:
             os.write(self._write, b"\0")
 
         token = action.token
-        self._jobs[token] = action
         thread = threading.Thread(target=run, name="filing", daemon=True)
-        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
         thread.start()
+        self._jobs[token] = action
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
 
     def finished(self) -> list[Done]:
         """What has come of files since."""

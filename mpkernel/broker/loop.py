@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from mpkernel import logs, messages
+from mpkernel.broker import answers
 from mpkernel.broker.events import (
     Acknowledge,
     Action,
@@ -37,6 +38,8 @@ from mpkernel.broker.events import (
     Log,
     MeasureUsage,
     MemoryShort,
+    NamespaceLoaded,
+    NamespaceSaved,
     RemoveFile,
     SaveNamespace,
     SegmentsRefused,
@@ -87,6 +90,8 @@ log = logging.getLogger("mpkernel.broker")
 BATCH = 256
 # A worker has ended but its lane isn't at its end (a child it forked holds the socket open): wait no longer than this.
 DRAIN_LIMIT = 0.5
+# A worker closes its lane when it ends. If it is still there after so many seconds, a cell did: by `os.execv`, say.
+CUT_OFF_LIMIT = 2.0
 # Of the broker's; about ten are for good. If they run out while a worker connects, it could never be reached.
 FILES_OF_A_WORKER = 24
 # Without pidfds: look so often whether the parent is still there.
@@ -150,12 +155,12 @@ class Loop:
             SignalProcess: self._signal_process,
             SetTimer: lambda a: self._set_timer(a.key, a.delay, lambda: self._event(TimerFired(a.key))),
             CancelTimer: lambda a: self._cancel_timer(a.key),
-            MeasureUsage: lambda a: self._event(UsageMeasured(a.token, self._usage.measure())),
+            MeasureUsage: lambda a: self._event(UsageMeasured(a.token, _or_error(self._usage.measure))),
             DumpStacks: self._dump_stacks,
-            SaveNamespace: lambda a: self._files().save(a),
-            LoadNamespace: lambda a: self._files().load(a),
+            SaveNamespace: self._file,
+            LoadNamespace: self._file,
             RemoveFile: self._remove_file,
-            Inquire: lambda a: self._event(Inquired(a.token, self._find_out(a.what))),
+            Inquire: lambda a: self._event(Inquired(a.token, _or_error(lambda: self._find_out(a.what)))),
             Log: lambda a: getattr(log, a.level)(a.text),
             Stop: lambda _: self._stop(),
         }
@@ -178,6 +183,7 @@ class Loop:
             if self._parent is not None:
                 self._watch_parent(self._parent, stack)
             self._act(self._recorded(self._machine.start()))
+            zmq.Frame(b"", copy=False)  # pyzmq starts a thread for this, while there are files and threads to be had
             self._reap()  # who ended before the handlers were there
             while self._running:
                 self._turn()
@@ -196,13 +202,13 @@ class Loop:
             self._read_frontend(channel)
         for source in ready:
             if handler := self._handlers.get(source):
-                handler()
+                _guarded("a handler", handler)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, number, key, callback = heapq.heappop(self._timers)
             if self._timer_of.get(key) == number:
                 del self._timer_of[key]
-                callback()
+                _guarded(f"the timer {key}", callback)
 
     def _event(self, event: Event) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -226,7 +232,7 @@ class Loop:
         for action in actions:
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("action %s", action)
-            self._do[type(action)](action)
+            _guarded(type(action).__name__, self._do[type(action)], action)
 
     def _stop(self) -> None:
         self._running = False
@@ -257,6 +263,14 @@ class Loop:
 
             self._watch(filing.fileno(), finished)
         return self._filing
+
+    def _file(self, action: SaveNamespace | LoadNamespace) -> None:
+        try:
+            self._files().begin(action)
+        except (OSError, RuntimeError) as error:  # no files, no thread
+            why = refusal(error) if isinstance(error, OSError) else str(error)
+            done = NamespaceSaved if isinstance(action, SaveNamespace) else NamespaceLoaded
+            self._event(done(action.token, why))
 
     def _close_files(self) -> None:
         if self._filing is not None:
@@ -421,8 +435,17 @@ class Loop:
                         self._event(MemoryShort(short))
                     continue
             self._event(FromWorker(worker, message))
-        if worker in self._returncodes and self._lanes.at_end(worker):
-            self._finish_worker(worker)
+        if self._lanes.at_end(worker):
+            if worker in self._returncodes:
+                self._finish_worker(worker)
+            elif ("cut off", worker) not in self._timer_of:
+                self._set_timer(("cut off", worker), CUT_OFF_LIMIT, lambda: self._end_cut_off(worker))
+
+    def _end_cut_off(self, worker: int) -> None:
+        """A process that has closed its lane, and goes on, could never answer again."""
+        if (pid := self._pid_of(worker)) is not None:
+            log.warning("process %d has closed its connection to the kernel (did a cell?): it is killed", pid)
+            signal_group(pid, signal.SIGKILL)
 
     def _pid_of(self, worker: int) -> int | None:
         return next((pid for pid, known in self._pids.items() if known == worker), None)
@@ -464,7 +487,8 @@ class Loop:
             self._gone(worker, self._returncodes.pop(worker))
 
     def _gone(self, worker: int, returncode: int | None, reason: str = "") -> None:
-        self._cancel_timer(("launch", worker))
+        for key in ("launch", "cut off"):
+            self._cancel_timer((key, worker))
         last_words = tuple(self._lanes.last_words(worker))
         self._lanes.shut(worker)
         dump_file = self._settings.dump_file(worker)
@@ -487,7 +511,9 @@ class Loop:
         def look(size: int) -> None:
             grown = path.stat().st_size if path.exists() else size
             if (grown == size and grown > start) or time.monotonic() > deadline or not path.exists():
-                text = path.read_bytes()[start:].decode(errors="replace") if path.exists() else ""
+                text = ""
+                with suppress(OSError):
+                    text = path.read_bytes()[start:].decode(errors="replace")
                 self._event(StacksDumped(action.token, text or "the process did not answer (is it stopped?)\n"))
             else:
                 self._set_timer(("dump", action.token), DUMP_STILL, lambda: look(grown))
@@ -544,6 +570,22 @@ class Loop:
             self._watch(fd, died)
         else:
             self._set_timer(("parent",), PARENT_LOOK, lambda: self._watch_parent(pid, stack))
+
+
+def _guarded(what: str, call: Callable[..., None], *args: Any) -> None:
+    """What fails here costs an answer at most: without the broker there's no kernel."""
+    try:
+        call(*args)
+    except Exception:
+        log.critical("please report this: %s failed", what, exc_info=True)
+
+
+def _or_error(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `look` finds out, or the reply that it can't, as files run out, say."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for the answer
+        return answers.error(error)
 
 
 def _found(look: Callable[[], int], otherwise: int) -> int:

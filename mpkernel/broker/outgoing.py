@@ -199,7 +199,10 @@ class Outgoing:
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         ours = _address(endpoint.decode().rstrip("\0"))
-        for fd in map(int, os.listdir("/dev/fd")):
+        fds: list[str] = []
+        with suppress(OSError):  # no file is left to look with
+            fds = os.listdir("/dev/fd")
+        for fd in map(int, fds):
             with suppress(OSError):
                 if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                     continue

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MAX_SOCKET_PATH = 103
 # Of the broker, which needs ten for a subshell.
 MAX_OPEN_FILES = 65536
-# Of libzmq, and one for files.
-THREADS = 3
+# Of libzmq, of pyzmq for what is sent without a copy, and one for files.
+THREADS = 6
 # Room for "/<worker>.o" behind the directory's path.
 _LANE_NAME_ROOM = 16
 

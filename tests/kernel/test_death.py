@@ -22,6 +22,7 @@ DEATHS = {
     "os._exit(0)": "import os; os._exit(0)",
     "abort": "import os; os.abort()",
     "SIGTERM from itself": "import os, signal; os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(10)",
+    "another program in its place": "import os; os.execvp('sleep', ['sleep', '100'])",
     "in an await": "import asyncio, os; await asyncio.sleep(0.01); os._exit(7)",
     "in a thread": "import os, threading, time\nthreading.Thread(target=os._exit, args=(7,)).start()\ntime.sleep(100)",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,6 +150,30 @@ def test_more_large_values_than_files_cost_nothing_but_the_copies() -> None:
         total = kernel.run("sum(int(globals()[f'a{i}'][0]) for i in range(300))", other)
         assert total.text == str(sum(range(300))), total.error
         assert kernel.value("6 * 7") == 42
+
+
+def test_a_broker_without_files_answers_all_the_same() -> None:
+    """Whoever reaches its ports can take them, as can a cell: each connection is a file."""
+    with limited("RLIMIT_NOFILE", 200) as kernel, contextlib.ExitStack() as connections:
+        kernel.run("import os; kept = 1")
+        for _ in range(200):
+            connection = connections.enter_context(socket.socket())
+            connection.setblocking(False)
+            connection.connect_ex((kernel.connection["ip"], kernel.connection["iopub_port"]))
+        kernel.wait_until(lambda: kernel.process.num_fds() >= 200, "end of files")
+        assert len(kernel.run("print('x' * (1 << 20))").stdout) == (1 << 20) + 1
+        kernel.run("kept", kernel.create_subshell())  # has the spare process
+        assert kernel.run("kept", kernel.create_subshell()).ename == "WorkerStartFailed"
+        for request, content in (
+            ("usage_request", {}),
+            ("mpkernel_request", {"op": "info"}),
+            ("mpkernel_request", {"op": "save", "path": "/file"}),
+        ):
+            assert "Too many open files" in kernel.control(request, content).content["evalue"]
+        assert kernel.run("os._exit(3)").ename == "WorkerDied"
+        connections.close()
+        kernel.wait_until(lambda: kernel.process.num_fds() < 100, "end of connections")
+        assert kernel.value("kept") == kernel.value("kept", kernel.create_subshell()) == 1
 
 
 def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> None:
