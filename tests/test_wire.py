@@ -282,7 +282,6 @@ def test_what_is_no_message_is_refused(frames: list[bytes]) -> None:
             b'{"msg_type": 1, "msg_id": "b"}',
             b'{"msg_type": "a", "msg_id": []}',
         ),
-        *(b'{"msg_type": "a", "msg_id": "b", "subshell_id": %s}' % value for value in (b"1", b"[]", b"{}", b"true")),
     ],
 )
 def test_a_message_with_a_broken_header_is_refused(header: bytes) -> None:

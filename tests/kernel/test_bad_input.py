@@ -108,6 +108,14 @@ def test_a_malformed_message_is_dropped_and_the_kernel_goes_on(shared_kernel: Ke
     check_unharmed(shared_kernel)
 
 
+@pytest.mark.mpkernel_only("it doesn't look")
+@pytest.mark.parametrize("subshell", [7, 0, True, [1], {"a": "b"}, ""], ids=repr)
+def test_a_request_for_what_can_be_no_subshell_is_answered(shared_kernel: Kernel, subshell: object) -> None:
+    for channel in ("shell", "control"):
+        request = shared_kernel.send("kernel_info_request", channel=channel, header={"subshell_id": subshell})
+        assert request.wait().ename == "SubshellNotFound"
+
+
 @pytest.mark.parametrize(
     ("channel", "msg_type", "content"),
     [
