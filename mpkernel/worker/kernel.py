@@ -158,8 +158,11 @@ class WorkerKernel(LibraryAPI):
         if isinstance(message, (messages.News, messages.Merge, messages.Acquired)):
             self.sync.put(message)
         if handler := self._in_main.get(type(message)):
-            with suppress(RuntimeError):  # the loop is closed: we are on our way out
+            try:
                 self.loop.call_soon_threadsafe(handler, message)
+            except RuntimeError as error:
+                if not self.told_to_end:  # a cell has closed the loop
+                    self.die(error)
         elif isinstance(message, messages.InputReply):
             self.inputs.answer(message)
         elif isinstance(message, messages.CommRequest):

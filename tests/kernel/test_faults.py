@@ -33,6 +33,15 @@ BREAKS = {
         "for e in ('pre_execute', 'pre_run_cell', 'post_execute', 'post_run_cell'): ip.events.register(e, bad)\n"
         "ip.set_custom_exc((Exception,), bad)\n1 / 0"
     ),
+    "another file behind stdout": (
+        "import os, stat\nnull, out = os.open('/dev/null', os.O_RDWR), os.fstat(1)\n"
+        "for fd in range(3, 50):\n    try: same = os.path.samestat(os.fstat(fd), out)\n    except OSError: continue\n"
+        "    if same: os.dup2(null, fd)"
+    ),
+    "a loop that takes no more": (
+        "import asyncio\ndef refuse(*_, **__): raise RuntimeError('closed')\n"
+        "asyncio.get_running_loop().call_soon_threadsafe = refuse"
+    ),
     "sys.exit in a thread": "import sys, threading\nt = threading.Thread(target=sys.exit); t.start(); t.join()",
     "a thread that never ends": "import threading\nthreading.Thread(target=threading.Event().wait).start()",
     "the stdin of all is closed": "import sys; sys.stdin.close(); sys.__stdout__.close()",
