@@ -103,6 +103,7 @@ class Patches(Facet):
         self._is_own = is_own
         self._early: Items = {}  # of libraries that this process hasn't imported yet
         self._parts = frozenset(name for name in sys.modules if _may_be_a_part(name))  # what the kernel is made of
+        self._untold: set[Key] = set()  # what is replaced there
 
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
@@ -119,9 +120,10 @@ class Patches(Facet):
         if place is None or (target := _found(*place)) is None:
             return
         key = (*place, name)
-        is_ours = place[0] in self._parts and key not in _HOOKS and key not in _originals.known
-        if not (is_ours and hasattr(target, name)):
-            _originals.keep(key, _value(target, name))
+        is_ours = place[0] in self._parts and key not in _HOOKS
+        if is_ours and key not in _originals.known and hasattr(target, name):
+            self._untold.add(key)
+        _originals.keep(key, _value(target, name))
 
     def _place(self, chain: list[str]) -> tuple[str, str] | None:
         """Where others find what the names in `chain` lead to; None if it isn't in a library."""
@@ -147,7 +149,8 @@ class Patches(Facet):
             if now is GONE and not _has_own(target):
                 continue
             if not _same(now, before):
-                found[key] = () if now is GONE else (now,)
+                if key not in self._untold:
+                    found[key] = () if now is GONE else (now,)
                 _originals.now[key] = now
             else:
                 _originals.now.pop(key, None)
