@@ -17,6 +17,7 @@ import functools
 import importlib
 import itertools
 import operator
+import os
 import secrets
 import sys
 import types
@@ -406,6 +407,16 @@ def made_by_hand(module: Any) -> bool:
         return False
     # Extension modules register such ones, too: pyexpat.errors, and those that Cython needs.
     return sys.modules.get(name) is not module or not ("." in name or name.startswith(("_", "cython")))
+
+
+def is_installed(module: types.ModuleType) -> bool:
+    """Whether it belongs to Python or an installed package, and isn't in a file of the user's."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.endswith(".py") or module.__name__.partition(".")[0] == "mpkernel":
+        return True
+    file = os.path.realpath(file)
+    libraries = (os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
+    return any(map(file.startswith, libraries)) or "-packages" + os.sep in file
 
 
 def importable(obj: Any) -> bool:

@@ -33,7 +33,7 @@ import cloudpickle
 
 from mpkernel.namespace import behind, bodies, databases, lazy_imports, plots, texts, tracebacks, type_params, words
 from mpkernel.namespace.databases import MAPPED
-from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, made_by_hand
+from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, is_installed, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
@@ -42,6 +42,7 @@ from mpkernel.namespace.patches import original_of
 from mpkernel.namespace.stubs import Stub, note_of
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
+_LOCKS = (_thread.LockType, _thread.RLock, threading.Condition, threading.Semaphore, threading.BoundedSemaphore)
 _PLAIN_DTYPES = "biufcmMSUV"
 
 
@@ -71,7 +72,9 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
             return handler, keep
     if _is_iterator(kind):
         return reduce_iterator, keep
-    return (Dumper.by_itself if not keep else reduce_library), keep
+    if not keep:
+        return Dumper.by_itself, keep
+    return (reduce_library if is_installed(sys.modules[kind.__module__]) else reduce_own), keep
 
 
 def _is_iterator(kind: type) -> bool:
@@ -97,6 +100,15 @@ def _standard(dumper: Dumper, obj: Any) -> Reduced:
 
 def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
     """An instance of an installed class. If it holds a lock or the like, all of it stays: half of it is of no use."""
+    return _as_a_whole(dumper, obj, ())
+
+
+def reduce_own(dumper: Dumper, obj: Any) -> Reduced:
+    """An instance of a class in a file of the user's: a lock is made anew, as for classes of the notebook."""
+    return _as_a_whole(dumper, obj, _LOCKS)
+
+
+def _as_a_whole(dumper: Dumper, obj: Any, twins: tuple[type, ...]) -> Reduced:
     reduced = dumper.by_itself(obj)
     if type(reduced) is tuple and reduced[0] is not words.stub:
         parts = list(reduced[1])
@@ -104,7 +116,7 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
             states = reduced[2] if type(reduced[2]) is tuple else (reduced[2],)
             parts += [part for state in states if type(state) is dict for part in state.values()]
         for part in parts:
-            if type(part) is Stub or dumper.context.is_local(type(part)):
+            if type(part) is Stub or (dumper.context.is_local(type(part)) and type(part) not in twins):
                 return dumper.stub(obj, f"it holds a {type(part).__name__}")
     return reduced
 
