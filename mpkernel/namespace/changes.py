@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import types
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,9 +91,18 @@ class Changes:
 
 
 class Tracker:
-    """Watches one namespace, an exact dict. Not for two threads at once."""
+    """Watches one namespace, an exact dict. Not for two threads at once.
 
-    def __init__(self, namespace: dict[Any, Any], pickling: Pickling) -> None:
+    `named` tells, by package, which variables its code can change.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[Any, Any],
+        pickling: Pickling,
+        named: Callable[[], Mapping[str, Collection[str]]] = dict,
+    ) -> None:
+        self._named = named
         self._namespace = namespace  # user code may put in keys that are no names
         self._pickling = pickling
         self._bindings = Bindings(namespace)
@@ -275,7 +284,7 @@ class Tracker:
         quoted: Callable[[str, types.CodeType], Iterable[str]] | None = None,
     ) -> set[str] | None:
         """The names that `codes` can reach, also those that are `quoted` in texts; None for all."""
-        return reached(codes, self._namespace, self._used_by, quoted)
+        return reached(codes, self._namespace, self._used_by, quoted, self._named())
 
     def _used_by(self, name: str) -> Iterable[Any]:
         group = self._groups.get(name)

@@ -428,7 +428,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
 
     Those come first of which loading values may need the rest: where modules are found, and how.
     """
-    modules = OwnModules()
+    modules = OwnModules(names)
     return [
         Environment(),
         SearchPath(),

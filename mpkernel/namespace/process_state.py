@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import logging
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -60,6 +60,19 @@ class Facet:
 
     def arrived(self) -> None:
         """Values have been loaded, and modules may have been imported for them."""
+
+    @property
+    def named(self) -> Mapping[str, Collection[str]]:
+        """By package, variables of the notebook of which it has the values as well."""
+        return {}
+
+    def counterparts(self, names: Collection[str]) -> dict[str, Any]:
+        """What there is here that elsewhere is the value of one of these variables, which have come."""
+        return {}
+
+    def delivered(self) -> Collection[Any]:
+        """The values of these are here now; returns the keys of what was set therefore."""
+        return ()
 
     def write(self, items: Items) -> None:
         """Set these items; `GONE` deletes one."""
@@ -224,6 +237,28 @@ class ProcessState:
                 self._arrived(known)
             elif (now := _read(known.facet)) is not None:
                 known.seen = _base(known.facet, now)  # before it is changed in place
+
+    @property
+    def named(self) -> Mapping[str, Collection[str]]:
+        """By package, variables of the notebook that code of that package can change."""
+        found: dict[str, Collection[str]] = {}
+        for known in self._known.values():
+            found.update(known.facet.named)
+        return found
+
+    def counterparts(self, names: Collection[str]) -> dict[str, Any]:
+        """By variable, of these that have come, what there is here that is its value elsewhere."""
+        found: dict[str, Any] = {}
+        for known in self._known.values():
+            found.update(known.facet.counterparts(names))
+        return found
+
+    def delivered(self) -> None:
+        """The values of these are here now."""
+        for known in self._known.values():
+            if keys := known.facet.delivered():
+                now = known.now()
+                known.seen = (known.seen or {}) | {key: now[key] for key in keys if key in now}
 
     def _arrived(self, known: _Known) -> None:
         if known.waiting is not None and (now := _prepared(known.facet)) is not None:

@@ -11,9 +11,10 @@ import functools
 import inspect
 import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from mpkernel.namespace import loggers, patches
@@ -23,6 +24,7 @@ _ATTRIBUTES = ("f_globals", "f_locals", "__globals__", "user_ns")
 _REACHES_ALL = {*_BUILTINS, *_ATTRIBUTES, "get_ipython", "__main__", "breakpoint", "set_trace", "post_mortem"}
 _MAX_TEXTS, _MAX_TEXT = 200, 10_000  # so many elements of a value, and characters of each text, are looked at
 
+_CONTAINERS = (list, dict, tuple, set, frozenset)
 _FRAMES = {
     types.GeneratorType: ("gi_code", "gi_frame"),
     types.CoroutineType: ("cr_code", "cr_frame"),
@@ -35,11 +37,12 @@ def reached(
     namespace: Mapping[Any, Any],
     used_by: Callable[[str], Iterable[Any]] = lambda _: (),
     quoted: Callable[[str, types.CodeType], Iterable[str]] | None = None,
+    named: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> set[str] | None:
     """The names that `codes` can reach in `namespace`, and those that aren't there (yet); None for all.
 
     `used_by` gives the functions and classes that the value of a name is known to use, `quoted` the names that a text
-    may mean: one in code, or in a variable that it names.
+    may mean: one in code, or in a variable that it names; `named` those that code of a package can reach.
     """
     names: set[str] = set()
     seen: set[int] = set()
@@ -60,6 +63,8 @@ def reached(
             if name in _REACHES_ALL:
                 return None
             names.add(name)
+            if named:
+                found += [other for package in _packages(name, namespace) for other in named.get(package, ())]
             if name in namespace:
                 if quoted is not None:
                     found += [other for text in _texts(namespace[name]) for other in quoted(text, code)]
@@ -74,6 +79,24 @@ def reached(
             elif (builtin := vars(builtins).get(name)) is not None:
                 todo.extend(_code_of(builtin))  # of the user's, if it has any
     return names
+
+
+def _packages(name: str, namespace: Mapping[Any, Any]) -> Iterator[str]:
+    """Packages of which code may run when `name` is imported or used."""
+    yield name.partition(".")[0]
+    value: Any = namespace.get(name)
+    if type(value) in _CONTAINERS:
+        value = next(iter(value.values() if type(value) is dict else value), None)
+    if type(value) is types.ModuleType:
+        yield value.__name__.partition(".")[0]
+    elif type(value) is types.FunctionType:
+        yield str(value.__module__).partition(".")[0]
+    else:
+        yield from (str(base.__module__).partition(".")[0] for base in inspect.getmro(_class_of(value)))
+
+
+def _class_of(value: Any) -> type:
+    return value if isinstance(value, type) else type(value)
 
 
 def _texts(value: Any) -> Iterator[str]:

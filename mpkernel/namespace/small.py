@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import pickle
+import sys
+import threading
 import types
-from collections.abc import Hashable
-from contextlib import suppress
+from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import Any
 
+from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.process_state import UNTOLD
+from mpkernel.namespace.stubs import Stub
 
 MAX_BYTES = 64 << 10  # of a value
 
 DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
 NUMBERS = (int, float, complex, bool)
+_LOCKS: dict[type, Any] = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+
+
+class Variables:
+    """The notebook's variables at one moment, by their values."""
+
+    def __init__(self, names: Mapping[Any, Any]) -> None:
+        self._names = names
+
+    @cached_property
+    def _here(self) -> dict[Any, Any]:
+        return dict(self._names)  # at once: threads may go on
+
+    @cached_property
+    def _by_id(self) -> dict[int, Any]:
+        return dict(zip(map(id, reversed(self._here.values())), reversed(self._here), strict=True))
+
+    def name(self, value: Any) -> str | None:
+        """The name of one that has this value."""
+        name = self._by_id.get(id(value))
+        if name is not None and not _is_name(name):  # IPython's _, Out or the like; the variable may come later
+            name = next((name for name, other in self._here.items() if other is value and _is_name(name)), None)
+        return name
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and not is_own(key)
 
 
 class SmallValues:
@@ -23,13 +55,16 @@ class SmallValues:
 
     def __init__(self) -> None:
         self._refused: dict[Hashable, int] = {}  # by place, ids of values that can't be told
+        self.large: set[Hashable] = set()  # places of those that can't be told as they are too large
+        self.uses: dict[Hashable, set[str]] = {}  # by place, variables of which the values are within what was told
         # A file that takes no more, so that what is large isn't pickled to its end: no Python is run to write to it.
         self._file = mmap.mmap(-1, MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._pickler = _Pickler(self._file)
 
-    def told(self, place: Hashable, value: Any) -> Any:
+    def told(self, place: Hashable, value: Any, variables: Variables | None = None) -> Any:
         """A value as it travels: as a pickle, but for numbers and text; UNTOLD if it can't, or is large.
 
-        None for what each process has by itself.
+        None for what each process has by itself. Instances within it that are the values of `variables` go as names.
         """
         kind = type(value)
         if issubclass(kind, DEFINITIONS):
@@ -42,14 +77,83 @@ class SmallValues:
             return None
         if self._refused.get(place) == id(value):
             return UNTOLD
-        with suppress(Exception):
-            self._file.seek(0)
-            pickle.dump(value, self._file, 5)
-            return self._file[: self._file.tell()]
-        self._refused[place] = id(value)
-        return UNTOLD
+        self.large.discard(place)
+        self._file.seek(0)
+        try:
+            used = self._pickler.pickle(value, variables)
+        except Exception as error:
+            if type(error) is ValueError:  # the file is full
+                self.large.add(place)
+            self._refused[place] = id(value)
+            return UNTOLD
+        if used or place in self.uses:
+            self.uses[place] = used
+        return self._file[: self._file.tell()]
+
+
+class _Pickler(pickle.Pickler):
+    """What is in a variable goes as its name, but for the value itself; a lock is another one elsewhere."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, protocol=5)
+        self._variables: Variables | None = None
+        self._value: Any = None
+        self._used: set[str] = set()
+
+    def pickle(self, value: Any, variables: Variables | None) -> set[str]:
+        """Returns the variables that are in it."""
+        self._variables, self._value, self._used = variables, value, set()
+        try:
+            self.dump(value)
+        finally:
+            self._variables = self._value = None
+            self.clear_memo()
+        return self._used
+
+    def reducer_override(self, obj: Any) -> Any:
+        if (lock := _LOCKS.get(type(obj))) is not None:
+            return lock, ()
+        if self._variables is None or obj is self._value:
+            return NotImplemented
+        if isinstance(obj, DEFINITIONS) and obj.__module__ != "__main__":
+            return NotImplemented
+        if (name := self._variables.name(obj)) is None:
+            return NotImplemented
+        self._used.add(name)
+        return variable, (name,)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Notes the values of variables that it meets."""
+
+    def __init__(self, told: bytes) -> None:
+        super().__init__(io.BytesIO(told))
+        self.found: set[int] = set()  # their ids
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._variable if (module, name) == (__name__, variable.__name__) else super().find_class(module, name)
+
+    def _variable(self, name: str) -> Any:
+        value = variable(name)
+        self.found.add(id(value))
+        return value
+
+
+def variable(name: str) -> Any:
+    """The value of a variable of the notebook. Raises LookupError if it isn't here."""
+    value = vars(sys.modules["__main__"])[name]
+    if type(value) is Stub:
+        raise LookupError(name)
+    return value
 
 
 def received(old: Any, told: Any) -> Any:
-    """What is to take the place of `old`, when this was told of it: the old object with another content, if it can."""
-    return graft({"": old}, {"": pickle.loads(told)})[""] if type(told) is bytes else told
+    """What is to take the place of `old`, when this was told of it: the old object with another content, if it can.
+
+    Raises whatever loading it raises.
+    """
+    if type(told) is not bytes:
+        return told
+    unpickler = _Unpickler(told)
+    new = unpickler.load()
+    return graft({"": old}, {"": new}, keep=lambda obj: id(obj) in unpickler.found)[""]

@@ -79,7 +79,7 @@ class NamespaceSync:
         self._pickling = pickling
         self._send = send
         self._warn = warn
-        self._tracker = Tracker(namespace, pickling)
+        self._tracker = Tracker(namespace, pickling, lambda: self._state.named)
         self._exchange = Exchange(pickling, self._tracker, transport)
         self.parcels = Parcels(pickling, self._exchange)
         self._state_news = StateNews(self._state, self._exchange.load)
@@ -387,9 +387,9 @@ class NamespaceSync:
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
         held = self._pickling.contents(contents)
-        old = self._tracker.values(fresh.keys() - set(torn)) | held
         arriving = fresh.keys()
         self._state.arrived()
+        old = self._tracker.values(fresh.keys() - set(torn)) | self._state.counterparts(arriving) | held
         self._state_news.imported()
         copies = [*self._tracker.values(fresh).values(), *fresh.values(), *held.values(), *contents.values()]
         late: list[None] = []
@@ -404,6 +404,7 @@ class NamespaceSync:
         held.clear()
         fresh = {name: made[name] for name in fresh}
         self._namespace.update(fresh)
+        self._state.delivered()
         self._pickling.put({key: made[key] for key in contents})
         self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh), checked=self.mode == "shared")
         for names, *_ in news.offers:

@@ -540,9 +540,132 @@ A: %%writefile mpt_conf6.py
 A: import mpt_conf6; a = mpt_conf6.up()
 B: b = mpt_conf6.up()
 A? mpt_conf6.up() == 3 and (a, b) == (1, 2)
+
+# an object imported by name that its functions change
+A: %%writefile mpt_conf8.py
+   class Tracker:
+       def __init__(self): self.events, self.n = [], 0
+       def log(self, event): self.events.append(event); self.n += 1
+   tracker = Tracker()
+   def log(event): tracker.log(event)
+   def count(): return tracker.n
+A: from mpt_conf8 import tracker, log, count
+   log("a")
+B: log("b")
+B? tracker.events == ["a", "b"] and count() == 2
+A: tracker.log("c")
+B? count() == 3
+B: import mpt_conf8; tracker.log("d")
+B? mpt_conf8.tracker is tracker and count() == 4
+A? mpt_conf8.tracker is tracker and count() == 4
+C: from mpt_conf8 import tracker; n = tracker.n
+A? n == 4 and tracker.n == 4 and count() == 4
+
+# settings imported by name in each subshell
+A: open('mpt_conf9.py', 'w').write('import threading\nclass S:\n    lr = 1\n    lock = threading.RLock()\n'
+                                   '    def __init__(self): self.lock = threading.Lock()\ns = S()\n'
+                                   'def lr(): return s.lr\n') and None
+   from mpt_conf9 import s
+   s.lr = 5
+B: from mpt_conf9 import s, lr
+   s.lr += lr()
+A? s.lr == 10 and lr() == 10
+
+# a class with locks
+A: %%writefile mpt_conf14.py
+   import threading
+   class Store:
+       def __init__(self):
+           self.lock, self.changed, self.items = threading.Lock(), threading.Condition(threading.RLock()), {}
+       def put(self, key, value):
+           with self.lock, self.changed:
+               self.items[key] = value
+               self.changed.notify_all()
+A: from mpt_conf14 import Store
+   store = Store(); store.put("a", 1)
+B: store.put("b", 2)
+A? store.items == {"a": 1, "b": 2}
+
+# attributes of classes and functions
+A: %%writefile mpt_conf10.py
+   class Db:
+       instance, opened = None, 0
+       def __new__(cls):
+           if cls.instance is None:
+               cls.instance = super().__new__(cls)
+               cls.instance.rows, Db.opened = [], cls.opened + 1
+           return cls.instance
+   class Base:
+       known = {}
+       def __init_subclass__(cls): cls.known[cls.__name__] = cls
+   def f():
+       f.calls += 1
+       return f.calls
+   f.calls = 0
+A: from mpt_conf10 import *
+   db = Db(); db.rows.append(1); f()
+   class First(Base): pass
+B: same = Db(); same.rows.append(2); calls = f()
+   class Second(Base): pass
+A? Db().rows == [1, 2] and Db.opened == 1 and same is db and (calls, f()) == (2, 3)
+A? Base.known == {"First": First, "Second": Second} and Base.known["Second"]() is not None
+B? Base.known == {"First": First, "Second": Second}
+
+# variables within what a module has
+A: %%writefile mpt_conf11.py
+   class Node:
+       all = []
+       def __init__(self, name): self.name = name; Node.all.append(self)
+   current, handlers = None, []
+   def rename(name): current.name = name
+   def fire(event): return [handler(event) for handler in handlers]
+A: import mpt_conf11
+   from mpt_conf11 import Node
+   a = Node("a"); mpt_conf11.current = a; got = []
+   def first(event): got.append(("first", event))
+   mpt_conf11.handlers.append(first)
+B: b = Node("b"); mpt_conf11.rename("other"); mpt_conf11.fire(1)
+   def second(event): got.append(("second", event))
+   mpt_conf11.handlers.append(second)
+A? Node.all == [a, b] and a.name == "other" and got == [("first", 1)]
+A: b.name = "one"; mpt_conf11.fire(2)
+B? Node.all[1] is b and b.name == "one" and got[1:] == [("first", 2), ("second", 2)] and mpt_conf11.current is a
+B: mpt_conf11.current = Node("c"); mpt_conf11.rename("d")
+A? a.name == "other" and mpt_conf11.current.name == "d"
+
+# imported in a function
+A: open('mpt_conf12.py', 'w').write('state = {"n": 0}\n') and None
+   def up():
+       import mpt_conf12
+       mpt_conf12.state["n"] += 1
+       return mpt_conf12.state["n"]
+   one = up()
+B: two = up()
+A? (one, two, up()) == (1, 2, 3)
+
+# a large array that it has
+A: open('mpt_conf13.py', 'w').write('data = bytearray(100_000)\ndef total(): return sum(data)\n') and None
+   from mpt_conf13 import data, total
+   data[0] = 5
+B? total() == 5
+B: data[1] = 6
+A? total() == 11
+B? total() == 11
 """)
 
 
 @pytest.mark.parametrize("text", MODULES.values(), ids=MODULES)
 def test_variables_of_modules_of_ones_own(story: Stories, text: str) -> None:
     story(text)
+
+
+def test_two_cells_at_once_fill_what_a_module_has(story: Stories) -> None:
+    """It is merged as a variable, as it is one."""
+    story("""
+        A: open("mpt_filled.py", "w").write("known, log = {}, []\\ndef put(k): known[k] = k; log.append(k)\\n") and None
+        A: from mpt_filled import known, log, put
+    """)
+    story.at_once(A="put('a')", B="put('b')")
+    for letter in "ABC":
+        story.check(letter, "sorted(known) == sorted(log) == ['a', 'b']")
+        story.check(letter, "__import__('mpt_filled').known is known and __import__('mpt_filled').log is log")

@@ -165,7 +165,7 @@ def test_of_a_module_of_ones_own_what_is_small_is_told(tmp_path: Path, monkeypat
     (tmp_path / "mpt_own.py").write_text("small = [1]\nlarge = list(range(100_000))\nmany = [b'x' * 70_000]\n")
     module = importlib.import_module("mpt_own")
     try:
-        facet = OwnModules()
+        facet = OwnModules({})
         told = facet.read()
         own = {key: value for key, value in told.items() if not key[1].startswith("__")}
         large = dict.fromkeys([("mpt_own", "large"), ("mpt_own", "many")], UNTOLD)
