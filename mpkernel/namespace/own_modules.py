@@ -55,6 +55,7 @@ class OwnModules(Facet):
     """What is in them, beside what they define and import. `names` are the notebook's variables."""
 
     name = "modules"
+    live = True
     _folder = os.devnull
 
     def __init__(self, names: Mapping[Any, Any]) -> None:

@@ -39,6 +39,7 @@ class Facet:
 
     name: str
     draws = False  # whether using it changes it: streams of random numbers
+    live = False  # whether others see what a running cell has made of it
 
     def read(self) -> Items | None:
         """What there is now; None if the library whose state it is isn't imported."""
@@ -176,11 +177,11 @@ class ProcessState:
             if known.waiting is not None:
                 self._arrived(known)
 
-    def changes(self) -> dict[str, Items]:
-        """By name, what is to be committed, taken for known."""
+    def changes(self, *, live: bool = False) -> dict[str, Items]:
+        """By name, what is to be committed, taken for known; with `live`, in the midst of a cell."""
         found = {}
         for name, known in self._known.items():
-            if self._look(known):
+            if (known.facet.live or not live) and self._look(known):
                 found[name] = dict(known.shared)
         return found
 

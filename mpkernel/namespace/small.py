@@ -51,7 +51,7 @@ def _is_name(key: Any) -> bool:
 
 
 class SmallValues:
-    """By the place where they are. Not for two threads at once."""
+    """By the place where they are."""
 
     def __init__(self) -> None:
         self._refused: dict[Hashable, int] = {}  # by place, ids of values that can't be told
@@ -60,6 +60,7 @@ class SmallValues:
         # A file that takes no more, so that what is large isn't pickled to its end: no Python is run to write to it.
         self._file = mmap.mmap(-1, MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._pickler = _Pickler(self._file)
+        self._lock = threading.RLock()
 
     def told(self, place: Hashable, value: Any, variables: Variables | None = None) -> Any:
         """A value as it travels: as a pickle, but for numbers and text; UNTOLD if it can't, or is large.
@@ -77,6 +78,10 @@ class SmallValues:
             return None
         if self._refused.get(place) == id(value):
             return UNTOLD
+        with self._lock:
+            return self._pickled(place, value, variables)
+
+    def _pickled(self, place: Hashable, value: Any, variables: Variables | None) -> Any:
         self.large.discard(place)
         self._file.seek(0)
         try:
@@ -84,7 +89,8 @@ class SmallValues:
         except Exception as error:
             if type(error) is ValueError:  # the file is full
                 self.large.add(place)
-            self._refused[place] = id(value)
+            if not isinstance(error, RuntimeError):  # another thread has just changed it
+                self._refused[place] = id(value)
             return UNTOLD
         if used or place in self.uses:
             self.uses[place] = used

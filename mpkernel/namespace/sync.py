@@ -252,7 +252,8 @@ class NamespaceSync:
             self._committed = time.monotonic()
             with _no_garbage_collection():
                 changes = self._tracker.collect(mutations=mutations, only=only, allowance=allowance)
-            self._publish(changes, state=only is None)
+            live = self._of_state(self._state.changes(live=True)) if only is not None else ()
+            self._publish(changes, state=only is None, merged=live)
 
     def _publish(
         self,

@@ -669,3 +669,19 @@ def test_two_cells_at_once_fill_what_a_module_has(story: Stories) -> None:
     for letter in "ABC":
         story.check(letter, "sorted(known) == sorted(log) == ['a', 'b']")
         story.check(letter, "__import__('mpt_filled').known is known and __import__('mpt_filled').log is log")
+
+
+def test_what_a_running_cell_has_made_of_a_module_is_seen(story: Stories) -> None:
+    """As what it has made of variables; also by a function, and in attributes of classes."""
+    story("""
+        A: open("mpt_trains.py", "w").write("class Job:\\n    done = 0\\nhistory, stop = [], False\\n"
+                                            "def step(): history.append(len(history)); Job.done += 1\\n") and None
+           import mpt_trains
+        B: import mpt_trains
+    """)
+    training = story.open_cell("A", "(lambda: [mpt_trains.step() for _ in range(3)])()", "mpt_trains.step()")
+    story.check("B", "mpt_trains.history == [0, 1, 2] and mpt_trains.Job.done == 3")
+    story.run("B", "mpt_trains.stop = True")
+    assert training.finish().status == "ok"
+    for letter in "ABC":
+        story.check(letter, "mpt_trains.history == [0, 1, 2, 3] and mpt_trains.Job.done == 4 and mpt_trains.stop")
