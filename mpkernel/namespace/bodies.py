@@ -104,17 +104,18 @@ def _globals(function: types.FunctionType, namespace: dict[Any, Any], definition
     owner = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
     if getattr(owner, "__dict__", None) is names and not made_by_hand(owner):
         return module, {}
-    used = {name: names[name] for name in (*sorted(_names(function.__code__)), "__name__") if name in names}
+    used = {name: names[name] for name in (*sorted(names_in(function.__code__)), "__name__") if name in names}
     if names.get("__builtins__", True) == {}:  # as namedtuple wants it
         used["__builtins__"] = {}
     return (definitions.globals_id(names),), used
 
 
-def _names(code: types.CodeType) -> set[str]:
+def names_in(code: types.CodeType) -> set[str]:
+    """Names of variables and attributes in `code`, and in that of functions within it."""
     names = set(code.co_names)
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            names |= _names(const)
+            names |= names_in(const)
     return names
 
 

@@ -29,7 +29,15 @@ from typing import Any
 from mpkernel.namespace.changeable import Changeable
 from mpkernel.namespace.definitions import is_installed
 from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
-from mpkernel.namespace.small import DEFINITIONS, NUMBERS, SmallValues, Variables, received
+from mpkernel.namespace.small import (
+    DEFINITIONS,
+    NUMBERS,
+    SmallValues,
+    Variables,
+    is_pickle,
+    received,
+    refers_to_variables,
+)
 
 log = logging.getLogger("mpkernel.namespace")
 
@@ -63,6 +71,7 @@ class OwnModules(Facet):
         self._changeable = Changeable()
         self._named: dict[Key, Named] = {}  # when last looked at
         self._awaited: dict[Key, Named] = {}  # others have it so, but the variable hasn't come yet
+        self._postponed: set[Key] = set()  # of `_early`: until variables that are just being taken over are here
         self._coming: dict[Key, Named] = {}  # the values of these variables are just being taken over
         with suppress(OSError):  # it was deleted
             self._folder = os.path.join(os.path.realpath(os.getcwd()), "")
@@ -95,7 +104,7 @@ class OwnModules(Facet):
 
     def _is_changeable(self, key: Key, value: Any, told: Any) -> bool:
         """Whether it can be changed in place, and other processes can have it."""
-        if type(told) is bytes or (told is UNTOLD and key in self._values.large):
+        if is_pickle(told) or (told is UNTOLD and key in self._values.large):
             return self._changeable.is_mutable(type(value))
         return False
 
@@ -136,6 +145,7 @@ class OwnModules(Facet):
     def delivered(self) -> Collection[Key]:
         """These have come: the modules get the same values. Returns the keys of what was set."""
         waited = self._early.keys() | self._coming.keys()
+        self._postponed.clear()
         self.arrived()
         for key, named in self._coming.items():
             if (module := sys.modules.get(key[0])) is not None:
@@ -152,7 +162,10 @@ class OwnModules(Facet):
 
     def write(self, items: Items) -> None:
         for key, value in sorted(items.items(), key=_order):
-            if (module := sys.modules.get(key[0])) is None:
+            self._postponed.discard(key)
+            if refers_to_variables(value):
+                self._postponed.add(key)
+            if (module := sys.modules.get(key[0])) is None or key in self._postponed:
                 self._early[key] = value
                 _OnImport.of(self)
             else:
@@ -168,6 +181,7 @@ class OwnModules(Facet):
             self._specs[key[0]] = importlib.reload(module).__spec__
 
     def ran(self, code: types.CodeType) -> None:
+        self._postponed.clear()
         self.arrived()
 
     def arrived(self) -> None:
@@ -181,7 +195,8 @@ class OwnModules(Facet):
 
     def imported(self, name: str) -> None:
         """That module has been."""
-        for key, value in sorted(((key, value) for key, value in self._early.items() if key[0] == name), key=_order):
+        here = [item for item in self._early.items() if item[0][0] == name and item[0] not in self._postponed]
+        for key, value in sorted(here, key=_order):
             del self._early[key]
             if key[1] == _RELOADED:
                 self._reloads[key] = value  # it was imported since
@@ -209,7 +224,7 @@ class OwnModules(Facet):
         old = _value(module, key[1])
         if told is GONE:
             told = self._originals.pop(key, GONE)
-        elif type(told) is not bytes and isinstance(old, DEFINITIONS):
+        elif not is_pickle(told) and isinstance(old, DEFINITIONS):
             self._originals.setdefault(key, old)
         # What is a variable here isn't elsewhere any more: it stays as it is.
         _put(module, key[1], told if told is GONE else received(None if key in self._named else old, told))
@@ -247,7 +262,7 @@ class OwnModules(Facet):
 def _order(item: tuple[Key, Any]) -> int:
     """A module is reloaded first; to make instances may change numbers."""
     (_, name), value = item
-    return 0 if name == _RELOADED else 1 if type(value) in (bytes, Named) else 2
+    return 0 if name == _RELOADED else 1 if is_pickle(value) or type(value) is Named else 2
 
 
 class _OnImport(MetaPathFinder):

@@ -9,10 +9,13 @@ import sys
 import threading
 import types
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mpkernel.namespace.bindings import is_own
+from mpkernel.namespace.bodies import names_in
+from mpkernel.namespace.definitions import importable
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.process_state import UNTOLD
 from mpkernel.namespace.stubs import Stub
@@ -22,6 +25,14 @@ MAX_BYTES = 64 << 10  # of a value
 DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
 NUMBERS = (int, float, complex, bool)
 _LOCKS: dict[type, Any] = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A pickle, and the functions and classes of the notebook that are in it but in no variable."""
+
+    data: bytes
+    definitions: tuple[Any, ...]
 
 
 class Variables:
@@ -48,6 +59,11 @@ class Variables:
 
 def _is_name(key: Any) -> bool:
     return isinstance(key, str) and not is_own(key)
+
+
+def is_pickle(told: Any) -> bool:
+    """Whether what was told has to be loaded."""
+    return type(told) in (bytes, Made)
 
 
 class SmallValues:
@@ -85,7 +101,7 @@ class SmallValues:
         self.large.discard(place)
         self._file.seek(0)
         try:
-            used = self._pickler.pickle(value, variables)
+            used, definitions = self._pickler.pickle(value, variables)
         except Exception as error:
             if type(error) is ValueError:  # the file is full
                 self.large.add(place)
@@ -94,7 +110,8 @@ class SmallValues:
             return UNTOLD
         if used or place in self.uses:
             self.uses[place] = used
-        return self._file[: self._file.tell()]
+        data = self._file[: self._file.tell()]
+        return Made(data, definitions) if definitions else data
 
 
 class _Pickler(pickle.Pickler):
@@ -105,39 +122,48 @@ class _Pickler(pickle.Pickler):
         self._variables: Variables | None = None
         self._value: Any = None
         self._used: set[str] = set()
+        self._definitions: list[Any] = []
 
-    def pickle(self, value: Any, variables: Variables | None) -> set[str]:
-        """Returns the variables that are in it."""
-        self._variables, self._value, self._used = variables, value, set()
+    def pickle(self, value: Any, variables: Variables | None) -> tuple[set[str], tuple[Any, ...]]:
+        """Returns the names of variables that are in it, or that its functions use, and definitions in it."""
+        self._variables, self._value, self._used, self._definitions = variables, value, set(), []
         try:
             self.dump(value)
+            return self._used, tuple(self._definitions)
         finally:
-            self._variables = self._value = None
+            self._variables, self._value, self._definitions = None, None, []
             self.clear_memo()
-        return self._used
 
     def reducer_override(self, obj: Any) -> Any:
         if (lock := _LOCKS.get(type(obj))) is not None:
             return lock, ()
         if self._variables is None or obj is self._value:
             return NotImplemented
-        if isinstance(obj, DEFINITIONS) and obj.__module__ != "__main__":
+        is_definition = isinstance(obj, (type, types.FunctionType))
+        if is_definition and obj.__module__ != "__main__" and importable(obj):
             return NotImplemented
-        if (name := self._variables.name(obj)) is None:
+        if (name := self._variables.name(obj)) is not None:
+            self._used.add(name)
+            return variable, (name,)
+        if not is_definition:
             return NotImplemented
-        self._used.add(name)
-        return variable, (name,)
+        self._definitions.append(obj)
+        if isinstance(obj, types.FunctionType):
+            self._used |= names_in(obj.__code__)
+        return definition, (len(self._definitions) - 1,)
 
 
 class _Unpickler(pickle.Unpickler):
     """Notes the values of variables that it meets."""
 
-    def __init__(self, told: bytes) -> None:
-        super().__init__(io.BytesIO(told))
+    def __init__(self, told: bytes | Made) -> None:
+        made = told if isinstance(told, Made) else Made(told, ())
+        super().__init__(io.BytesIO(made.data))
         self.found: set[int] = set()  # their ids
+        self._words = {variable.__name__: self._variable, definition.__name__: made.definitions.__getitem__}
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._variable if (module, name) == (__name__, variable.__name__) else super().find_class(module, name)
+        return (module == __name__ and self._words.get(name)) or super().find_class(module, name)
 
     def _variable(self, name: str) -> Any:
         value = variable(name)
@@ -153,12 +179,23 @@ def variable(name: str) -> Any:
     return value
 
 
+def refers_to_variables(told: Any) -> bool:
+    """Whether it is to be loaded when the variables are as they were where it was told."""
+    data = told.data if type(told) is Made else told
+    return type(data) is bytes and variable.__module__.encode() in data and b"variable" in data
+
+
+def definition(number: int) -> Any:
+    """Of those that travel beside the pickle: known to what loads it."""
+    raise LookupError(number)
+
+
 def received(old: Any, told: Any) -> Any:
     """What is to take the place of `old`, when this was told of it: the old object with another content, if it can.
 
     Raises whatever loading it raises.
     """
-    if type(told) is not bytes:
+    if not is_pickle(told):
         return told
     unpickler = _Unpickler(told)
     new = unpickler.load()

@@ -633,6 +633,30 @@ B? Node.all[1] is b and b.name == "one" and got[1:] == [("first", 2), ("second",
 B: mpt_conf11.current = Node("c"); mpt_conf11.rename("d")
 A? a.name == "other" and mpt_conf11.current.name == "d"
 
+# what has no name
+A: %%writefile mpt_conf15.py
+   handlers, made = {}, []
+   def on(event, handler): handlers.setdefault(event, []).append(handler)
+   def fire(event, *values): return [handler(*values) for handler in handlers.get(event, [])]
+A: import mpt_conf15
+   got, factor = [], 2
+   mpt_conf15.on("e", lambda x: got.append(x))
+   class P: v = 1
+   mpt_conf15.made.append(P())
+B: mpt_conf15.fire("e", 5)
+   class Ear:
+       def __init__(self): self.heard = []
+       def hear(self, x): self.heard.append(x)
+   ear = Ear(); mpt_conf15.on("e", ear.hear); mpt_conf15.on("e", lambda x: x * factor)
+   class P: v = 2
+   mpt_conf15.made.append(P())
+A? mpt_conf15.fire("e", 3) == [None, None, 6] and ear.heard == [3] and got == [5, 3]
+B? ear.heard == [3] and got == [5, 3] and [p.v for p in mpt_conf15.made] == [1, 2]
+A? [p.v for p in mpt_conf15.made] == [1, 2] and isinstance(mpt_conf15.made[1], P)
+C: factor = 10
+C? mpt_conf15.fire("e", 1)[2] == 10
+A? got == [5, 3, 1] and ear.heard == [3, 1]
+
 # imported in a function
 A: open('mpt_conf12.py', 'w').write('state = {"n": 0}\n') and None
    def up():
