@@ -35,6 +35,7 @@ from mpkernel.namespace.small import (
     SmallValues,
     Variables,
     is_pickle,
+    merged,
     received,
     refers_to_variables,
 )
@@ -82,6 +83,7 @@ class OwnModules(Facet):
         self._was_set = False  # since `read`
         self._originals: dict[Key, Any] = {}  # functions and classes that others have replaced
         self._values = SmallValues()
+        self._first: Items = {}  # values as they were when first looked at
         self._specs: dict[str, Any] = {}  # of the modules as they were loaded last
         self._reloads: Items = {}  # what was reloaded since, and when its file was written
 
@@ -98,6 +100,7 @@ class OwnModules(Facet):
                 for path, value in _variables(module):
                     if (told := self._values.told((name, path), value, variables)) is not None:
                         found[name, path] = told
+                        self._first.setdefault((name, path), told)
                         if self._is_changeable((name, path), value, told):
                             self._note((name, path), value, told, variables)
         return found | self._named | self._reloads | self._early
@@ -179,6 +182,16 @@ class OwnModules(Facet):
         self._reloads[key] = value
         with redirect_stdout(io.StringIO()):
             self._specs[key[0]] = importlib.reload(module).__spec__
+
+    def merged(self, key: Key, base: Any, mine: Any, theirs: Any) -> Any:
+        told: tuple[Any, ...] = (self._first.get(key) if base is GONE else base), mine, theirs
+        if not all(map(is_pickle, told)):
+            return UNTOLD
+        try:
+            return self._values.told(key, merged(*told), Variables(self._names))
+        except Exception:  # it is made of variables that aren't here
+            log.info("%s.%s can't be merged", *key, exc_info=True)
+            return UNTOLD
 
     def ran(self, code: types.CodeType) -> None:
         self._postponed.clear()

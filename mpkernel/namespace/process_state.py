@@ -97,6 +97,12 @@ class Facet:
         except Exception:
             return True
 
+    def merged(self, key: Any, base: Any, mine: Any, theirs: Any) -> Any:
+        """What is to be written of an item that both sides have changed since `base`, or GONE; UNTOLD: mine stays."""
+        if type(mine) is type(theirs) is list:
+            return _merged_list([] if base is GONE else base, mine, theirs)
+        return UNTOLD
+
     def changed(self, before: Items, after: Items) -> Items:
         """The items of `after` that are others than in `before`."""
         with suppress(Exception):  # an array
@@ -274,7 +280,7 @@ class ProcessState:
             known.aside = None
         news = {key: value for key, value in theirs.items() if facet.differs(known.shared.get(key, _NEVER), value)}
         known.foreign = bool(news) and not mine
-        _write(facet, _merged(seen, mine, news))
+        _write(facet, _merged(facet, seen, mine, news))
         known.shared = known.shared | theirs  # what is only in ours hasn't got there yet
         now = dict(known.now())
         for key in mine:  # still to be committed
@@ -292,20 +298,20 @@ class ProcessState:
         self._look(known)
         mine = facet.changed(base, known.shared)
         news = facet.changed(base, theirs)
-        _write(facet, _merged(base, mine, news))
+        _write(facet, _merged(facet, base, mine, news))
         known.seen = known.now()
         known.shared = theirs | {key: known.seen.get(key, GONE) for key in mine}
         return dict(known.shared)
 
 
-def _merged(base: Mapping[Any, Any], mine: Items, theirs: Items) -> Items:
+def _merged(facet: Facet, base: Mapping[Any, Any], mine: Items, theirs: Items) -> Items:
     """What is to be written, where `mine` is already there."""
     items = {}
     for key, value in theirs.items():
         if key not in mine:
             items[key] = value
-        elif type(value) is type(mine[key]) is list:
-            items[key] = _merged_list(base.get(key, []), mine[key], value)
+        elif (both := facet.merged(key, base.get(key, GONE), mine[key], value)) is not UNTOLD:
+            items[key] = both
     return items
 
 

@@ -17,6 +17,7 @@ from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.bodies import names_in
 from mpkernel.namespace.definitions import importable
 from mpkernel.namespace.graft import graft
+from mpkernel.namespace.merge import merge
 from mpkernel.namespace.process_state import UNTOLD
 from mpkernel.namespace.stubs import Stub
 
@@ -200,3 +201,11 @@ def received(old: Any, told: Any) -> Any:
     unpickler = _Unpickler(told)
     new = unpickler.load()
     return graft({"": old}, {"": new}, keep=lambda obj: id(obj) in unpickler.found)[""]
+
+
+def merged(base: bytes | Made, mine: bytes | Made, theirs: bytes | Made) -> Any:
+    """A new value with what both sides have changed; of the same thing, mine. Raises whatever loading them raises."""
+    copies = [_Unpickler(told) for told in (base, mine, mine, theirs)]
+    base_copy, live, frozen, their_copy = ({"": copy.load()} for copy in copies)
+    variables = set().union(*(copy.found for copy in copies))
+    return merge(base_copy, live, their_copy, frozen, keep=lambda obj: id(obj) in variables).values[""]

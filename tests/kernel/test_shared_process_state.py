@@ -695,6 +695,25 @@ def test_two_cells_at_once_fill_what_a_module_has(story: Stories) -> None:
         story.check(letter, "__import__('mpt_filled').known is known and __import__('mpt_filled').log is log")
 
 
+def test_two_cells_at_once_change_what_only_a_module_has(story: Stories) -> None:
+    """Items of dicts and lists are merged, and instances that are variables stay what they are."""
+    story("""
+        A: open("mpt_merged.py", "w").write("known, log = {}, []\\nclass C:\\n    counts = {}\\n"
+               "def put(k, v): known[k] = v; log.append(k); C.counts[k] = 1\\n") and None
+           import mpt_merged
+           class J: pass
+           a, b = J(), J()
+        B: import mpt_merged
+    """)
+    story.at_once(A="mpt_merged.put('a', a); a.n = 1", B="mpt_merged.put('b', b); b.n = 2")
+    for letter in "ABC":
+        story.check(letter, "mpt_merged.known == {'a': a, 'b': b} and (a.n, b.n) == (1, 2)")
+        story.check(letter, "sorted(mpt_merged.log) == ['a', 'b'] and mpt_merged.C.counts == {'a': 1, 'b': 1}")
+    story.at_once(A="mpt_merged.put('a', 0)", B="del mpt_merged.known['b']")
+    for letter in "ABC":
+        story.check(letter, "mpt_merged.known == {'a': 0}")
+
+
 def test_what_a_running_cell_has_made_of_a_module_is_seen(story: Stories) -> None:
     """As what it has made of variables; also by a function, and in attributes of classes."""
     story("""
