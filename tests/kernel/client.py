@@ -30,6 +30,8 @@ CHANNELS: tuple[Channel, ...] = ("shell", "control", "stdin", "iopub")
 TIMEOUT = 20.0 * PATIENCE  # seconds to wait for a message that must come
 WELCOME_WITHIN = 2.0 * PATIENCE  # seconds, after which a message is provoked
 AT_ONCE = 1000  # messages handled between two looks at a condition: a cell may print for ever
+# Those of clients that a failed test left: one that is collected as garbage waits for its sockets, for ever.
+_OPEN: set[zmq.Context[zmq.Socket[bytes]]] = set()
 NO_SCHEMA = {"input_request"}  # jupyter_kernel_test wants a number for `password`; the spec, a bool
 
 
@@ -49,6 +51,7 @@ class Client:
         self.kernel_session = ""
         self._hears_iopub = False
         self._context = zmq.Context()
+        _OPEN.add(self._context)
         self._context.setsockopt(zmq.LINGER, 0)  # else what is unsent holds up whoever collects this as garbage
         self._context.setsockopt(zmq.RCVHWM, 0)  # a test that waits for something else must not lose output
         self.connection = json.loads(Path(self.connection_file).read_text())
@@ -82,6 +85,7 @@ class Client:
     def close(self) -> None:
         """Close all sockets. Twice does no harm."""
         self._context.destroy(linger=0)
+        _OPEN.discard(self._context)
 
     def __enter__(self) -> Client:
         return self
