@@ -37,7 +37,7 @@ def to_fd(fd: int, level: int | str, form: str = "text") -> None:
     """Log to `fd` from now on, from `level` (a number or a name of `logging`), in one of `FORMS`."""
     logger = logging.getLogger("mpkernel")
     handler = logging.StreamHandler(_Unblocked(fd))
-    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(FORMAT, "%H:%M:%S"))
+    handler.setFormatter(_JsonLines() if form == "json" else _Lines(FORMAT, "%H:%M:%S"))
     handler.setLevel(level)
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -94,6 +94,15 @@ class _Handler(logging.Handler):
         self._put(_line(record))
 
 
+class _Lines(logging.Formatter):
+    def formatException(self, ei: Any) -> str:
+        """Its traceback, or why there is none: the exception may be a user's, whose own methods fail."""
+        try:
+            return super().formatException(ei)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, what failed is to be told
+            return f"{ei[0].__name__} (its traceback can't be shown: {type(failure).__name__})"
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(_line(record, most=None))
@@ -102,7 +111,7 @@ class _JsonLines(logging.Formatter):
 def _line(record: logging.LogRecord, most: int | None = KEPT_CHARS) -> Line:
     text = record.getMessage()
     if record.exc_info:
-        text += "\n" + logging.Formatter().formatException(record.exc_info)
+        text += "\n" + _Lines().formatException(record.exc_info)
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     return {
         "time": time,

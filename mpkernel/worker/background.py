@@ -35,7 +35,7 @@ class Background:
             try:
                 self._kernel.sync.start_over()  # it has ended, and may have changed anything since the last look
             except Exception:
-                self._kernel.log_failure("looking for changed variables failed")
+                self._kernel.log.exception("looking for changed variables failed")
         if self._at_leisure is not None:
             self._at_leisure.cancel()
             self._at_leisure = None
@@ -61,7 +61,7 @@ class Background:
                 self._kernel.sync.start_over()
             settled = self._kernel.sync.sweep(SWEEP_SLICE)
         except Exception:
-            self._kernel.log_failure("looking for changed variables failed")
+            self._kernel.log.exception("looking for changed variables failed")
             return
         if not settled and self._kernel.sync.only_dear_left(SWEEP_SLICE):
             if self._at_leisure is None:
@@ -80,7 +80,7 @@ class Background:
         try:
             self._kernel.sync.sweep_dear()
         except Exception:
-            self._kernel.log_failure("looking for changed variables failed")
+            self._kernel.log.exception("looking for changed variables failed")
             return
         self.sweep_soon()
 

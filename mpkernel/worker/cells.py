@@ -100,7 +100,7 @@ class Cells:
                 try:
                     self._acquire(transformed, message.content().get("user_expressions"), request)
                 except Exception:  # odd objects of the user's; the cell can do with what is here
-                    self._kernel.log_failure("the newest values of variables could not be had")
+                    self._kernel.log.exception("the newest values of variables could not be had")
         except BaseException as error:
             frames = error.__traceback__
             transformed, preprocessing_error = code, (type(error), error, frames and frames.tb_next)  # without ours

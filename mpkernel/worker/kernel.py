@@ -228,7 +228,7 @@ class WorkerKernel(LibraryAPI):
                 content = error_content(error)
             except BaseException as error:  # not user code's: that is caught where it runs
                 content = error_content(error)
-                self.log_failure(f"a {message.msg_type} failed")
+                self.log.exception("a %s failed", message.msg_type)
         if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
@@ -242,13 +242,6 @@ class WorkerKernel(LibraryAPI):
             self._end()
         elif message.msg_type == "execute_request" and self.wrapped is None:
             self.shell.open_history()
-
-    def log_failure(self, what: str) -> None:
-        """Log the exception that is being handled. It may be a user's, whose own methods fail."""
-        try:
-            self.log.exception(what)
-        except Exception as failure:
-            self.log.error("%s, and the traceback can't be shown: %s", what, type(failure).__name__)
 
     def _reply(self, request: messages.Request, message: Message, content: Json | None) -> messages.Reply:
         """What is left to do at the end of a request, and the message that says that it is over."""
@@ -279,7 +272,7 @@ class WorkerKernel(LibraryAPI):
             if self.interrupts.terminating:  # the last chance to merge what others were faster with
                 self.service.acquire([])  # the answer comes after that
         except BaseException:  # whatever users' objects do when they are looked at, the cell has its reply
-            self.log_failure("what the cell changed could not be committed")
+            self.log.exception("what the cell changed could not be committed")
         self.streams.drain()
 
     # --- the other requests -----------------------------------------------------------------------------------------
@@ -323,7 +316,7 @@ class WorkerKernel(LibraryAPI):
         try:
             self.sync.prepare()
         except Exception:
-            self.log_failure("what a callback changes may not be found")
+            self.log.exception("what a callback changes may not be found")
 
     def _run_callback(self, request: messages.CommRequest) -> None:
         """In the main thread or beside it, in a context of its own."""

@@ -66,6 +66,16 @@ def test_logs_has_what_broker_and_workers_logged_but_not_what_cells_say(kernel: 
     assert "secret" not in shown
 
 
+def test_an_error_whose_own_methods_fail_is_logged_all_the_same(kernel: Kernel) -> None:
+    kernel.run(
+        "import logging\nclass Odd(Exception):\n    def __getattribute__(self, name): raise RuntimeError(name)\n"
+        "try: raise Odd\nexcept Odd: logging.getLogger('mpkernel.worker').exception('odd things happen')"
+    )
+    logged = command(kernel, "logs")
+    assert "odd things happen" in logged
+    assert "its traceback can't be shown: RuntimeError" in logged
+
+
 def test_logs_says_that_nothing_was_logged(kernel: Kernel) -> None:
     for words in (["logs"], ["logs", "--json"]):
         done = run(kernel, *words)
