@@ -37,10 +37,13 @@ _REGISTERS = {
 _NOT_THESE = ("", "__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
 # Third-party modules that the kernel is made of.
 _PARTS = frozenset(("cloudpickle", "comm", "traitlets", "xxhash", "zmq"))
+# Of the standard library, what it can do without.
+_NOT_PARTS = frozenset(("getpass", "random", "subprocess"))
 # What is made to be replaced: the kernel does without it.
 _HOOKS = frozenset(
     (
         ("time", "", "sleep"),
+        ("time", "", "time"),
         ("json", "JSONEncoder", "default"),
         ("json.encoder", "JSONEncoder", "default"),
         ("warnings", "", "formatwarning"),
@@ -184,7 +187,7 @@ class Patches(Facet):
 
 def _may_be_a_part(module: str) -> bool:
     package = module.partition(".")[0]
-    return package in sys.stdlib_module_names or package in _PARTS
+    return (package in sys.stdlib_module_names and package not in _NOT_PARTS) or package in _PARTS
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -59,6 +59,15 @@ A: time.sleep(0.001)
 A? slept == [60]
 A! TypeError: json.dumps(1j)
 
+# what tests replace
+A: import random, subprocess, time; kept = random.random, subprocess.run, time.time
+   random.random = lambda: 0.5
+   subprocess.run = lambda *_, **__: "done"
+   time.time = lambda: 7.0
+B? (random.random(), subprocess.run(["none"]), time.time()) == (0.5, "done", 7.0)
+B: random.random, subprocess.run, time.time = kept
+A? time.time() > 8 and random.random() != 0.5
+
 # a function of a library that the kernel is made of is replaced in one process only
 A: import json, signal, zmq; kept = json.load, signal.pause, zmq.proxy
    signal.mpt_extra = 1; signal.pause = json.load = zmq.proxy = None
