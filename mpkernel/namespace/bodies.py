@@ -285,7 +285,7 @@ def fill(obj: Any, kind: str, head: Any, rest: Any, *, old: bool) -> None:
 
 def finish(obj: Any) -> None:
     """What can be done only when all definitions are there: pydantic compiles its validators."""
-    if isinstance(obj, type) and "__pydantic_fields__" in vars(obj):
+    if isinstance(obj, type) and "__pydantic_decorators__" in vars(obj):
         with suppress(Exception):  # pydantic tries again, and tells, when the class is used
             obj.model_rebuild(force=True, raise_errors=False)  # type: ignore[attr-defined]
 
@@ -315,7 +315,7 @@ def _fill_class(cls: Any, rest: dict[str, Any], *, keep: set[str], own: dict[str
     for name, value in sorted(rest.items(), key=lambda item: item[0] == "__firstlineno__"):
         if vars(cls).get(name, cls) is not value:
             type.__setattr__(cls, name, value)
-    if "__pydantic_fields__" in rest:
+    if "__pydantic_decorators__" in rest:
         type.__setattr__(cls, "__pydantic_setattr_handlers__", {})
         type.__setattr__(cls, "__pydantic_parent_namespace__", None)
     if own.get("__doc__") is not None and vars(cls).get("__doc__") != own["__doc__"]:

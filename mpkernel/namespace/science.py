@@ -88,6 +88,8 @@ def _set_bits(obj: Any, content: Any) -> None:
 
 
 def _same_seed(old: Any, new: Any) -> bool:
+    if sys.modules["numpy"].__version__.startswith(("0.", "1.")):  # its pickles know nothing of seeds
+        return True
     return str(getattr(old.seed_seq, "state", None)) == str(getattr(new.seed_seq, "state", None))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpkernel.namespace import sync
+from mpkernel.namespace import changes, sync
 from mpkernel.namespace import transport as ways
 from mpkernel.namespace.segments import choose, memfds_work
 from mpkernel.namespace.transport import Transport
@@ -32,3 +32,4 @@ def plenty_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell's end isn't cut short: collecting the garbage of the whole run of tests would count, too."""
     for limit in ("ALONE", "NOT_ALONE"):
         monkeypatch.setattr(sync, limit, 60.0)
+    monkeypatch.setattr(changes, "CHECK_ALL_BUDGET", 60.0)  # on a slow machine, two small lists took longer

@@ -18,13 +18,6 @@ from mpkernel.namespace.store import NamespaceStore
 from .bench import Notebook, Settings, Space
 
 
-@pytest.fixture(autouse=True)
-def enough_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a busy machine leaves a change for later."""
-    monkeypatch.setattr(sync, "ALONE", 60.0)
-    monkeypatch.setattr(sync, "NOT_ALONE", 60.0)
-
-
 @pytest.fixture
 def two() -> tuple[Notebook, Notebook]:
     """Two subshells of one kernel."""
