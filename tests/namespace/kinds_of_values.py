@@ -465,7 +465,7 @@ CASES = [
         "pandas copy on write",
         ('import pandas as pd\ndf=pd.DataFrame({"a":[1,2,3],"b":[3,4,5]})\ns=df["a"]'),
         "df s",
-        'pd.__version__ < "3" or (s.__setitem__(0,99),df.a[0]!=99)[1] and (df.loc.__setitem__((1,"a"),55),bool(s[1]!=55))[1]',
+        '__import__("pandas").__version__ < "3" or (s.__setitem__(0,99),df.a[0]!=99)[1] and (df.loc.__setitem__((1,"a"),55),bool(s[1]!=55))[1]',
     ),
     Case(
         "long chain of objects",
