@@ -83,8 +83,9 @@ class HistoryManager(history.HistoryManager):
 
     def save(self) -> None:
         """In any thread: have the other one write what isn't written yet."""
-        if self.using_thread and self.save_flag is not None and (self.db_input_cache or self.db_output_cache):
-            self._restart_thread_if_stopped()
+        if self.save_flag is not None and (self.db_input_cache or self.db_output_cache):
+            if hasattr(self, "_restart_thread_if_stopped"):  # IPython >= 9
+                self._restart_thread_if_stopped()
             self.save_flag.set()
 
 
@@ -264,17 +265,13 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True
             return
-        for name in (
-            "input_hist_parsed",
-            "input_hist_raw",
-            "output_hist",
-            "output_hist_reprs",
-            "outputs",
-            "exceptions",
-        ):
+        for name in ("input_hist_parsed", "input_hist_raw", "output_hist", "output_hist_reprs"):
             setattr(manager, name, getattr(old, name))
         for name in ("_i", "_ii", "_iii", "_i00"):
             setattr(manager, name, getattr(old, name))
+        for name in ("outputs", "exceptions"):  # IPython >= 9
+            if hasattr(old, name):
+                setattr(manager, name, getattr(old, name))
         manager.db_input_cache = old.db_input_cache
         self.configurables[self.configurables.index(old)] = manager  # type: ignore[call-overload]
         self.history_manager = manager
