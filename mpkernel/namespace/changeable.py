@@ -20,22 +20,14 @@ from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.stubs import Stub
 
-_TYPING_ALIAS = type(typing.Callable[[], Any])
 # They share nothing that could be changed; what a tuple holds is in the memo by itself.
 _UNCHANGING: tuple[type, ...] = (
     *(int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, tuple, frozenset, type, Stub),
     *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
     *(enum.Enum, re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
     *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
-    *(
-        *lazy_imports.KINDS,
-        *type_params.KINDS,
-        typing.NewType,
-        type(typing.ClassVar),
-        _TYPING_ALIAS,
-        types.GenericAlias,
-        types.UnionType,
-    ),
+    *(*lazy_imports.KINDS, *type_params.KINDS, types.GenericAlias, types.UnionType),
+    *(typing.NewType, type(typing.ClassVar), type(typing.Callable[[], Any])),
 )
 # Tuples within tuples are looked into so deep.
 _DEPTH = 3

@@ -46,6 +46,7 @@ _ATOMS = frozenset(
         *(int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range),
         *(types.ModuleType, types.BuiltinFunctionType, types.CodeType),
         *(types.WrapperDescriptorType, types.MethodDescriptorType),
+        *type_params.KINDS,
     )
 )
 _SENTINELS = (
@@ -367,7 +368,7 @@ class Definitions:
             return self._part(value.__func__, parts)
         elif kind is functools.cached_property:
             return self._part(value.func, parts)
-        elif kind in _SENTINELS or kind in type_params.KINDS:
+        elif kind in _SENTINELS:
             parts.append(value)
         elif kind is tuple:
             parts.append(len(value))

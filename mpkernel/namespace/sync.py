@@ -494,7 +494,12 @@ class NamespaceSync:
 
     def may_need(self, *, crowded: bool) -> bool:
         """Whether it matters what a cell can reach: more than the news that came with it, or a fingerprint."""
-        return self.mode == "shared" and (crowded or bool(self._offers) or self._tracker.has_unknown)
+        return self.mode == "shared" and (crowded or self.has_offers or self._tracker.has_unknown)
+
+    @property
+    def has_offers(self) -> bool:
+        """Whether other subshells have values that this one hasn't, and could need."""
+        return self.mode == "shared" and bool(self._offers)
 
     def needs(self, codes: Collection[types.CodeType], *, crowded: bool) -> set[str] | None:
         """The names of which a cell that runs `codes` should ask for newer values before it starts; None for all."""

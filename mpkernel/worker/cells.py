@@ -163,7 +163,7 @@ class Cells:
 
         What the cell bound to such a name would count as made in full knowledge of the other value.
         """
-        if self._kernel.sync.may_need(crowded=False) and (code := compiled(self._running)):
+        if self._kernel.sync.has_offers and (code := compiled(self._running)):
             self._kernel.service.acquire_reached([code], crowded=False)
 
     def _user_expressions(self, expressions: Any) -> Json:
