@@ -13,7 +13,7 @@ import sys
 
 import _venv
 
-# Tests start many processes, so more of them at once than this gain nothing.
+# Tests start many processes, and wait for them: one more at a time than there are cores, but no more than this.
 MOST = 4
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     )
     _, for_pytest = parser.parse_known_args()
     python = _venv.make(os.environ.get("MPKERNEL_CHECK_VENV", ".venv-check"), "test", editable=True)
-    side_by_side = ["-n", str(min(MOST, os.cpu_count() or 1)), "--dist", "loadfile"]
+    side_by_side = ["-n", str(min(MOST, 1 + (os.cpu_count() or 1))), "--dist", "loadfile"]
     return subprocess.run([python, "-m", "pytest", *side_by_side, *for_pytest], cwd=_venv.ROOT, check=False).returncode
 
 

@@ -415,9 +415,22 @@ def is_installed(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or module.__name__.partition(".")[0] == "mpkernel":
         return True
-    file = os.path.realpath(file)
+    file = real_path(file)
     libraries = (os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
     return any(map(file.startswith, libraries)) or "-packages" + os.sep in file
+
+
+def real_path(file: str) -> str:
+    """`os.path.realpath`, which asks the system about each folder on the way, for many files in few folders."""
+    if not os.path.isabs(file) or os.path.islink(file):
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    return os.path.join(_real_folder(folder), name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def importable(obj: Any) -> bool:

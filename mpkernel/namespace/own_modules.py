@@ -27,7 +27,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from typing import Any
 
 from mpkernel.namespace.changeable import Changeable
-from mpkernel.namespace.definitions import is_installed
+from mpkernel.namespace.definitions import is_installed, real_path
 from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
 from mpkernel.namespace.small import (
     DEFINITIONS,
@@ -269,7 +269,7 @@ class OwnModules(Facet):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or getattr(module, "__name__", "").partition(".")[0] in _NOT_OWN:
             return False
-        return os.path.realpath(file).startswith(self._folder) and not is_installed(module)
+        return real_path(file).startswith(self._folder) and not is_installed(module)
 
 
 def _order(item: tuple[Key, Any]) -> int:
