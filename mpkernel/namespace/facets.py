@@ -60,6 +60,19 @@ class Environment(Facet):
             time.tzset()
 
 
+class WorkingDirectory(Facet):
+    name = "cwd"
+    _last = os.sep
+
+    def read(self) -> Items:
+        with suppress(OSError):  # it was deleted, perhaps by another process
+            self._last = os.getcwd()
+        return {"": self._last}
+
+    def write(self, items: Items) -> None:
+        os.chdir(items[""])
+
+
 class SearchPath(Facet):
     name = "sys.path"
 
@@ -431,6 +444,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
     modules = OwnModules(names)
     return [
         Environment(),
+        WorkingDirectory(),
         SearchPath(),
         Arguments(),
         Imports(),

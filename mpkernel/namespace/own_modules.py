@@ -1,4 +1,4 @@
-"""Variables of the notebook's own modules: those in files below the folder in which the kernel works.
+"""Variables of the notebook's own modules: those in files below the folders in which it works, or looks for modules.
 
 A module is imported by each process for itself. What a cell then changes in it (``config.limit = 10``, a registry that
 its functions fill) is a facet of the process's state, by module and name; so are attributes of its classes and
@@ -65,7 +65,6 @@ class OwnModules(Facet):
 
     name = "modules"
     live = True
-    _folder = os.devnull
 
     def __init__(self, names: Mapping[Any, Any]) -> None:
         self._names = names
@@ -74,8 +73,10 @@ class OwnModules(Facet):
         self._awaited: dict[Key, Named] = {}  # others have it so, but the variable hasn't come yet
         self._postponed: set[Key] = set()  # of `_early`: until variables that are just being taken over are here
         self._coming: dict[Key, Named] = {}  # the values of these variables are just being taken over
-        with suppress(OSError):  # it was deleted
-            self._folder = os.path.join(os.path.realpath(os.getcwd()), "")
+        self._library_path = frozenset(sys.path)
+        self._places: tuple[str, list[str]] = ("", [])  # working directory and path when last looked at
+        self._folders: tuple[str, ...] = ()  # below which own modules are
+        self._find_folders()
         self._known: set[str] = set()  # modules that were looked at
         self._own: list[str] = []
         # Of modules that this process hasn't imported yet, or made of what hasn't come yet.
@@ -255,6 +256,8 @@ class OwnModules(Facet):
 
     def _look(self) -> None:
         """Find the modules that are the notebook's own among those that were imported since the last look."""
+        if self._find_folders():
+            self._known = set(self._own)
         if len(sys.modules) == len(self._known):
             return
         for name, module in tuple(sys.modules.items()):
@@ -264,12 +267,27 @@ class OwnModules(Facet):
                     self._own.append(name)
         self._known &= sys.modules.keys()
 
+    def _find_folders(self) -> bool:
+        """Whether the notebook has gone to another folder, or looks for modules in one, where it hasn't before."""
+        try:
+            places = os.getcwd(), list(sys.path)
+            if places == self._places:
+                return False
+            named = (entry for entry in places[1] if entry not in self._library_path)
+            found = [os.path.join(os.path.realpath(folder), "") for folder in (places[0], *named)]
+        except (OSError, TypeError, ValueError):  # a folder that was deleted, or that can't be
+            return False
+        self._places = places
+        new = dict.fromkeys(folder for folder in found if not folder.startswith(self._folders))
+        self._folders += tuple(new)
+        return bool(new)
+
     def is_own(self, module: types.ModuleType) -> bool:
-        """Whether it is in a file below the kernel's folder."""
+        """Whether it is in a file below one of these folders."""
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or getattr(module, "__name__", "").partition(".")[0] in _NOT_OWN:
             return False
-        return real_path(file).startswith(self._folder) and not is_installed(module)
+        return real_path(file).startswith(self._folders) and not is_installed(module)
 
 
 def _order(item: tuple[Key, Any]) -> int:
@@ -299,6 +317,7 @@ class _OnImport(MetaPathFinder):
         loader = spec.loader
 
         def exec_module(module: types.ModuleType) -> None:
+            __tracebackhide__ = True  # IPython's word for: this is not the user's
             del loader.exec_module
             loader.exec_module(module)
             self._modules.imported(name)

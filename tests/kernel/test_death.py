@@ -75,6 +75,15 @@ def test_the_last_words_of_a_dying_worker_are_shown(kernel: Kernel, say: str, de
 
 
 @ONE_PROCESS
+def test_the_next_process_works_in_the_folder_of_the_last_one(kernel: Kernel, shell: str | None) -> None:
+    kernel.run("import os; os.makedirs('inner', exist_ok=True); os.chdir('inner')", shell)
+    before = kernel.value("os.getcwd()", shell)
+    kernel.run(DEATHS["SIGKILL"], shell)
+    assert kernel.value("os.getcwd()", shell) == before
+    kernel.run("os.chdir('..')", shell)
+
+
+@ONE_PROCESS
 def test_the_execution_count_goes_on_after_a_death(kernel: Kernel, shell: str | None) -> None:
     counts = [kernel.run(code, shell).reply.content.get("execution_count") for code in ("1", DEATHS["SIGKILL"], "2")]
     assert counts[0] == 1

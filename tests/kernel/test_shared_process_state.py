@@ -21,6 +21,19 @@ B? "MPT_STATE" not in os.environ
 B: words = !echo ${MPT_STATE:-gone}
 A? words[0] == "gone"
 
+# working directory
+A: import os; here = os.getcwd(); os.makedirs("mpt_inner/deeper"); os.chdir("mpt_inner")
+   with open("found.txt", "w") as file: file.write("found")
+B? open("found.txt").read() == "found" and os.path.basename(os.getcwd()) == "mpt_inner"
+B: %cd -q deeper
+A? os.getcwd() == os.path.join(here, "mpt_inner", "deeper")
+A: os.chdir(".."); os.rmdir("deeper")
+B? os.path.basename(os.getcwd()) == "mpt_inner"
+B: os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+A? os.path.basename(os.getcwd()) == "mpt_inner"
+A: os.remove("found.txt"); os.chdir(here); os.rmdir("mpt_inner")
+B? os.getcwd() == here
+
 # arguments
 A: import sys; kept = sys.argv; sys.argv = ["prog", "--n=3"]
 B: import argparse; parser = argparse.ArgumentParser(); _ = parser.add_argument("--n", type=int)
@@ -508,6 +521,15 @@ A: items.append(3)
 B? items == [1, 2, 3]
 B: add(4)
 A? items == [1, 2, 3, 4]
+
+# a folder of modules elsewhere
+A: import pathlib, sys, tempfile; folder = pathlib.Path(tempfile.mkdtemp()); sys.path.append(str(folder))
+   _ = (folder / "mpt_found.py").write_text("seen = []")
+   import mpt_found; mpt_found.seen.append(1)
+B? mpt_found.seen == [1]
+B: mpt_found.seen.append(2)
+A? mpt_found.seen == [1, 2]
+A: import shutil; sys.path.remove(str(folder)); shutil.rmtree(folder)
 
 # a list of a module that gets too large to be told
 A: open("mpt_grows.py", "w").write("items = []\n") and None

@@ -108,14 +108,6 @@ def test_creating_a_subshell_makes_no_process_until_its_first_request(kernel: Ke
     assert len(kernel.processes() - before) <= 3
 
 
-@pytest.mark.mpkernel_only(THREADS)
-def test_each_subshell_has_its_own_working_directory(kernel: Kernel) -> None:
-    child = kernel.create_subshell()
-    kernel.run("import os; os.mkdir('inner'); os.chdir('inner')", child)
-    assert os.path.basename(kernel.value("os.getcwd()", child)) == "inner"
-    assert os.path.basename(kernel.value("os.getcwd()")) == kernel.sandbox.cwd.name
-
-
 def test_cells_in_two_subshells_run_at_the_same_time(kernel: Kernel) -> None:
     """Each waits for a word from the other: neither could end if one ran after the other."""
     child = kernel.create_subshell()
