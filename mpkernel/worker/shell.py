@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import importlib
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -15,21 +14,24 @@ import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from time import monotonic  # by name: a cell may put another clock into the module
 from typing import TYPE_CHECKING, Any, Literal
 
-from IPython.core import history, page, payloadpage
+from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from IPython.core.prefilter import PrefilterChecker
 from traitlets import Any as AnyTrait
-from traitlets import CBool, Instance, Type, default
+from traitlets import CBool, Instance, Integer, Type, default
 
 from mpkernel.errors import Killed
-from mpkernel.wire import Json, well_formed
+from mpkernel.wire import Json
 from mpkernel.worker.cellfiles import CellCompiler
 from mpkernel.worker.commands import System
 from mpkernel.worker.display import ZMQDisplayPublisher, ZMQShellDisplayHook
 from mpkernel.worker.gui import Gui
+from mpkernel.worker.history import Busy, HistoryManager
 from mpkernel.worker.interrupts import users_frames, without_the_wait
 from mpkernel.worker.main_module import fetch_missing
 from mpkernel.worker.parents import Parents, WithParent
@@ -39,54 +41,25 @@ if TYPE_CHECKING:
 
 # Newer IPythons hand a cell's metadata to its hooks.
 TAKES_CELL_META = "cell_meta" in inspect.signature(InteractiveShell.run_cell_async).parameters
+HISTORY_PAUSE = 10.0  # seconds until a database that others have locked is tried again
 STORE_MAGIC = "IPython.extensions.storemagic"  # the one extension that IPython always loads
 # What each worker would import at its start or after its first cell: read from the disk once, in memory that all share.
 AT_START = ("IPython.core.logger", STORE_MAGIC, "mpkernel.prctl", "sqlite3")
 
 
-class HistoryManager(history.HistoryManager):
-    """History in a database that many processes write to: those of all subshells, and of other kernels.
+class ElsewhereChecker(PrefilterChecker):
+    """A variable whose value is still elsewhere hides a magic of its name, as one that is here does."""
 
-    `%config` calls it by its name.
-    """
+    priority = Integer(650).tag(config=True)  # before IPython looks for magics
+    shell: Any
+    prefilter_manager: Any
 
-    @default("log")
-    def _default_log(self) -> logging.Logger:
-        """The kernel's: what is wrong with the database is not for the cell that happens to run."""
-        return logging.getLogger("mpkernel.worker")
-
-    @default("connection_options")
-    def _default_connection_options(self) -> dict[str, Any]:
-        return {"check_same_thread": False, "timeout": 60}  # seconds, for those who wait for their turn to write
-
-    @property
-    def _corrupt_db_limit(self) -> int:  # type: ignore[override]
-        """How often IPython moves the file away, and begins a new one, when something is wrong with it.
-
-        Not when it was but locked, say, or the disk is full: the others have the file open, and would fail in turn.
-        """
-        import sqlite3
-
-        return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
-
-    @default("db_cache_size")
-    def _default_db_cache_size(self) -> int:
-        """As good as never: `save` is called a moment after each cell has begun, and writes what has come by then.
-
-        Else the thread that writes holds up the next cell, for as long as the disk takes.
-        """
-        return sys.maxsize
-
-    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
-        """Without lone surrogates, as the database takes none: every later request for the history would fail."""
-        super().store_inputs(line_num, well_formed(source), None if source_raw is None else well_formed(source_raw))
-
-    def save(self) -> None:
-        """In any thread: have the other one write what isn't written yet."""
-        if self.save_flag is not None and (self.db_input_cache or self.db_output_cache):
-            if hasattr(self, "_restart_thread_if_stopped"):  # IPython >= 9
-                self._restart_thread_if_stopped()
-            self.save_flag.set()
+    def check(self, line_info: Any) -> Any:
+        """The handler of the line; None if it is for others to say."""
+        is_offered = self.shell.kernel.sync.is_offered(line_info.ifun.partition(".")[0])
+        if not is_offered or self.shell.find_magic(line_info.ifun) is None:
+            return None
+        return self.prefilter_manager.get_handler_by_name("normal")
 
 
 class LockedBuiltinTrap(BuiltinTrap):
@@ -120,6 +93,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     keepkernel_on_exit = None
     warm = False
     exiting = False  # the user said exit
+    _history_again = 0.0
     template_modules: frozenset[str] = frozenset()  # names of what was imported before any code of the user's
 
     @default("exiter")
@@ -152,6 +126,11 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
         # Not only while a cell runs: libraries are imported for values that arrive, too, and ask whether this is a
         # notebook (pandas, for the width of tables).
         vars(builtins)["get_ipython"] = self.get_ipython
+
+    def init_prefilter(self) -> None:
+        super().init_prefilter()
+        manager = self.prefilter_manager
+        ElsewhereChecker(shell=self, prefilter_manager=manager, parent=manager)  # which it makes itself known to
 
     def init_hooks(self) -> None:
         super().init_hooks()
@@ -250,17 +229,21 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
     def open_history(self) -> None:
         """Open the history database and move over what has been entered so far: one session for each subshell.
 
-        In whichever thread needs it first: the main thread after a cell, the one beside it for a history_request.
+        In whichever thread needs it first: the main thread after a cell, the one beside it for a history_request. If
+        others have locked it, it is tried again some cells later.
         """
         with self._history_lock:
-            self._open_history()
+            if not self.history_manager.enabled and monotonic() >= self._history_again:  # type: ignore[union-attr]
+                self._open_history()
 
     def _open_history(self) -> None:
         old: Any = self.history_manager
-        if old.enabled:
-            return
         try:
             manager = HistoryManager(shell=self, parent=self)
+        except Busy as error:
+            self.kernel.log.info("history waits: %s", error)
+            self._history_again = monotonic() + HISTORY_PAUSE
+            return
         except Exception as error:
             self.kernel.log.warning("history is off: %s", error)
             old.enabled = True

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,29 @@ def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> 
             assert (first.text, second.text) == ("42", "42")
             assert first.stderr + second.stderr == ""
         assert kernel.sandbox.log_tail().count("\n") < 10, kernel.sandbox.log_tail()
+
+
+def test_a_history_that_others_have_locked_holds_nobody_up(kernel: Kernel) -> None:
+    """As a process does that has begun to write, and then has other things to do."""
+    child = kernel.create_subshell()
+    for shell in (None, child):
+        kernel.run("first = 1", shell)
+    file = kernel.value("str(get_ipython().history_manager.hist_file)")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        cells = [f"number = {number}" for number in range(4)]
+        for cell in cells:
+            for shell in (None, child):
+                kernel.run(cell, shell)
+        for _ in range(3):
+            kernel.run("another = 1", kernel.create_subshell())
+        database.execute("ROLLBACK")
+
+        def kept() -> list[str]:
+            return [row[0] for row in database.execute("SELECT source FROM history ORDER BY session, line")]
+
+        kernel.wait_until(lambda: kept().count(cells[-1]) == 2, "what was entered meanwhile")
+        assert [source for source in kept() if source in cells] == cells * 2
 
 
 def test_a_stuck_exit_does_not_hold_up_the_end(kernel: Kernel) -> None:

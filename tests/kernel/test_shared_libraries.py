@@ -53,6 +53,11 @@ B? not imported() and not mpt_unseen.there("".join(["oth", "er"]))
 B? frame.size == 3
 B? mpt_unseen.there("".join(["oth", "er"]))
 
+# variables that are called as magics are
+A: import mpt_lib as lib; config = {"a": lib.Frame(3)}; history = [lib.Frame(5)]
+B? config["a"].size == 3
+B? history[-1].size == 5
+
 # named in a text
 A: import mpt_lib as lib; frame = lib.Frame(3)
    def size_of_named(text): return sys._getframe(1).f_globals[text.split()[-1]].size
