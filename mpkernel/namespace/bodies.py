@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mpkernel.namespace import type_params
+from mpkernel.namespace.caches import LruCache
 from mpkernel.namespace.definitions import (
     DEFAULTS,
     DISPATCHER,
@@ -28,7 +29,6 @@ from mpkernel.namespace.definitions import (
     UNTOLD,
     Definition,
     Definitions,
-    LruCache,
     abc_init,
     made_by_hand,
     registered,

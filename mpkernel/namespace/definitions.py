@@ -27,16 +27,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.namespace import type_params
+from mpkernel.namespace.caches import Caches, LruCache, is_followed
 
 # What a function has as attributes, but not in its ``__dict__``, and may hold content.
 DEFAULTS = ("__defaults__", "__kwdefaults__")
+# What is in the cache of a function.
+CACHED = "<cache>"
 
 _abc: Any = importlib.import_module("_abc")  # CPython's own part of abc
 
 Version = tuple[int, int]
 NEVER: Version = (0, 0)
 
-LruCache = type(functools.lru_cache(lambda: None))
 _dispatcher: Any = functools.singledispatch(lambda _: None)
 DISPATCHER: types.CodeType = _dispatcher.__code__
 DISPATCHER_OWN = frozenset(("register", "dispatch", "registry", "_clear_cache", "__wrapped__"))
@@ -114,11 +116,12 @@ class _Cell:
 
 class Definitions:
     """All definitions that this process knows and still has. `is_content` tells whether what one of them holds can be
-    changed in place."""
+    changed in place, `travels` whether all of it can be copied."""
 
-    def __init__(self, worker: int, is_content: Callable[[Any], bool]) -> None:
+    def __init__(self, worker: int, is_content: Callable[[Any], bool], travels: Callable[[Any], bool]) -> None:
         self.worker = worker
         self._is_content = is_content
+        self._caches = Caches(travels)
         self.clock = 0
         self._numbers = itertools.count(1)
         self._origin = f"{worker}-{secrets.token_hex(4)}"  # what was saved by another kernel has other ids
@@ -264,6 +267,8 @@ class Definitions:
             holder = self._holder(key.owner)
             if holder is None:
                 raise LookupError(key)
+            if key.name == CACHED:
+                return self._caches.content(holder)
             return getattr(holder, key.name) if key.name in DEFAULTS else vars(holder)[key.name]
         cell = self.cell(key.owner)
         try:
@@ -279,6 +284,8 @@ class Definitions:
         elif isinstance(holder := self._holder(key.owner), type):
             if vars(holder).get(key.name, holder) is not content:
                 type.__setattr__(holder, key.name, content)
+        elif holder is not None and key.name == CACHED:
+            self._caches.put(holder, content)
         elif holder is not None:
             setattr(holder, key.name, content)
 
@@ -326,6 +333,8 @@ class Definitions:
         for name, value in tuple(vars(obj).items()):
             parts.append(name)
             told &= self._attribute(name, value, parts, contents)
+        if isinstance(obj, LruCache) and is_followed(obj):
+            contents.append(CACHED)
         return told
 
     def _attribute(self, name: str, value: Any, parts: list[Any], contents: list[str]) -> bool:

@@ -85,7 +85,7 @@ class Pickling:
         self.worker = worker
         self._namespace = namespace
         self._changeable = Changeable()
-        self._definitions = Definitions(worker, self._changeable.is_content)
+        self._definitions = Definitions(worker, self._changeable.is_content, self._travels)
         self._held = Held(worker, where, namespace, is_alive, call)
         self._context = Context(namespace, self._definitions, self._refresh, self._held, handler_for, limit)
         self._sweep = 0  # 0: no dump is under way
@@ -233,6 +233,11 @@ class Pickling:
             return value
         except Exception as error:
             return Local(value, _why(error))
+
+    def _travels(self, value: Any) -> bool:
+        """Whether all of `value` can be copied."""
+        with self._context.dumper() as dumper:
+            return self._pickle(dumper, value)[1] and not dumper.notes
 
     # --- definitions --------------------------------------------------------------------------------------------------
 

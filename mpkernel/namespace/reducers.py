@@ -32,8 +32,9 @@ from typing import Any
 import cloudpickle
 
 from mpkernel.namespace import behind, bodies, databases, lazy_imports, plots, texts, tracebacks, type_params, words
+from mpkernel.namespace.caches import LruCache
 from mpkernel.namespace.databases import MAPPED
-from mpkernel.namespace.definitions import DISPATCHER, LruCache, importable, is_installed, made_by_hand
+from mpkernel.namespace.definitions import DISPATCHER, importable, is_installed, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent

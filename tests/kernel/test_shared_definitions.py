@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .stories import Stories, examples, needs_numpy
+from .stories import Stories, blocks, examples, needs_numpy
 
 # What A defines, and what is true in B (and in A afterwards).
 FUNCTIONS = examples(r"""
@@ -299,6 +299,191 @@ def test_redefinition_reaches_all(story: Stories) -> None:
         A: def g(): return f() * 10
         B? g() == 20
     """)
+
+
+CACHES = blocks(
+    """
+# calls with arguments by keyword
+A: import functools; calls = []
+   @functools.lru_cache
+   def area(n, unit="m"): calls.append(n); return [n, unit]
+   first = area(2); _ = area(3, unit="km")
+B? area(2) is first and area(3, unit="km") == [3, "km"] and calls == [2, 3]
+B: area(2).append("seen"); _ = area(5)
+A? area(2)[-1] == "seen" and area(2) is first and area(5) == [5, "m"] and calls == [2, 3, 5]
+A? area.cache_info().currsize == 3
+A: area.cache_clear()
+B? area.cache_info().currsize == 0
+B: _ = area(7)
+A? calls[-1] == 7 and area(7) and calls == [2, 3, 5, 7]
+
+# settings made once
+A: import functools
+   class Settings: debug = False
+   @functools.cache
+   def settings(): return Settings()
+   settings().debug = True
+B? settings().debug
+B: settings().level = 3
+A? settings().level == 3 and settings() is settings()
+
+# results that can't be copied
+A: import sqlite3, functools
+   @functools.cache
+   def connection(name=":memory:"): return sqlite3.connect(name)
+   _ = connection().execute("create table t (x)")
+B? connection().execute("select 1").fetchone() == (1,)
+A? connection().execute("select count(*) from t").fetchone() == (0,)
+B? connection().execute("select 2").fetchone() == (2,)
+
+# results with parts that can't be copied
+A: import sqlite3, functools
+   class Client:
+       def __init__(self): self.conn = sqlite3.connect(":memory:")
+       def ask(self): return self.conn.execute("select 5").fetchone()
+   @functools.lru_cache
+   def client(): return Client()
+   _ = client().ask()
+B? client().ask() == (5,)
+A? client().ask() == (5,)
+
+# a small cache
+A: import functools
+   @functools.lru_cache(3)
+   def sq(n): return n * n
+   _ = [sq(i) for i in range(10)]
+B? sq.cache_info().currsize == 3 and sq(9) == 81 and sq.cache_info().misses == 3
+B: _ = [sq(i) for i in range(20, 30)]
+A? sq(29) == 841 and sq.cache_info().misses <= 13 and sq.cache_info().currsize == 3
+
+# methods
+A: import functools
+   class Shape:
+       def __init__(self, a): self.a = a
+       @functools.lru_cache
+       def area(self): return [self.a ** 2]
+       @staticmethod
+       @functools.cache
+       def table(n): return [n] * 3
+   s = Shape(2); _ = s.area(); t = Shape.table(4)
+B? s.area() == [4] and Shape.table(4) is t and Shape(3).area() == [9]
+B: Shape.table(4).append(0); _ = Shape.table(5)
+A? t[-1] == 0 and Shape.table.cache_info().currsize == 2
+
+# result that refers to the function
+A: import functools
+   class Node:
+       @staticmethod
+       @functools.cache
+       def of(n): return Node()
+   n = Node.of(1); n.me = Node.of
+B? Node.of(1) is n and n.me(1) is n
+
+# in closures
+A: import functools
+   def make(k):
+       @functools.cache
+       def times(n): return [n * k]
+       return times
+   t2, t3 = make(2), make(3); x = t2(5), t3(5)
+B? t2(5) is x[0] and t3(5) is x[1]
+B: t2(5).append(1)
+A? x[0] == [10, 1]
+
+# a function that is defined again
+A: import functools
+   @functools.cache
+   def f(n): return n + 1
+   _ = f(1)
+B? f(1) == 2
+A: @functools.cache
+   def f(n): return n + 2
+B? f(1) == 3
+B: _ = f(5)
+A? f(5) == 7 and f.cache_info().currsize == 2
+
+# that a result is used again is no change
+A: import functools
+   @functools.lru_cache(4)
+   def sq(n): return n * n
+   _ = [sq(i) for i in range(4)]
+B? sq(0) == 0
+B? sq(2) == 4 and sq.cache_info().misses == 4
+A? sq(1) == 1 and sq.cache_info().misses == 4
+B: _ = sq(10)
+A? sq(10) == 100 and sq.cache_info().currsize == 4
+
+# of a library's function
+A: import functools, math, json
+   root = functools.lru_cache(math.sqrt); dec = functools.lru_cache(json.loads)
+   _ = root(4), dec("[1]")
+B? root(4) == 2 and dec("[1]") == [1]
+B? root(9) == 3
+
+# with another decorator
+A: import functools
+   def logged(f):
+       @functools.wraps(f)
+       def inner(*a, **k): seen.append(a); return f(*a, **k)
+       return inner
+   seen = []
+   @functools.lru_cache
+   @logged
+   def add(a, b=1): return a + b
+   _ = add(1), add(2, b=5)
+B? add(1) == 2 and add(2, b=5) == 7 and seen == [(1,), (2,)]
+B: @logged
+   @functools.cache
+   def mul(a): return [a * 2]
+   m = mul(4)
+A? mul(4) is m and len(seen) == 4
+
+# cleared elsewhere
+A: import functools, sqlite3
+   @functools.cache
+   def both(n): return sqlite3.connect(":memory:") if n else [n]
+   _ = both(0), both(1)
+B? both(0) == [0] and both(1).execute("select 1") is not None
+B: both.cache_clear()
+A? both.cache_info().currsize == 0
+
+# a thread calls it meanwhile
+A: import functools, threading, time
+   @functools.lru_cache(None)
+   def slow(n): return [n * 2]
+   stop = threading.Event(); wrong = []
+   def loop():
+       i = 1000
+       while not stop.is_set():
+           i += 1
+           if slow(i) != [i * 2]: wrong.append(i)
+           time.sleep(0.0005)
+   t = threading.Thread(target=loop, daemon=True); t.start()
+B: for i in range(50): slow(-i)
+A? slow(-3) == [-6]
+B: for i in range(50, 500): slow(-i)
+A? slow(-400) == [-800] and wrong == []
+A: stop.set(); t.join()
+B? wrong == [] and slow(-499) == [-998]
+
+# generators
+A: import functools
+   @functools.cache
+   def g(n): return (i for i in range(n))
+A: first = list(g(3))
+A? first == [0, 1, 2] and list(g(3)) == []
+B: 1
+A? list(g(3)) == []
+B: b = list(g(3))
+A: z = list(g(3))
+A? z == []
+"""
+)
+
+
+@pytest.mark.parametrize("text", CACHES.values(), ids=CACHES)
+def test_results_that_a_function_keeps_are_shared(story: Stories, text: str) -> None:
+    story(text)
 
 
 def test_coroutines_and_async_generators(story: Stories) -> None:

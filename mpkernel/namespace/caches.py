@@ -1,0 +1,184 @@
+"""What a `functools.lru_cache` has in it, as a dict that can be shared, and how it gets there.
+
+It can be seen through the garbage collector only. To put a result in, the cached function is called while, for this
+thread, it is one that returns that result.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import fractions
+import functools
+import gc
+import pathlib
+import threading
+import types
+import uuid
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from mpkernel.namespace.stubs import Stub
+
+LruCache = type(functools.lru_cache(lambda: None))
+
+# What is in a larger one isn't followed any more.
+MAX_RESULTS = 1000
+
+# Of these one process's are equal to another's, and hashed alike.
+_PLAIN = frozenset(
+    (
+        *(int, float, complex, str, bytes, bool, type(None), type, decimal.Decimal, fractions.Fraction, uuid.UUID),
+        *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, pathlib.PosixPath),
+    )
+)
+
+Call = tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]  # arguments, and those by keyword
+Results = dict[Call, Any]
+
+
+class _Insides(NamedTuple):
+    results: list[tuple[Any, Any]]  # by key, the oldest first
+    function: Any
+    mark: object  # in a key, stands before what was given by keyword
+
+
+class _Seen:
+    """What a cache had in it when it was last looked at."""
+
+    def __init__(self) -> None:
+        self.shared: Results = {}  # always this very dict
+        self.kept: Results = {}  # what can't be copied: each process has its own
+        self.busy = False
+
+
+class Caches:
+    """The caches of functions that the notebook defines. `travels` tells whether others can have a result."""
+
+    def __init__(self, travels: Callable[[Any], bool]) -> None:
+        self._travels = travels
+        self._seen: weakref.WeakKeyDictionary[Any, _Seen] = weakref.WeakKeyDictionary()
+
+    def content(self, cache: Any) -> Results:
+        """The results that others can have; always the same dict."""
+        seen = self._seen.setdefault(cache, _Seen())
+        if seen.busy:  # a result refers to the function
+            return seen.shared
+        seen.busy = True
+        try:
+            insides = _insides(cache)
+            if insides is not None and len(insides.results) <= MAX_RESULTS:
+                self._look(seen, insides)
+        finally:
+            seen.busy = False
+        return seen.shared
+
+    def _look(self, seen: _Seen, insides: _Insides) -> None:
+        shared: Results = {}
+        kept: Results = {}
+        for key, result in insides.results:
+            if (call := _call(key, insides.mark)) is None:
+                continue
+            known = (call in seen.shared and seen.shared[call] is result) or type(result) in _PLAIN
+            own = not known and call in seen.kept and seen.kept[call] is result
+            (kept if own or not (known or self._travels(result)) else shared)[call] = result
+        seen.kept = kept
+        _change(seen.shared, shared)
+
+    def put(self, cache: Any, results: Results) -> None:
+        """Have `results` in it, as `content` gives them, beside what can't be copied."""
+        insides = _insides(cache)
+        if insides is None:
+            return
+        results = {call: result for call, result in results.items() if type(result) is not Stub}
+        found = [(_call(key, insides.mark), result) for key, result in insides.results]
+        here = {call: result for call, result in found if call is not None}
+        seen = self._seen.setdefault(cache, _Seen())
+        kept = {call: result for call, result in seen.kept.items() if here.get(call) is result}
+        is_whole = len(insides.results) <= MAX_RESULTS
+        if is_whole and any(results.get(call, cache) is not here[call] for call in here.keys() - kept.keys()):
+            cache.cache_clear()
+            here = {}
+            results = kept | results if results else {}
+        _fill(cache, insides.function, [(call, result) for call, result in results.items() if call not in here])
+        _change(seen.shared, {call: result for call, result in results.items() if call not in kept})
+
+
+def _change(old: Results, new: Results) -> None:
+    """Give `old` what is in `new`, in its own order: that a result was used again is no change."""
+    for call in old.keys() - new.keys():
+        del old[call]
+    old.update(new)
+
+
+def is_followed(cache: Any) -> bool:
+    """Whether it is known what is in a cache."""
+    return _insides(cache) is not None
+
+
+def _insides(cache: Any) -> _Insides | None:
+    """None if they aren't as they are in CPython, or of no use: of a library's function, or where types count."""
+    parameters = cache.cache_parameters()
+    *found, table, function, mark, _, _, _ = gc.get_referents(cache)
+    if parameters["typed"] or type(table) is not dict or type(mark) is not object or parameters["maxsize"] == 0:
+        return None
+    if type(function) is not types.FunctionType or function.__globals__.get("__name__") != "__main__":
+        return None
+    if parameters["maxsize"] is None:
+        return _Insides(list(table.items()), function, mark)
+    results = list(zip(found[1::3], found[2::3], strict=True))
+    return _Insides(results, function, mark) if len(results) == len(table) else None
+
+
+def _call(key: Any, mark: object) -> Call | None:
+    """With what a function was called, if others can tell by that; else None."""
+    kind = type(key)
+    if kind is int or kind is str:
+        return (key,), ()
+    if kind is not tuple:
+        return None
+    at = next((i for i, part in enumerate(key) if part is mark), len(key))
+    named = key[at + 1 :]
+    if not (_is_plain(key[:at]) and _is_plain(named[1::2])):
+        return None
+    return key[:at], tuple(zip(named[::2], named[1::2], strict=True))
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return all(map(_is_plain, value)) if kind is tuple or kind is frozenset else kind in _PLAIN
+
+
+class _Told:
+    """What a function does while its cache is filled."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self._thread = threading.get_ident()
+        self.result: Any = None
+        self._real = types.FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        )
+        self._real.__kwdefaults__ = function.__kwdefaults__
+
+    def told(self, *args: Any, **kwargs: Any) -> Any:
+        """The result; to other threads, what the function itself returns."""
+        return self.result if threading.get_ident() == self._thread else self._real(*args, **kwargs)
+
+
+def _stand_in(*args: Any, **kwargs: Any) -> Any:
+    return (...).told(*args, **kwargs)  # type: ignore[attr-defined] # instead of the dots there is a `_Told`
+
+
+def _fill(cache: Any, function: types.FunctionType, results: Iterable[tuple[Call, Any]]) -> None:
+    if not results:
+        return
+    code, told = function.__code__, _Told(function)
+    consts = tuple(told if const is ... else const for const in _stand_in.__code__.co_consts)
+    try:
+        function.__code__ = _stand_in.__code__.replace(co_consts=consts, co_freevars=code.co_freevars)
+        for (args, named), result in results:
+            told.result = result
+            cache(*args, **dict(named))
+    finally:
+        function.__code__ = code
