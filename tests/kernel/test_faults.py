@@ -203,6 +203,7 @@ def test_a_history_that_others_have_locked_holds_nobody_up(kernel: Kernel) -> No
     child = kernel.create_subshell()
     for shell in (None, child):
         kernel.run("first = 1", shell)
+        kernel.run("second = 1", shell)  # after it, the database is open
     file = kernel.value("str(get_ipython().history_manager.hist_file)")
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
