@@ -524,11 +524,11 @@ A? items == [1, 2, 3, 4]
 
 # a folder of modules elsewhere
 A: import pathlib, sys, tempfile; folder = pathlib.Path(tempfile.mkdtemp()); sys.path.append(str(folder))
-   _ = (folder / "mpt_found.py").write_text("seen = []")
-   import mpt_found; mpt_found.seen.append(1)
-B? mpt_found.seen == [1]
-B: mpt_found.seen.append(2)
-A? mpt_found.seen == [1, 2]
+   _ = (folder / "mpt_elsewhere.py").write_text("seen = []")
+   import mpt_elsewhere; mpt_elsewhere.seen.append(1)
+B? mpt_elsewhere.seen == [1]
+B: mpt_elsewhere.seen.append(2)
+A? mpt_elsewhere.seen == [1, 2]
 A: import shutil; sys.path.remove(str(folder)); shutil.rmtree(folder)
 
 # a list of a module that gets too large to be told
