@@ -22,6 +22,7 @@ from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
+from mpkernel.namespace.library_options import options_of_libraries
 from mpkernel.namespace.loading import missing_library
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.patches import Patches
@@ -458,6 +459,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
         NumpyOptions(context),
         DecimalContext(context),
         SklearnOptions(),
+        *options_of_libraries(),
         Builtins(),
         Logging(),
         modules,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+from .driver import start_kernel
+from .sandbox import REPOSITORY
 from .stories import Stories, blocks, needs_numpy, needs_pandas
 
 needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
@@ -130,6 +134,18 @@ B? mpt_asks.Asked.there
 A: import warnings; kept = list(warnings.filters); warnings.simplefilter("error")
 B! UserWarning: warnings.warn("an error")
 A: warnings.filters[:] = kept; warnings._filters_mutated()
+
+# locale
+A: import locale; _ = locale.setlocale(locale.LC_ALL, "C.UTF-8")
+B? locale.setlocale(locale.LC_ALL) == "C.UTF-8"
+B: _ = locale.setlocale(locale.LC_ALL, "C")
+A? locale.setlocale(locale.LC_ALL) == "C"
+
+# timeout of sockets
+A: import socket; socket.setdefaulttimeout(7)
+B? socket.getdefaulttimeout() == 7
+B: socket.setdefaulttimeout(None)
+A? socket.getdefaulttimeout() is None
 
 # recursion limit
 A: import sys; limit = sys.getrecursionlimit(); sys.setrecursionlimit(2345)
@@ -759,3 +775,56 @@ def test_what_a_running_cell_has_made_of_a_module_is_seen(story: Stories) -> Non
     assert training.finish().status == "ok"
     for letter in "ABC":
         story.check(letter, "mpt_trains.history == [0, 1, 2, 3] and mpt_trains.Job.done == 4 and mpt_trains.stop")
+
+
+# As the libraries of these names keep what they are set to.
+LIBRARIES = {
+    "torch.py": "kind = 32\nget_default_dtype = lambda: kind\ndef set_default_dtype(new): global kind; kind = new\n"
+    "get_float32_matmul_precision = are_deterministic_algorithms_enabled = lambda: True\n"
+    "set_float32_matmul_precision = use_deterministic_algorithms = lambda _: None",
+    "plotly/io.py": "class Templates: default = 'light'\nclass Renderers: default = ''\n"
+    "templates, renderers = Templates(), Renderers()",
+    "altair.py": "class Registry:\n    active, options = 'default', {}\n"
+    "    def enable(self, active, **options): self.active, self.options = active, options\n"
+    "data_transformers, renderers = Registry(), Registry()",
+    "bokeh/io/state.py": "class State:\n    notebook, notebook_type = False, None\n"
+    "    def output_notebook(self, kind): self.notebook, self.notebook_type = True, kind\n"
+    "state = State()\ncurstate = lambda: state",
+    "dask/config.py": "config = {'array': {'chunk': 1, 'other': [2]}}",
+}
+
+OPTIONS = blocks("""
+# told by a function
+A: import torch; torch.set_default_dtype(64)
+B? torch.get_default_dtype() == 64
+B: torch.set_default_dtype(16)
+A? torch.get_default_dtype() == 16
+
+# an attribute
+A: import plotly.io as pio; pio.templates.default = "dark"
+B? pio.templates.default == "dark" and pio.renderers.default == ""
+
+# imported later elsewhere
+A: import altair; altair.data_transformers.enable("default", max_rows=None)
+C: import altair
+C? altair.data_transformers.options == {"max_rows": None}
+
+# shown in the notebook
+A: from bokeh.io import state; state.curstate().output_notebook("jupyter")
+B? state.curstate().notebook
+
+# tables
+A: import dask.config
+A: dask.config.config["array"]["chunk"] = 5; dask.config.config["new"] = {"deep": 1}
+B: dask.config.config["array"]["other"].append(3)
+A? dask.config.config == {"array": {"chunk": 5, "other": [2, 3]}, "new": {"deep": 1}}
+""")
+
+
+def test_options_of_libraries(tmp_path: Path) -> None:
+    for name, text in LIBRARIES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with start_kernel(env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}) as kernel:
+        for text in OPTIONS.values():
+            Stories(kernel)(text)
