@@ -133,6 +133,22 @@ class Notebook(_Options):
             module.curstate().output_notebook(value)
 
 
+class Colormaps(_Options):
+    """Those that were registered beside matplotlib's own."""
+
+    def _of(self, module: Any) -> Items:
+        own, all_maps = module.colormaps._builtin_cmaps, module.colormaps._cmaps
+        return {name: all_maps[name] for name in all_maps.keys() - own} if len(all_maps) > len(own) else {}
+
+    def write(self, items: Items) -> None:
+        maps = sys.modules[self._module].colormaps
+        for name, value in items.items():
+            if value is GONE:
+                maps.unregister(name)
+            else:
+                maps.register(value, name=name, force=True)
+
+
 class Locale(Facet):
     name = "locale"
 
@@ -155,6 +171,7 @@ def options_of_libraries() -> list[Facet]:
             are_deterministic_algorithms_enabled="use_deterministic_algorithms",
         ),
         Attributes("plotly.io", "templates.default", "renderers.default"),
+        Colormaps("matplotlib"),
         Registries("altair", "data_transformers", "renderers"),
         Notebook("bokeh.io.state"),
         Table("dask.config", "config"),

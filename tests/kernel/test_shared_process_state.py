@@ -414,6 +414,19 @@ def test_lists_among_the_options_of_matplotlib(story: Stories) -> None:
 
 
 @needs_matplotlib
+def test_colormaps(story: Stories) -> None:
+    story("""
+        A: import matplotlib as mpl; from matplotlib.colors import ListedColormap
+        A: mpl.colormaps.register(ListedColormap(["red", "blue"], name="mpt"))
+        B: import matplotlib.pyplot as plt; _ = plt.imshow([[1, 2]], cmap="mpt"); plt.close()
+        B: mpl.colormaps.register(ListedColormap(["red", "green"], name="mpt"), force=True)
+        A? mpl.colormaps["mpt"].colors == ["red", "green"] and "viridis" in mpl.colormaps
+        A: mpl.colormaps.unregister("mpt")
+        B? "mpt" not in mpl.colormaps
+    """)
+
+
+@needs_matplotlib
 def test_the_first_plot_of_a_subshell_is_as_the_others_are_set(story: Stories) -> None:
     story("""
         A: %matplotlib inline
