@@ -24,6 +24,7 @@ from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text, Texts
+from mpkernel.namespace.untold import whole_state
 from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
 PROTOCOL = 5
@@ -303,7 +304,7 @@ class Dumper(pickle.Pickler):
         if hooked := kind.__module__ == "__main__" and _has_hooks(kind):
             self._start_clock(kind)
         try:
-            reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
+            reduced = _reduced(obj) if reducer is None else reducer(obj)
             if type(reduced) is tuple and reduced[0] is _NEWOBJ:
                 if (ways := self._ways.get(kind)) is None:
                     ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
@@ -482,6 +483,17 @@ def _asks(kind: type) -> tuple[bool, bool]:
     new = getattr(kind, "__new__", None)
     hooked = getattr(kind, "__getattr__", None) is not None or type(kind.__getattribute__) is types.FunctionType
     return type(new) is types.FunctionType, hooked and not hasattr(kind, "__setstate__")
+
+
+def _reduced(obj: Any) -> Any:
+    try:
+        return obj.__reduce_ex__(PROTOCOL)
+    except RecursionError:
+        raise
+    except Exception as error:
+        if type(obj).__module__ != "__main__" or _changed_size(error) or (reduced := whole_state(obj)) is None:
+            raise
+        return reduced
 
 
 def _fills_itself(kind: type) -> bool:

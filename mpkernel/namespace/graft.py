@@ -23,9 +23,10 @@ from typing import Any
 from mpkernel.namespace import latecomers
 from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
-from mpkernel.namespace.parts import MISSING, Part
+from mpkernel.namespace.parts import MISSING, Attributes, Part
 from mpkernel.namespace.same import glance
 from mpkernel.namespace.survey import Survey, bulk, may_be_bulk
+from mpkernel.namespace.untold import untold
 
 # So many objects that can't be patched are passed over before all is taken as it came.
 MAX_FAILURES = 20
@@ -271,6 +272,8 @@ class _Writing:
         was = self._read.get((id(target), part), MISSING)
         if was is MISSING:
             was = part.read(target)
+        if target is not obj and type(part) is Attributes and (kept := untold(target, was, fresh)):
+            fresh = {**fresh, **kept}
         if part.undo(was) is None:
             part.write(target, fresh)
             return

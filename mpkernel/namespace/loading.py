@@ -9,11 +9,13 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cloudpickle.cloudpickle as cloudpickle
 
+from mpkernel.errors import TookTooLong
 from mpkernel.namespace import bodies, patches, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
@@ -22,6 +24,11 @@ from mpkernel.namespace.stubs import Note, Stub
 from mpkernel.namespace.texts import Text
 
 WORDS = "mpkernel.namespace.words"
+
+# Seconds that code of the notebook may take for a value that isn't large, and what made it late when it is tried again.
+LOAD_LIMIT = 3.0
+AGAIN_LIMIT = 0.3
+LARGE = 4 << 20
 
 
 class MissingDefinition(pickle.UnpicklingError):
@@ -72,6 +79,9 @@ class Loading:
         self.loaded: list[Definition] = []
         self.contents: dict[ContentKey, Any] = {}
         self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
+        self.limit = context.limit
+        self.late = False  # code of the notebook took too long
+        self._runs_code = bool(bodies)
         self._waiting = dict(bodies)
         self._imports = imports  # libraries that aren't here yet
         self._heads = 0  # that are being loaded, one within the other
@@ -80,10 +90,12 @@ class Loading:
     def value(self, data: bytes | memoryview, beside: Beside) -> Any:
         """What a pickle is of."""
         try:
-            return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
+            with self.limit(LOAD_LIMIT) if self._runs_code and len(data) < LARGE else nullcontext():
+                return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
         except (MissingDefinition, NotImported):
             raise
-        except Exception:
+        except (Exception, TookTooLong) as error:
+            self.late = isinstance(error, TookTooLong)
             value = _PatientLoader(data, self, beside, beside.buffers()).load()
             return value.value if type(value) is _Deep else value
 
@@ -418,10 +430,13 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
     def _or_stub(self, original: Any) -> None:
         before = list(self.stack)
         try:
-            original(self)
+            with self._loading.limit(AGAIN_LIMIT) if self._loading.late else nullcontext():
+                original(self)
         except NotImported:
             raise
-        except Exception as error:
+        except (Exception, TookTooLong) as error:
+            if isinstance(error, TookTooLong):
+                error = TimeoutError(f"that takes longer than {LOAD_LIMIT:g} s")
             self.stack[:] = before[:-1]
             refused = self.stack[-1]
             kind = refused if isinstance(refused, type) else type(refused)

@@ -19,7 +19,7 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -374,16 +374,18 @@ class NamespaceSync:
         contents: dict[ContentKey, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
-        for part in parts:
-            if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
-                try:
-                    names = self._take_over_as_needed(part, news, fresh, contents)
-                except Exception as error:
-                    if not isinstance(error, NotImported):
-                        log.warning("%s could not be loaded", listed(part.names), exc_info=True)
-                    missed.append((part, error.with_traceback(None)))  # that would keep alive all that is in here
-                else:
-                    grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
+        with self._lending(fresh) as lend:
+            for part in sorted(parts, key=lambda part: bool(part.meta.get("defs"))):
+                if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
+                    try:
+                        names = self._take_over_as_needed(part, news, fresh, contents)
+                    except Exception as error:
+                        if not isinstance(error, NotImported):
+                            log.warning("%s could not be loaded", listed(part.names), exc_info=True)
+                        missed.append((part, error.with_traceback(None)))  # that would keep alive all that is in here
+                    else:
+                        grouped.append((names, [key for key, _ in part.meta.get("defs", ())]))
+                        lend(names)
         self._miss(news.number, missed)
         # All at once: of two names that shared an object and no longer do, one keeps it.
         torn = [name for name in fresh if self._tracker.shares_beyond(name, fresh.keys())]
@@ -417,6 +419,22 @@ class NamespaceSync:
         if self.background:
             self._tracker.prepare(None)
             self._send_commit(Commit(self._number, [], [], False, ()))  # no reply may say that this was taken over
+
+    @contextmanager
+    def _lending(self, fresh: Mapping[str, Any]) -> Iterator[Callable[[Collection[str]], None]]:
+        """Bind names of `fresh` that are new here while others are loaded: what runs then may use them."""
+        lent: dict[str, Any] = {}
+
+        def lend(names: Collection[str]) -> None:
+            new = {name: fresh[name] for name in names if name in fresh and name not in self._namespace}
+            lent.update(new)
+            self._namespace.update(new)
+
+        try:
+            yield lend
+        finally:
+            for name in lent:
+                self._namespace.pop(name, None)
 
     def _changed_meanwhile(self, parts: list[Component]) -> tuple[set[str], set[str]]:
         """Of the names in `parts`, those that have changed here since the last commit, and those that were rebound.

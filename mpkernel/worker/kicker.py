@@ -105,11 +105,13 @@ class Kicker:
         if theirs not in (-1, self._wakeup_fd):
             signal.set_wakeup_fd(theirs)
 
-    def _on_kick(self, _signum: int, _frame: types.FrameType | None) -> None:
+    def _on_kick(self, _signum: int, frame: types.FrameType | None) -> None:
         limit = self._limit
         if limit is not None and limit.over:
             limit.over = False
-            if limit.left is None:
+            if _imports(frame):  # half a module would stay
+                limit.at = monotonic() + LOOK_AGAIN
+            elif limit.left is None:
                 raise TookTooLong
             return
         if self._handled == self._sent:  # not ours, so the broker's
@@ -133,3 +135,12 @@ class Kicker:
     def _signal(self) -> None:
         with suppress(BlockingIOError):  # too many wait already, or RLIMIT_SIGPENDING is small; it is sent again
             signal.pthread_kill(self._main, KICK_SIGNAL)
+
+
+def _imports(frame: types.FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

@@ -514,6 +514,86 @@ def test_what_is_seen_through_something_else_is_one_object(story: Stories, text:
     story(text)
 
 
+STATES = blocks("""
+# a file that is left out
+A: import threading
+   class Model:
+       def __init__(self): self.x = 1; self.fh = open("/dev/null"); self.cache = [1]
+       def __getstate__(self):
+           d = self.__dict__.copy(); d.pop("fh"); d.pop("cache"); return d
+       def __setstate__(self, d): self.__dict__.update(d); self.fh = None; self.cache = []
+   m = Model(); keep = m
+B? m.x == 1 and m.fh is None
+B: m.x = 2
+A? m.x == 2 and m is keep
+A? m.fh is not None
+
+# a file that is left out, and not put in elsewhere
+A: class Model:
+       def __init__(self): self.x = 1; self.fh = open("/dev/null")
+       def __getstate__(self):
+           d = self.__dict__.copy(); del d["fh"]; return d
+   m = Model()
+B? m.x == 1 and not hasattr(m, "fh")
+B: m.x = 2
+A? m.x == 2
+A? m.fh.name == "/dev/null"
+B: m.y = 5
+A? m.y == 5 and m.fh.name == "/dev/null"
+B: del m.y
+A? not hasattr(m, "y") and m.fh is not None
+
+# a file that goes as None
+A: class Job:
+       def __init__(self, n): self.n = n; self.fh = open("/dev/null")
+       def __getstate__(self):
+           d = dict(self.__dict__); d["fh"] = None; return d
+   jobs = [Job(1), Job(2)]
+B: jobs[0].n = 10; jobs.append(3)
+A? jobs[0].n == 10 and jobs[0].fh is not None and jobs[1].fh is not None and jobs[2] == 3
+
+# what is made anew of the rest
+A: class Box:
+       def __init__(self, w): self.w = w; self.area = w * w
+       def grow(self, w): self.w = w; self.area = w * w
+       def __getstate__(self): return {"w": self.w}
+       def __setstate__(self, s): self.w = s["w"]; self.area = self.w ** 2
+   b = Box(2)
+B? b.area == 4
+B: b.grow(5)
+A? b.w == 5 and b.area == 25
+
+# a lock that is left out, and made anew by a module that comes along
+A: import threading
+   class Counter:
+       def __init__(self): self.n = 0; self.lock = threading.Lock()
+       def __getstate__(self):
+           s = self.__dict__.copy(); del s["lock"]; return s
+       def __setstate__(self, s): self.__dict__.update(s); self.lock = threading.Lock()
+       def inc(self):
+           with self.lock: self.n += 1
+   c = Counter(); c.inc(); lock = c.lock
+B: c.inc()
+A? c.n == 2 and c.lock.acquire(False)
+A: c.lock.release(); c.inc()
+B? c.n == 3
+
+# a state that can't be told
+A: class Bad:
+       def __init__(self): self.x = 1
+       def __getstate__(self): raise ValueError("no")
+   bad = Bad()
+B? bad.x == 1
+B: bad.x = 2
+A? bad.x == 2
+""")
+
+
+@pytest.mark.parametrize("text", STATES.values(), ids=STATES)
+def test_what_a_class_leaves_out_of_its_state_stays(story: Stories, text: str) -> None:
+    story(text)
+
+
 @pytest.mark.skipif(find_spec("sqlalchemy") is None, reason="needs sqlalchemy")
 def test_an_engine_of_a_database_connects_anywhere(story: Stories) -> None:
     story("""
