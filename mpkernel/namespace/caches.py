@@ -16,7 +16,8 @@ import threading
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mpkernel.namespace.stubs import Stub
@@ -34,14 +35,18 @@ _PLAIN = frozenset(
     )
 )
 
-Call = tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]  # arguments, and those by keyword
+# The arguments, and those by keyword; or the only one, an int or str: a cache has 1 and 1.0 apart.
+Call = int | str | tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]
 Results = dict[Call, Any]
 
 
 class _Insides(NamedTuple):
-    results: list[tuple[Any, Any]]  # by key, the oldest first
+    items: Collection[tuple[Any, Any]]  # keys and results, the oldest first
     function: Any
     mark: object  # in a key, stands before what was given by keyword
+
+    def calls(self) -> list[tuple[Call, Any]]:
+        return [(_call(key, self.mark), result) for key, result in self.items]
 
 
 class _Seen:
@@ -51,6 +56,7 @@ class _Seen:
         self.shared: Results = {}  # always this very dict
         self.kept: Results = {}  # what can't be copied: each process has its own
         self.busy = False
+        self.followed = False
 
 
 class Caches:
@@ -60,15 +66,21 @@ class Caches:
         self._travels = travels
         self._seen: weakref.WeakKeyDictionary[Any, _Seen] = weakref.WeakKeyDictionary()
 
+    def is_followed(self, cache: Any) -> bool:
+        """Whether it is known what is in a cache."""
+        seen = self._seen.setdefault(cache, _Seen())
+        if not seen.followed:
+            seen.followed = not cache.cache_parameters()["typed"] and _insides(cache) is not None
+        return seen.followed
+
     def content(self, cache: Any) -> Results:
         """The results that others can have; always the same dict."""
         seen = self._seen.setdefault(cache, _Seen())
-        if seen.busy:  # a result refers to the function
-            return seen.shared
+        if seen.busy or LruCache.cache_info(cache).currsize > MAX_RESULTS:
+            return seen.shared  # busy: a result refers to the function
         seen.busy = True
         try:
-            insides = _insides(cache)
-            if insides is not None and len(insides.results) <= MAX_RESULTS:
+            if (insides := _insides(cache)) is not None:
                 self._look(seen, insides)
         finally:
             seen.busy = False
@@ -77,8 +89,8 @@ class Caches:
     def _look(self, seen: _Seen, insides: _Insides) -> None:
         shared: Results = {}
         kept: Results = {}
-        for key, result in insides.results:
-            if (call := _call(key, insides.mark)) is None:
+        for call, result in insides.calls():
+            if not _is_plain(call):
                 continue
             known = (call in seen.shared and seen.shared[call] is result) or type(result) in _PLAIN
             own = not known and call in seen.kept and seen.kept[call] is result
@@ -92,16 +104,16 @@ class Caches:
         if insides is None:
             return
         results = {call: result for call, result in results.items() if type(result) is not Stub}
-        found = [(_call(key, insides.mark), result) for key, result in insides.results]
-        here = {call: result for call, result in found if call is not None}
+        found = insides.calls() if len(insides.items) <= MAX_RESULTS else []
+        here = {call: result for call, result in found if _is_plain(call)}
         seen = self._seen.setdefault(cache, _Seen())
         kept = {call: result for call, result in seen.kept.items() if here.get(call) is result}
-        is_whole = len(insides.results) <= MAX_RESULTS
-        if is_whole and any(results.get(call, cache) is not here[call] for call in here.keys() - kept.keys()):
+        news = [(call, result) for call, result in results.items() if call not in here]
+        if any(not _is_same(results.get(call, cache), here[call]) for call in here.keys() - kept.keys()):
             cache.cache_clear()
-            here = {}
-            results = kept | results if results else {}
-        _fill(cache, insides.function, [(call, result) for call, result in results.items() if call not in here])
+            own = [item for item in found if not _is_plain(item[0])]
+            news = [*own, *(kept | results).items()] if results else []
+        _fill(cache, insides.function, news)
         _change(seen.shared, {call: result for call, result in results.items() if call not in kept})
 
 
@@ -112,42 +124,36 @@ def _change(old: Results, new: Results) -> None:
     old.update(new)
 
 
-def is_followed(cache: Any) -> bool:
-    """Whether it is known what is in a cache."""
-    return _insides(cache) is not None
-
-
 def _insides(cache: Any) -> _Insides | None:
-    """None if they aren't as they are in CPython, or of no use: of a library's function, or where types count."""
-    parameters = cache.cache_parameters()
+    """None if they aren't as they are in CPython, or of no use: those of a library's function."""
     *found, table, function, mark, _, _, _ = gc.get_referents(cache)
-    if parameters["typed"] or type(table) is not dict or type(mark) is not object or parameters["maxsize"] == 0:
+    maxsize = LruCache.cache_info(cache).maxsize
+    if type(table) is not dict or type(mark) is not object or maxsize == 0:
         return None
     if type(function) is not types.FunctionType or function.__globals__.get("__name__") != "__main__":
         return None
-    if parameters["maxsize"] is None:
-        return _Insides(list(table.items()), function, mark)
-    results = list(zip(found[1::3], found[2::3], strict=True))
-    return _Insides(results, function, mark) if len(results) == len(table) else None
+    items = table.copy().items() if maxsize is None else list(zip(found[1::3], found[2::3], strict=True))
+    return _Insides(items, function, mark) if len(items) == len(table) else None
 
 
-def _call(key: Any, mark: object) -> Call | None:
-    """With what a function was called, if others can tell by that; else None."""
-    kind = type(key)
-    if kind is int or kind is str:
-        return (key,), ()
-    if kind is not tuple:
-        return None
+def _call(key: Any, mark: object) -> Call:
+    if type(key) is not tuple:
+        return key  # type: ignore[no-any-return]
     at = next((i for i, part in enumerate(key) if part is mark), len(key))
     named = key[at + 1 :]
-    if not (_is_plain(key[:at]) and _is_plain(named[1::2])):
-        return None
     return key[:at], tuple(zip(named[::2], named[1::2], strict=True))
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether others can tell by it with what a function was called."""
     kind = type(value)
-    return all(map(_is_plain, value)) if kind is tuple or kind is frozenset else kind in _PLAIN
+    if kind is tuple or kind is frozenset:
+        return all(map(_is_plain, value))
+    return kind in _PLAIN and bool(value == value)  # not NaN
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in (int, str, bytes) and bool(one == other))
 
 
 class _Told:
@@ -177,8 +183,10 @@ def _fill(cache: Any, function: types.FunctionType, results: Iterable[tuple[Call
     consts = tuple(told if const is ... else const for const in _stand_in.__code__.co_consts)
     try:
         function.__code__ = _stand_in.__code__.replace(co_consts=consts, co_freevars=code.co_freevars)
-        for (args, named), result in results:
+        for call, result in results:
+            args, named = call if type(call) is tuple else ((call,), ())
             told.result = result
-            cache(*args, **dict(named))
+            with suppress(Exception):  # of an argument's __hash__ or __eq__
+                cache(*args, **dict(named))
     finally:
         function.__code__ = code

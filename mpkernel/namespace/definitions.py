@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.namespace import type_params
-from mpkernel.namespace.caches import Caches, LruCache, is_followed
+from mpkernel.namespace.caches import Caches, LruCache
 
 # What a function has as attributes, but not in its ``__dict__``, and may hold content.
 DEFAULTS = ("__defaults__", "__kwdefaults__")
@@ -258,7 +258,7 @@ class Definitions:
                     variable = function.__code__.co_freevars[index]
                     return ContentKey(owner, name, f"{function.__qualname__}.<closure>.{variable}")
         elif (holder := self._holder(owner)) is not None:
-            return ContentKey(owner, name, f"{holder.__qualname__}.{name}")
+            return ContentKey(owner, name, f"{getattr(holder, '__qualname__', type(holder).__name__)}.{name}")
         return ContentKey(owner, name, name)
 
     def content(self, key: ContentKey) -> Any:
@@ -333,7 +333,7 @@ class Definitions:
         for name, value in tuple(vars(obj).items()):
             parts.append(name)
             told &= self._attribute(name, value, parts, contents)
-        if isinstance(obj, LruCache) and is_followed(obj):
+        if isinstance(obj, LruCache) and self._caches.is_followed(obj):
             contents.append(CACHED)
         return told
 

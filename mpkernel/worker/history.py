@@ -46,11 +46,15 @@ class HistoryManager(history.HistoryManager):
     def _corrupt_db_limit(self) -> int:  # type: ignore[override]
         """How often IPython moves the file away, and begins a new one, when something is wrong with it.
 
-        Not when it was but locked, say, or the disk is full: the others have the file open, and would fail in turn.
+        Not when the disk is full, say: the others have the file open, and would fail in turn. Raises Busy, as IPython
+        would do without the file from now on.
         """
         import sqlite3
 
-        return 0 if isinstance(sys.exc_info()[1], sqlite3.OperationalError) else 2
+        error = sys.exc_info()[1]
+        if _is_busy(error):
+            raise Busy(str(error)) from error
+        return 0 if isinstance(error, sqlite3.OperationalError) else 2
 
     @default("db_cache_size")
     def _default_db_cache_size(self) -> int:

@@ -222,6 +222,27 @@ def test_a_history_that_others_have_locked_holds_nobody_up(kernel: Kernel) -> No
         assert [source for source in kept() if source in cells] == cells * 2
 
 
+def test_a_history_that_can_not_even_be_read_for_a_while_is_kept(kernel: Kernel) -> None:
+    """As while another process writes to a slow disk."""
+    kernel.run("first = 1")
+    kernel.run("second = 1")  # after it, the database is open
+    where = "str(get_ipython().history_manager.hist_file)"
+    file = kernel.value(where)
+    child = kernel.create_subshell()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        assert kernel.run("%history -g first").ename == "Busy"
+        kernel.run("third = 1", child)
+        kernel.run("fourth = 1", child)
+        database.execute("ROLLBACK")
+        assert kernel.value(where) == kernel.value(where, child) == file
+        kernel.run("fifth = 1")
+        kernel.wait_until(
+            lambda: database.execute("SELECT 1 FROM history WHERE source = 'fifth = 1'").fetchone() is not None,
+            "what was entered",
+        )
+
+
 def test_a_stuck_exit_does_not_hold_up_the_end(kernel: Kernel) -> None:
     kernel.run("import threading\nthreading.Thread(target=threading.Event().wait).start()")
     kernel.run("import atexit; atexit.register(lambda: [None for _ in iter(int, 1)])", kernel.create_subshell())

@@ -413,6 +413,36 @@ A? sq(1) == 1 and sq.cache_info().misses == 4
 B: _ = sq(10)
 A? sq(10) == 100 and sq.cache_info().currsize == 4
 
+# of equal arguments that a cache has apart
+A: import functools
+   @functools.cache
+   def show(x): return repr(x)
+   _ = show(1.0), show(1), show(0), show(False)
+B? (show(1), show(1.0), show(0), show(False)) == ("1", "1.0", "0", "False")
+A? (show(1), show(1.0), show(0), show(False)) == ("1", "1.0", "0", "False")
+
+# beside those that others can't have
+A: import functools, enum
+   class Kind(enum.Enum):
+       one = 1
+   class Number(int): pass
+   class Owner: pass
+   @functools.cache
+   def items(owner): return f"text {owner}" * 3 if type(owner) is int else [owner]
+   keys = [Owner(), Kind.one, Number(7), float("nan"), (1, Kind.one)]; own = [items(k) for k in keys]; _ = items(1)
+B: _ = items(2)
+A? all(items(k) is x for k, x in zip(keys, own)) and items.cache_info().currsize == 7
+B: items.cache_clear(); _ = items(3)
+A? all(items(k) is x for k, x in zip(keys, own)) and items.cache_info().currsize == 6
+B: items.cache_clear()
+A? items.cache_info().currsize == 0
+
+# of a partial, with a list as attribute
+A: import functools
+   binary = functools.lru_cache(functools.partial(int, base=2)); binary.seen = [binary("1")]
+B: binary.seen.append(binary("10"))
+A? binary.seen == [1, 2]
+
 # of a library's function
 A: import functools, math, json
    root = functools.lru_cache(math.sqrt); dec = functools.lru_cache(json.loads)
