@@ -25,7 +25,7 @@ from mpkernel.namespace.stubs import Stub
 LruCache = type(functools.lru_cache(lambda: None))
 
 # What is in a larger one isn't followed any more.
-MAX_RESULTS = 1000
+MAX_RESULTS = 256
 
 # Of these one process's are equal to another's, and hashed alike.
 _PLAIN = frozenset(
@@ -132,7 +132,7 @@ def _insides(cache: Any) -> _Insides | None:
         return None
     if type(function) is not types.FunctionType or function.__globals__.get("__name__") != "__main__":
         return None
-    items = table.copy().items() if maxsize is None else list(zip(found[1::3], found[2::3], strict=True))
+    items = table.copy().items() if maxsize is None else list(zip(found[1::3], found[2::3], strict=False))
     return _Insides(items, function, mark) if len(items) == len(table) else None
 
 

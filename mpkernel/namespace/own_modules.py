@@ -274,7 +274,7 @@ class OwnModules(Facet):
             if places == self._places:
                 return False
             named = (entry for entry in places[1] if entry not in self._library_path)
-            found = [os.path.join(os.path.realpath(folder), "") for folder in (places[0], *named)]
+            found = [os.path.join(os.path.realpath(str(folder)), "") for folder in (places[0], *named)]
         except (OSError, TypeError, ValueError):  # a folder that was deleted, or that can't be
             return False
         self._places = places
