@@ -24,7 +24,7 @@ from mpkernel.namespace.kinds import why_local
 from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
 from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text, Texts
-from mpkernel.namespace.untold import whole_state
+from mpkernel.namespace.untold import NEWOBJ, whole_state
 from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
 PROTOCOL = 5
@@ -305,7 +305,7 @@ class Dumper(pickle.Pickler):
             self._start_clock(kind)
         try:
             reduced = _reduced(obj) if reducer is None else reducer(obj)
-            if type(reduced) is tuple and reduced[0] is _NEWOBJ:
+            if type(reduced) is tuple and reduced[0] is NEWOBJ:
                 if (ways := self._ways.get(kind)) is None:
                     ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
                 wrong, reduced = None, _gently(ways[0], reduced)
@@ -458,9 +458,6 @@ class _Reducers:
 
     def get(self, kind: type) -> Callable[[Any], Any] | None:
         return self._extra.get(kind) or copyreg.dispatch_table.get(kind)
-
-
-_NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what it is given is right
 
 
 def _gently(asks: tuple[bool, bool], reduced: Any) -> Any:

@@ -16,13 +16,13 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
-from mpkernel.namespace.library_options import options_of_libraries
+from mpkernel.namespace.library_options import flat, options_of_libraries, with_own_lists
 from mpkernel.namespace.loading import missing_library
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.patches import Patches
@@ -233,7 +233,7 @@ class PandasOptions(Facet):
         config = sys.modules.get("pandas._config.config")
         if config is None or "pandas.core.config_init" not in sys.modules:
             return None
-        return dict(_flat(config._global_config))
+        return {".".join(path): value for path, value in flat(config._global_config)}
 
     def mark(self) -> Any:
         return _copied(sys.modules["pandas._config.config"]._global_config)
@@ -252,14 +252,6 @@ class PandasOptions(Facet):
             for key, value in items.items():
                 if value is not GONE:
                     pd.set_option(key, value)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _copied(tree: dict[str, Any]) -> dict[str, Any]:
@@ -286,10 +278,10 @@ class MatplotlibOptions(Facet):
         items = dict(dict.items(params))  # without asking for the backend, which would choose one
         for key in self._LEFT_OUT:
             items.pop(key, None)
-        return _with_own_lists(items)
+        return with_own_lists(items)
 
     def mark(self) -> Any:
-        return _with_own_lists(dict(dict.items(sys.modules["matplotlib"].rcParams)))
+        return with_own_lists(dict(dict.items(sys.modules["matplotlib"].rcParams)))
 
     def is_marked(self, mark: Any) -> bool:
         return dict.__eq__(sys.modules["matplotlib"].rcParams, mark) is True
@@ -300,10 +292,6 @@ class MatplotlibOptions(Facet):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             mpl.rcParams.update({key: value for key, value in items.items() if value is not GONE})
-
-
-def _with_own_lists(items: Items) -> Items:
-    return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
 
 class OfContext(Facet):

@@ -89,7 +89,7 @@ class Table(_Options):
         self._name = name
 
     def _of(self, module: Any) -> Items:
-        return dict(_flat(getattr(module, self._name), ()))
+        return with_own_lists(dict(flat(getattr(module, self._name))))
 
     def _set(self, module: Any, key: Any, value: Any) -> None:
         table = getattr(module, self._name)
@@ -98,12 +98,18 @@ class Table(_Options):
         table[key[-1]] = value
 
 
-def _flat(table: dict[Any, Any], path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def flat(table: dict[Any, Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The values of a dict of dicts, with the keys that lead to each."""
     for key, value in table.items():
-        if type(value) is dict:
-            yield from _flat(value, (*path, key))
+        if isinstance(value, dict):
+            yield from flat(value, (*path, key))
         else:
-            yield (*path, key), list(value) if type(value) is list else value
+            yield (*path, key), value
+
+
+def with_own_lists(items: Items) -> Items:
+    """Copies of the lists: those of a library are changed in place."""
+    return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
 
 class Registries(_Options):

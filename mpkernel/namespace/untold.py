@@ -8,6 +8,7 @@ from typing import Any
 
 from mpkernel.namespace.parts import MISSING
 
+NEWOBJ: Any = vars(copyreg)["__newobj__"]  # what makes an instance that has no ways of its own
 _REDUCERS = ("__reduce__", "__reduce_ex__", "__new__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
 
 
@@ -56,5 +57,4 @@ def whole_state(obj: Any) -> tuple[Any, ...] | None:
     kind: Any = type(obj)
     if not _tells(kind) or any(getattr(kind, name, None) is not getattr(object, name, None) for name in _REDUCERS):
         return None
-    newobj: Any = vars(copyreg)["__newobj__"]
-    return newobj, (kind,), object.__getstate__(obj)
+    return NEWOBJ, (kind,), object.__getstate__(obj)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from IPython.core import history
@@ -65,15 +67,9 @@ class HistoryManager(history.HistoryManager):
         return sys.maxsize
 
     def new_session(self, conn: Any = None) -> None:
-        """Raises Busy."""
-        import sqlite3
-
-        try:
+        """Raises Busy. IPython would do without the database from now on."""
+        with _busy_told():
             super().new_session(conn)
-        except sqlite3.OperationalError as error:
-            if _is_busy(error):
-                raise Busy(str(error)) from error  # IPython would do without the database from now on
-            raise
 
     def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
         """Without lone surrogates, as the database takes none: every later request for the history would fail."""
@@ -122,15 +118,24 @@ class HistoryManager(history.HistoryManager):
         for has_failed in (False, True):
             try:
                 rows = [(self.session_number, *line) for line in lines]
-                conn.execute(f"INSERT INTO {table} VALUES {values}", [value for row in rows for value in row])
+                with _busy_told():
+                    conn.execute(f"INSERT INTO {table} VALUES {values}", [value for row in rows for value in row])
                 return
             except sqlite3.IntegrityError:  # somebody else writes to our session
                 if not has_failed:
                     self.new_session(conn)
-            except sqlite3.OperationalError as error:
-                if _is_busy(error):
-                    raise Busy(str(error)) from error
-                raise
+
+
+@contextmanager
+def _busy_told() -> Iterator[None]:
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if _is_busy(error):
+            raise Busy(str(error)) from error
+        raise
 
 
 def _is_busy(error: Any) -> bool:
