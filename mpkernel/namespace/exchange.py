@@ -131,11 +131,16 @@ class Exchange:
     # --- from others --------------------------------------------------------------------------------------------------
 
     def load(
-        self, part: Component, contents: dict[ContentKey, Any] | None = None, *, imports: bool = True
+        self,
+        part: Component,
+        contents: dict[ContentKey, Any] | None = None,
+        *,
+        imports: bool = True,
+        partly: bool = False,
     ) -> dict[str, Any]:
         """The values of `part`; else see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
         pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports)
+        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, partly=partly)
         return values
 
     def take(

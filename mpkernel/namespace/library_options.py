@@ -1,18 +1,35 @@
-"""What cells set libraries to, as far as these keep it in places that can be named.
+"""What cells set libraries to, and modules of the standard library that are used like those.
 
-Those that keep their options otherwise have facets of their own (`facets`).
+Libraries are never imported for it: who hasn't imported pandas has no options of it.
 """
 
 from __future__ import annotations
 
+import importlib
 import locale
 import sys
 import types
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import Context
 from operator import attrgetter
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
+
+_NUMPY_PRINTS = {
+    "suppress": False,
+    "legacy": False,
+    "edgeitems": 3,
+    "threshold": 1000,
+    "precision": 8,
+    "linewidth": 75,
+    "floatmode": "maxprec",
+    "nanstr": "nan",
+    "infstr": "inf",
+    "sign": "-",
+}
+_NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 
 class _Options(Facet):
@@ -155,6 +172,153 @@ class Colormaps(_Options):
                 maps.register(value, name=name, force=True)
 
 
+class PandasOptions(Facet):
+    name = "pandas.options"
+
+    def read(self) -> Items | None:
+        config = sys.modules.get("pandas._config.config")
+        if config is None or "pandas.core.config_init" not in sys.modules:
+            return None
+        return {".".join(path): value for path, value in flat(config._global_config)}
+
+    def mark(self) -> Any:
+        return _copied(sys.modules["pandas._config.config"]._global_config)
+
+    def is_marked(self, mark: Any) -> bool:
+        return bool(sys.modules["pandas._config.config"]._global_config == mark)
+
+    def base(self) -> Items:
+        config = sys.modules["pandas._config.config"]
+        return {key: option.defval for key, option in config._registered_options.items()}
+
+    def write(self, items: Items) -> None:
+        pd = importlib.import_module("pandas")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an option that is deprecated
+            for key, value in items.items():
+                if value is not GONE:
+                    pd.set_option(key, value)
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+class MatplotlibOptions(Facet):
+    """The backend stays: each subshell has its own figures."""
+
+    name = "matplotlib.rcParams"
+    _LEFT_OUT = ("backend", "backend_fallback", "interactive")
+
+    def read(self) -> Items | None:
+        return self._of("rcParams")
+
+    def base(self) -> Items:
+        return self._of("rcParamsOrig") or {}
+
+    def _of(self, which: str) -> Items | None:
+        matplotlib = sys.modules.get("matplotlib")
+        params = getattr(matplotlib, which, None)
+        if params is None:
+            return None
+        items = dict(dict.items(params))  # without asking for the backend, which would choose one
+        for key in self._LEFT_OUT:
+            items.pop(key, None)
+        return with_own_lists(items)
+
+    def mark(self) -> Any:
+        return with_own_lists(dict(dict.items(sys.modules["matplotlib"].rcParams)))
+
+    def is_marked(self, mark: Any) -> bool:
+        return dict.__eq__(sys.modules["matplotlib"].rcParams, mark) is True
+
+    def write(self, items: Items) -> None:
+        import matplotlib as mpl
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mpl.rcParams.update({key: value for key, value in items.items() if value is not GONE})
+
+
+class SklearnOptions(Facet):
+    """What `sklearn.set_config` sets."""
+
+    name = "sklearn.config"
+
+    def read(self) -> Items | None:
+        config: Any = sys.modules.get("sklearn._config")
+        return dict(config.get_config()) if hasattr(config, "config_context") else None
+
+    def base(self) -> Items:
+        return dict(sys.modules["sklearn._config"]._global_config)
+
+    def write(self, items: Items) -> None:
+        importlib.import_module("sklearn").set_config(**items)
+
+
+class OfContext(Facet):
+    """What libraries keep in context variables: that of the context in which cells run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def _in_cells(self, call: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self._context.run(call, *args)
+        except RuntimeError:  # it is entered: by the cell that asks
+            return call(*args)
+
+
+class NumpyOptions(OfContext):
+    """How arrays are printed, and what is done about a division by zero and the like."""
+
+    name = "numpy.options"
+
+    def read(self) -> Items | None:
+        numpy: Any = sys.modules.get("numpy")
+        if not hasattr(numpy, "set_printoptions"):  # half imported
+            return None
+        return dict(self._in_cells(numpy.get_printoptions)) | dict(self._in_cells(numpy.geterr))
+
+    def base(self) -> Items:
+        return dict.fromkeys(self.read() or ()) | _NUMPY_PRINTS | _NUMPY_ERRORS
+
+    def write(self, items: Items) -> None:
+        self._in_cells(self._set, items)
+
+    def _set(self, items: Items) -> None:
+        import numpy as np
+
+        np.seterr(**{key: value for key, value in items.items() if key in _NUMPY_ERRORS})
+        printing = {key: value for key, value in items.items() if key not in _NUMPY_ERRORS}
+        np.set_printoptions(**{**np.get_printoptions(), **printing})  # some are reset if they aren't given
+
+
+class DecimalContext(OfContext):
+    """Precision, rounding and traps of decimal numbers."""
+
+    name = "decimal"
+    _ATTRIBUTES = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+    def read(self) -> Items | None:
+        decimal: Any = sys.modules.get("decimal")
+        return self._of(self._in_cells(decimal.getcontext)) if hasattr(decimal, "getcontext") else None
+
+    def base(self) -> Items:
+        return self._of(sys.modules["decimal"].DefaultContext)
+
+    def _of(self, context: Any) -> Items:
+        return {name: getattr(context, name) for name in self._ATTRIBUTES} | dict(context.traps)
+
+    def write(self, items: Items) -> None:
+        context = self._in_cells(importlib.import_module("decimal").getcontext)
+        for key, value in items.items():
+            if isinstance(key, str):
+                setattr(context, key, value)
+            else:
+                context.traps[key] = value
+
+
 class Locale(Facet):
     name = "locale"
 
@@ -165,9 +329,14 @@ class Locale(Facet):
         locale.setlocale(locale.LC_ALL, items[""])
 
 
-def options_of_libraries() -> list[Facet]:
-    """One of each."""
+def options_of_libraries(context: Context) -> list[Facet]:
+    """One of each; cells run in `context`."""
     return [
+        PandasOptions(),
+        MatplotlibOptions(),
+        NumpyOptions(context),
+        DecimalContext(context),
+        SklearnOptions(),
         Locale(),
         Told("socket", getdefaulttimeout="setdefaulttimeout"),
         Told(

@@ -70,6 +70,7 @@ class Loading:
         bodies: Mapping[str, tuple[Version, bytes]],
         *,
         imports: bool = True,
+        partly: bool = False,
     ) -> None:
         self.namespace = context.namespace
         self.definitions = context.definitions
@@ -84,6 +85,7 @@ class Loading:
         self._runs_code = bool(bodies)
         self._waiting = dict(bodies)
         self._imports = imports  # libraries that aren't here yet
+        self.partly = partly  # what needs one that isn't to be imported is a stand-in
         self._heads = 0  # that are being loaded, one within the other
         self._unfilled: list[Callable[[], None]] = []
 
@@ -92,9 +94,9 @@ class Loading:
         try:
             with self.limit(LOAD_LIMIT) if self._runs_code and len(data) < LARGE else nullcontext():
                 return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
-        except (MissingDefinition, NotImported):
-            raise
         except (Exception, TookTooLong) as error:
+            if isinstance(error, MissingDefinition) or (isinstance(error, NotImported) and not self.partly):
+                raise
             self.late = isinstance(error, TookTooLong)
             value = _PatientLoader(data, self, beside, beside.buffers()).load()
             return value.value if type(value) is _Deep else value
@@ -432,9 +434,9 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         try:
             with self._loading.limit(AGAIN_LIMIT) if self._loading.late else nullcontext():
                 original(self)
-        except NotImported:
-            raise
         except (Exception, TookTooLong) as error:
+            if isinstance(error, NotImported) and not self._loading.partly:
+                raise
             if isinstance(error, TookTooLong):
                 error = TimeoutError(f"that takes longer than {LOAD_LIMIT:g} s")
             self.stack[:] = before[:-1]

@@ -65,6 +65,7 @@ class OwnModules(Facet):
 
     name = "modules"
     live = True
+    takes_parts = True
 
     def __init__(self, names: Mapping[Any, Any]) -> None:
         self._names = names

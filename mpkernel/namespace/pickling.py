@@ -147,13 +147,21 @@ class Pickling:
         versions = tuple((definition.id, definition.version) for definition in definitions)
         return Pickled(data, buffers, texts, versions=versions).digest()
 
-    def load(self, pickled: Pickled, contents: dict[ContentKey, Any] | None = None, *, imports: bool = True) -> Any:
+    def load(
+        self,
+        pickled: Pickled,
+        contents: dict[ContentKey, Any] | None = None,
+        *,
+        imports: bool = True,
+        partly: bool = False,
+    ) -> Any:
         """What `dump` was given. Functions and classes are brought up to date in place, never back.
 
         The content of those that this process has had before stays as it is; what travelled is put into `contents`.
-        Unless `imports`, raises NotImported if that takes a library that isn't here.
+        Unless `imports`, raises NotImported if that takes a library that isn't here; with `partly`, definitions that
+        do are stubs.
         """
-        loading = Loading(self._context, pickled.definitions or {}, imports=imports)
+        loading = Loading(self._context, pickled.definitions or {}, imports=imports, partly=partly)
         data, regions = _split(pickled.data, pickled.buffers)
         value = loading.value(data, Beside(regions, pickled.texts))
         loading.all_definitions()

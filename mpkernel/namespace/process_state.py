@@ -40,6 +40,7 @@ class Facet:
     name: str
     draws = False  # whether using it changes it: streams of random numbers
     live = False  # whether others see what a running cell has made of it
+    takes_parts = False  # whether it can do with stubs for definitions that need a library which isn't imported here
 
     def read(self) -> Items | None:
         """What there is now; None if the library whose state it is isn't imported."""
@@ -233,6 +234,10 @@ class ProcessState:
             known.waiting = items
         else:
             self._take(known, items)
+
+    def takes_parts(self, name: str) -> bool:
+        """Whether `receive` can have something that is a stub in parts."""
+        return name in self._known and self._known[name].facet.takes_parts
 
     def arrived(self) -> None:
         """Values have been loaded: libraries may have been imported for them whose state came before."""

@@ -161,10 +161,17 @@ class _Unpickler(pickle.Unpickler):
         made = told if isinstance(told, Made) else Made(told, ())
         super().__init__(io.BytesIO(made.data))
         self.found: set[int] = set()  # their ids
-        self._words = {variable.__name__: self._variable, definition.__name__: made.definitions.__getitem__}
+        self._definitions = made.definitions
+        self._words = {variable.__name__: self._variable, definition.__name__: self._definition}
 
     def find_class(self, module: str, name: str) -> Any:
         return (module == __name__ and self._words.get(name)) or super().find_class(module, name)
+
+    def _definition(self, number: int) -> Any:
+        found = self._definitions[number]
+        if type(found) is Stub:  # it needs a library that isn't here
+            raise LookupError(number)
+        return found
 
     def _variable(self, name: str) -> Any:
         value = variable(name)

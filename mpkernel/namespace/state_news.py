@@ -31,8 +31,17 @@ class StateNews:
             self._state.receive(name, items)
         except NotImported as error:
             self._waiting[name] = error.package, part
+            if self._state.takes_parts(name):
+                self._receive_partly(name, part)
         except Exception:
             log.warning("%s can't be had from another subshell", name, exc_info=True)
+
+    def _receive_partly(self, name: str, part: Component) -> None:
+        """What doesn't need that library."""
+        try:
+            self._state.receive(name, self._load(part, imports=False, partly=True)[name])
+        except Exception:
+            log.debug("nothing of %s can be had from another subshell yet", name, exc_info=True)
 
     def imported(self) -> None:
         """Libraries may have been imported since the last call."""

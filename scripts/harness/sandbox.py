@@ -143,8 +143,11 @@ class Sandbox:
 
     def files(self) -> list[str]:
         """What lies where sockets, temporary and connection files are made, relative to the sandbox."""
-        folders = (self.tmp, self.xdg, self.runtime)
-        return sorted(str(path.relative_to(self.root)) for folder in folders for path in folder.rglob("*"))
+        found = []
+        for folder in (self.tmp, self.xdg, self.runtime):
+            for parent, below, files in os.walk(folder):  # goes on if a folder is removed meanwhile
+                found += [os.path.relpath(os.path.join(parent, name), self.root) for name in (*below, *files)]
+        return sorted(found)
 
     def leftovers(self, timeout: float | None = None, ignore: Iterable[str] = ()) -> list[str]:
         """Processes and files that are there after `timeout` seconds; returns at once when nothing is left."""

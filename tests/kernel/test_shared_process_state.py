@@ -671,6 +671,25 @@ A? Db().rows == [1, 2] and Db.opened == 1 and same is db and (calls, f()) == (2,
 A? Base.known == {"First": First, "Second": Second} and Base.known["Second"]() is not None
 B? Base.known == {"First": First, "Second": Second}
 
+# classes that aren't variables any more, of a module that another subshell hasn't imported
+A: %%writefile mpt_conf20.py
+   class Base:
+       kinds = []
+       def __init_subclass__(cls): cls.kinds.append(cls)
+A: %%writefile mpt_conf21.py
+   known = {}
+   def put(key): known[key] = 1
+A: from mpt_conf20 import Base
+   class Kind(Base): pass
+A: class Kind(Base): pass
+A: from mpt_conf21 import known, put; put("a")
+B: put("b")
+C? __import__('mpt_conf21').known is known and sorted(known) == ["a", "b"]
+B? len(Base.kinds) == 2 and Base.kinds[1] is Kind
+C? [kind.__name__ for kind in Base.kinds] == ["Kind", "Kind"] and Base.kinds[1] is Kind
+C: class Third(Base): pass
+A? Base.kinds[1:] == [Kind, Third]
+
 # variables within what a module has
 A: %%writefile mpt_conf11.py
    class Node:

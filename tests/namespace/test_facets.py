@@ -12,8 +12,10 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from mpkernel.namespace.facets import Builtins, MatplotlibOptions, NumpyRandomNumbers, PandasOptions, RandomNumbers
+from mpkernel.namespace.facets import Builtins
+from mpkernel.namespace.library_options import MatplotlibOptions, PandasOptions
 from mpkernel.namespace.process_state import Facet
+from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers
 from mpkernel.namespace.warning_filters import Warnings
 
 
