@@ -136,11 +136,11 @@ class Exchange:
         contents: dict[ContentKey, Any] | None = None,
         *,
         imports: bool = True,
-        partly: bool = False,
+        lacking: set[str] | None = None,
     ) -> dict[str, Any]:
         """The values of `part`; else see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
         pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, partly=partly)
+        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, lacking=lacking)
         return values
 
     def take(

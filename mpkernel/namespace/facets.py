@@ -24,6 +24,7 @@ from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.patches import Patches
 from mpkernel.namespace.process_state import GONE, Facet, Items
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers, TorchRandomNumbers
+from mpkernel.namespace.registries import registries
 from mpkernel.namespace.warning_filters import Warnings
 
 
@@ -198,6 +199,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
         RandomNumbers(),
         NumpyRandomNumbers(),
         TorchRandomNumbers(),
+        *registries(names, context),  # before what options say of them
         *options_of_libraries(context),
         Builtins(),
         Logging(),

@@ -29,17 +29,16 @@ _NUMPY_PRINTS = {
     "infstr": "inf",
     "sign": "-",
 }
+_TORCH_PRINTS = ("precision", "threshold", "edgeitems", "linewidth", "sci_mode")
 _NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 
-class _Options(Facet):
-    """Of a module, once it is imported."""
+class OfModule(Facet):
+    """What is in a module, once it is imported. `parts` say what of it."""
 
-    _first: Items | None = None
-
-    def __init__(self, module: str) -> None:
-        self._module = module
-        self.name = f"options of {module}"
+    def __init__(self, module: str, *parts: str) -> None:
+        self._module = self.library = module
+        self.name = " ".join(("what is in", module, *parts))
 
     def read(self) -> Items | None:
         module = sys.modules.get(self._module)
@@ -47,6 +46,29 @@ class _Options(Facet):
             return None if module is None else self._of(module)
         except AttributeError:  # half imported
             return None
+
+    def write(self, items: Items) -> None:
+        module = sys.modules[self._module]
+        for key, value in items.items():
+            if value is GONE:
+                self._delete(module, key)
+            else:
+                self._set(module, key, value)
+
+    def _of(self, module: Any) -> Items:
+        raise NotImplementedError
+
+    def _set(self, module: Any, key: Any, value: Any) -> None:
+        raise NotImplementedError
+
+    def _delete(self, module: Any, key: Any) -> None:
+        """Unless it stays."""
+
+
+class Options(OfModule):
+    """Which have values from the beginning."""
+
+    _first: Items | None = None
 
     def ran(self, code: types.CodeType) -> None:
         if self._first is None:
@@ -56,24 +78,12 @@ class _Options(Facet):
         """As it was after the statement that imported the module."""
         return self._first or self.read() or {}
 
-    def write(self, items: Items) -> None:
-        module = sys.modules[self._module]
-        for key, value in items.items():
-            if value is not GONE:
-                self._set(module, key, value)
 
-    def _of(self, module: Any) -> Items:
-        raise NotImplementedError
-
-    def _set(self, module: Any, key: Any, value: Any) -> None:
-        raise NotImplementedError
-
-
-class Told(_Options):
+class Told(Options):
     """By one function each it says what is set, by another one it is told."""
 
     def __init__(self, module: str, **setters: str) -> None:
-        super().__init__(module)
+        super().__init__(module, *setters)
         self._setters = setters
 
     def _of(self, module: Any) -> Items:
@@ -83,11 +93,25 @@ class Told(_Options):
         getattr(module, self._setters[key])(value)
 
 
-class Attributes(_Options):
+class Methods(Options):
+    """By one function each it is asked what is set, by another one it is told."""
+
+    def __init__(self, module: str, **methods: tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]) -> None:
+        super().__init__(module, *methods)
+        self._methods = methods
+
+    def _of(self, module: Any) -> Items:
+        return {name: get(module) for name, (get, _) in self._methods.items()}
+
+    def _set(self, module: Any, key: Any, value: Any) -> None:
+        self._methods[key][1](module, value)
+
+
+class Attributes(Options):
     """Of objects in it."""
 
     def __init__(self, module: str, *paths: str) -> None:
-        super().__init__(module)
+        super().__init__(module, *paths)
         self._paths = paths
 
     def _of(self, module: Any) -> Items:
@@ -95,18 +119,24 @@ class Attributes(_Options):
 
     def _set(self, module: Any, key: Any, value: Any) -> None:
         holder, _, name = key.rpartition(".")
-        setattr(attrgetter(holder)(module), name, value)
+        setattr(attrgetter(holder)(module) if holder else module, name, value)
 
 
-class Table(_Options):
+class Table(Options):
     """A dict, perhaps of dicts."""
 
     def __init__(self, module: str, name: str) -> None:
-        super().__init__(module)
+        super().__init__(module, name)
         self._name = name
 
     def _of(self, module: Any) -> Items:
         return with_own_lists(dict(flat(getattr(module, self._name))))
+
+    def mark(self) -> Any:
+        return _copied(getattr(sys.modules[self._module], self._name))
+
+    def is_marked(self, mark: Any) -> bool:
+        return bool(getattr(sys.modules[self._module], self._name) == mark)
 
     def _set(self, module: Any, key: Any, value: Any) -> None:
         table = getattr(module, self._name)
@@ -129,11 +159,11 @@ def with_own_lists(items: Items) -> Items:
     return {key: list(value) if type(value) is list else value for key, value in items.items()}
 
 
-class Registries(_Options):
+class Registries(Options):
     """Of plugins, of which one is active: of altair."""
 
     def __init__(self, module: str, *names: str) -> None:
-        super().__init__(module)
+        super().__init__(module, *names)
         self._names = names
 
     def _of(self, module: Any) -> Items:
@@ -144,7 +174,7 @@ class Registries(_Options):
         getattr(module, key).enable(active, **options)
 
 
-class Notebook(_Options):
+class Notebook(Options):
     """Whether bokeh shows its plots in the notebook."""
 
     def _of(self, module: Any) -> Items:
@@ -156,24 +186,19 @@ class Notebook(_Options):
             module.curstate().output_notebook(value)
 
 
-class Colormaps(_Options):
-    """Those that were registered beside matplotlib's own."""
+class Polars(Options):
+    """What isn't in the environment."""
 
     def _of(self, module: Any) -> Items:
-        own, all_maps = module.colormaps._builtin_cmaps, module.colormaps._cmaps
-        return {name: all_maps[name] for name in all_maps.keys() - own} if len(all_maps) > len(own) else {}
+        return {name: value for name, value in module.Config.state().items() if name.startswith("set_")}
 
-    def write(self, items: Items) -> None:
-        maps = sys.modules[self._module].colormaps
-        for name, value in items.items():
-            if value is GONE:
-                maps.unregister(name)
-            else:
-                maps.register(value, name=name, force=True)
+    def _set(self, module: Any, key: Any, value: Any) -> None:
+        getattr(module.Config, key)(value)
 
 
 class PandasOptions(Facet):
     name = "pandas.options"
+    library = "pandas"
 
     def read(self) -> Items | None:
         config = sys.modules.get("pandas._config.config")
@@ -200,14 +225,18 @@ class PandasOptions(Facet):
                     pd.set_option(key, value)
 
 
-def _copied(tree: dict[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
+def _copied(value: Any) -> Any:
+    """With copies of the dicts and lists in it."""
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return list(value) if type(value) is list else value
 
 
 class MatplotlibOptions(Facet):
     """The backend stays: each subshell has its own figures."""
 
     name = "matplotlib.rcParams"
+    library = "matplotlib"
     _LEFT_OUT = ("backend", "backend_fallback", "interactive")
 
     def read(self) -> Items | None:
@@ -244,6 +273,7 @@ class SklearnOptions(Facet):
     """What `sklearn.set_config` sets."""
 
     name = "sklearn.config"
+    library = "sklearn._config"
 
     def read(self) -> Items | None:
         config: Any = sys.modules.get("sklearn._config")
@@ -273,6 +303,7 @@ class NumpyOptions(OfContext):
     """How arrays are printed, and what is done about a division by zero and the like."""
 
     name = "numpy.options"
+    library = "numpy"
 
     def read(self) -> Items | None:
         numpy: Any = sys.modules.get("numpy")
@@ -297,7 +328,7 @@ class NumpyOptions(OfContext):
 class DecimalContext(OfContext):
     """Precision, rounding and traps of decimal numbers."""
 
-    name = "decimal"
+    name = library = "decimal"
     _ATTRIBUTES = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 
     def read(self) -> Items | None:
@@ -338,16 +369,32 @@ def options_of_libraries(context: Context) -> list[Facet]:
         DecimalContext(context),
         SklearnOptions(),
         Locale(),
+        Told("sys", get_int_max_str_digits="set_int_max_str_digits", getswitchinterval="setswitchinterval"),
         Told("socket", getdefaulttimeout="setdefaulttimeout"),
+        Methods("logging", disabled=(lambda m: m.root.manager.disable, lambda m, level: m.disable(level))),
+        Table("logging", "_levelToName"),
+        Table("logging", "_nameToLevel"),
+        Table("xml.etree.ElementTree", "_namespace_map"),
+        Attributes("urllib.request", "_opener"),
+        Methods(
+            "multiprocessing",
+            start_method=(
+                lambda m: m.get_start_method(allow_none=True),
+                lambda m, method: m.set_start_method(method, force=True),
+            ),
+        ),
         Told(
             "torch",
             get_default_dtype="set_default_dtype",
             get_float32_matmul_precision="set_float32_matmul_precision",
             are_deterministic_algorithms_enabled="use_deterministic_algorithms",
         ),
+        Told("torch", get_num_threads="set_num_threads"),
+        Attributes("torch._tensor_str", *(f"PRINT_OPTS.{name}" for name in _TORCH_PRINTS)),
+        Polars("polars"),
         Attributes("plotly.io", "templates.default", "renderers.default"),
-        Colormaps("matplotlib"),
         Registries("altair", "data_transformers", "renderers"),
+        Registries("altair", "theme"),
         Notebook("bokeh.io.state"),
         Table("dask.config", "config"),
         Table("xarray.core.options", "OPTIONS"),

@@ -70,7 +70,7 @@ class Loading:
         bodies: Mapping[str, tuple[Version, bytes]],
         *,
         imports: bool = True,
-        partly: bool = False,
+        lacking: set[str] | None = None,
     ) -> None:
         self.namespace = context.namespace
         self.definitions = context.definitions
@@ -85,7 +85,7 @@ class Loading:
         self._runs_code = bool(bodies)
         self._waiting = dict(bodies)
         self._imports = imports  # libraries that aren't here yet
-        self.partly = partly  # what needs one that isn't to be imported is a stand-in
+        self._lacking = lacking  # if given: those that weren't to be imported, and what needs them is a stand-in
         self._heads = 0  # that are being loaded, one within the other
         self._unfilled: list[Callable[[], None]] = []
 
@@ -95,7 +95,7 @@ class Loading:
             with self.limit(LOAD_LIMIT) if self._runs_code and len(data) < LARGE else nullcontext():
                 return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
         except (Exception, TookTooLong) as error:
-            if isinstance(error, MissingDefinition) or (isinstance(error, NotImported) and not self.partly):
+            if isinstance(error, MissingDefinition) or not self.goes_on(error):
                 raise
             self.late = isinstance(error, TookTooLong)
             value = _PatientLoader(data, self, beside, beside.buffers()).load()
@@ -105,6 +105,14 @@ class Loading:
         """Raises NotImported if that would bring in a library, and isn't wanted."""
         if not self._imports and (package := missing_library(module)):
             raise NotImported(package)
+
+    def goes_on(self, error: BaseException) -> bool:
+        """Whether there may be a stand-in for what this was raised for."""
+        if not isinstance(error, NotImported):
+            return True
+        if self._lacking is not None:
+            self._lacking.add(error.package)
+        return self._lacking is not None
 
     def import_module(self, name: str) -> types.ModuleType:
         """As `importlib`'s. Raises whatever that raises, and as `check_import`."""
@@ -429,13 +437,13 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         """As `_Loader`."""
         return self._own_class(module, name) or super().find_class(module, name)
 
-    def _or_stub(self, original: Any) -> None:
+    def _or_stub(self, original: Any, *, made: bool = False) -> None:
         before = list(self.stack)
         try:
             with self._loading.limit(AGAIN_LIMIT) if self._loading.late else nullcontext():
                 original(self)
         except (Exception, TookTooLong) as error:
-            if isinstance(error, NotImported) and not self._loading.partly:
+            if not self._loading.goes_on(error):
                 raise
             if isinstance(error, TookTooLong):
                 error = TimeoutError(f"that takes longer than {LOAD_LIMIT:g} s")
@@ -445,10 +453,10 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
             reason = f"it can't be loaded elsewhere, {type(error).__name__}: {error}"[:200]
             self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "another"), self._loading.held)
             for place, known in self.memo.items():
-                if known is refused and not isinstance(refused, type):
+                if made and known is refused:
                     self.memo[place] = stub
 
-    dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(_python.load_build)
+    dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(_python.load_build, made=True)
     dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(_python.load_reduce)
     dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(_python.load_newobj)
 

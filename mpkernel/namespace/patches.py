@@ -10,6 +10,7 @@ new ones included. So what a cell replaces in them stays in its process. What it
 from __future__ import annotations
 
 import dis
+import logging
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
+
+log = logging.getLogger("mpkernel.namespace")
 
 # Module, what in it ("" for the module itself, else names with dots), attribute.
 Key = tuple[str, str, str]
@@ -46,6 +49,9 @@ _HOOKS = frozenset(
         ("time", "", "time"),
         ("json", "JSONEncoder", "default"),
         ("json.encoder", "JSONEncoder", "default"),
+        ("json", "", "_default_encoder"),
+        ("tempfile", "", "tempdir"),
+        ("threading", "", "excepthook"),
         ("warnings", "", "formatwarning"),
         ("warnings", "", "showwarning"),
         ("ssl", "", "_create_default_https_context"),
@@ -174,11 +180,15 @@ class Patches(Facet):
             before = _originals.keep(key, _value(target, name))
             if value is GONE:
                 value = () if before is GONE else (before,)
-            if value:
-                setattr(target, name, *value)
-                _originals.now[key] = value[0]
-            elif _has_own(target) and name in vars(target):
-                delattr(target, name)
+            try:
+                if value:
+                    setattr(target, name, *value)
+                    _originals.now[key] = value[0]
+                elif _has_own(target) and name in vars(target):
+                    delattr(target, name)
+            except Exception:  # it may need what else has been set in the library, and will have come later
+                log.debug("%s.%s.%s can't be set", *key, exc_info=True)
+                self._early[key] = value
 
     def arrived(self) -> None:
         if early := {key: value for key, value in self._early.items() if _found(*key[:2]) is not None}:

@@ -153,15 +153,15 @@ class Pickling:
         contents: dict[ContentKey, Any] | None = None,
         *,
         imports: bool = True,
-        partly: bool = False,
+        lacking: set[str] | None = None,
     ) -> Any:
         """What `dump` was given. Functions and classes are brought up to date in place, never back.
 
         The content of those that this process has had before stays as it is; what travelled is put into `contents`.
-        Unless `imports`, raises NotImported if that takes a library that isn't here; with `partly`, definitions that
-        do are stubs.
+        Unless `imports`, raises NotImported if that takes a library that isn't here. With `lacking`, definitions that
+        need some are stubs, and their names are put there.
         """
-        loading = Loading(self._context, pickled.definitions or {}, imports=imports, partly=partly)
+        loading = Loading(self._context, pickled.definitions or {}, imports=imports, lacking=lacking)
         data, regions = _split(pickled.data, pickled.buffers)
         value = loading.value(data, Beside(regions, pickled.texts))
         loading.all_definitions()

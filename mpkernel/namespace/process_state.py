@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import enum
 import logging
+import sys
 import types
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +39,7 @@ class Facet:
     """One kind of process state. Subclasses read and write it."""
 
     name: str
+    library = ""  # a module without which there is nothing to be read
     draws = False  # whether using it changes it: streams of random numbers
     live = False  # whether others see what a running cell has made of it
     takes_parts = False  # whether it can do with stubs for definitions that need a library which isn't imported here
@@ -118,6 +120,7 @@ class _Known:
 
     def __init__(self, facet: Facet) -> None:
         self.facet = facet
+        self.library = facet.library
         self._seen: Items | None = None
         self._mark: Any = None  # of when it was as in `seen`
         self.shared: Items = {}  # what all subshells together have changed since the start
@@ -157,6 +160,11 @@ class ProcessState:
     def __init__(self, facets: Iterable[Facet]) -> None:
         self._known = {PROCESS + facet.name: _Known(facet) for facet in facets}
 
+    def _here(self) -> Iterator[_Known]:
+        """But for what can't be read, as a library isn't imported: to know that has to be quick, for each statement."""
+        modules = sys.modules
+        return (known for known in self._known.values() if not known.library or known.library in modules)
+
     def rebase(self) -> None:
         """Take everything as it is for unchanged."""
         for known in self._known.values():
@@ -179,18 +187,21 @@ class ProcessState:
 
     def ran(self, code: types.CodeType) -> None:
         """A statement of the notebook is run. The one before may have imported libraries whose state came before."""
-        for known in self._known.values():
-            known.facet.ran(code)
+        for known in self._here():
+            try:
+                known.facet.ran(code)
+            except Exception:
+                _cannot(known.facet)
             if known.waiting is not None:
                 self._arrived(known)
 
     def changes(self, *, live: bool = False) -> dict[str, Items]:
         """By name, what is to be committed, taken for known; with `live`, in the midst of a cell."""
-        found = {}
-        for name, known in self._known.items():
-            if (known.facet.live or not live) and self._look(known):
-                found[name] = dict(known.shared)
-        return found
+        return {
+            PROCESS + known.facet.name: dict(known.shared)
+            for known in self._here()
+            if (known.facet.live or not live) and self._look(known)
+        }
 
     def has_changed(self, name: str) -> bool:
         """Whether `changes` would have that one."""
@@ -242,7 +253,10 @@ class ProcessState:
     def arrived(self) -> None:
         """Values have been loaded: libraries may have been imported for them whose state came before."""
         for known in self._known.values():
-            known.facet.arrived()
+            try:
+                known.facet.arrived()
+            except Exception:
+                _cannot(known.facet)
             if known.seen is not None:
                 continue
             if known.waiting is not None:
@@ -324,6 +338,11 @@ def _merged_list(base: list[Any], mine: list[Any], theirs: list[Any]) -> list[An
     """What is new in `theirs` first, then `mine` without what they have removed."""
     added = [item for item in theirs if item not in base and item not in mine]
     return added + [item for item in mine if item in theirs or item not in base]
+
+
+def _cannot(facet: Facet) -> None:
+    """What a facet, which looks into libraries, fails in is no reason for a cell to fail."""
+    log.warning("the %s can't be followed", facet.name, exc_info=True)
 
 
 def _read(facet: Facet) -> Items | None:

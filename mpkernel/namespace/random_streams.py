@@ -36,6 +36,7 @@ class RandomNumbers(Facet):
 
 class NumpyRandomNumbers(Facet):
     name = "numpy.random"
+    library = "numpy"
     draws = True
 
     def read(self) -> Items | None:
@@ -78,6 +79,7 @@ class NumpyRandomNumbers(Facet):
 
 class TorchRandomNumbers(Facet):
     name = "torch.random"
+    library = "torch"
     draws = True
 
     def read(self) -> Items | None:

@@ -13,11 +13,11 @@ import threading
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any
 
-from mpkernel.namespace import loggers, patches
+from mpkernel.namespace import loggers, patches, registries
 
 _BUILTINS = ("eval", "exec", "globals", "locals", "vars", "dir", "__import__", "setattr", "getattr", "delattr")
 _ATTRIBUTES = ("f_globals", "f_locals", "__globals__", "user_ns")
@@ -46,7 +46,8 @@ def reached(
     """
     names: set[str] = set()
     seen: set[int] = set()
-    todo = [*codes, *(code for value in patches.stand_ins() for code in _code_of(value))]
+    set_by_cells = chain(patches.stand_ins(), registries.registered())
+    todo = [*codes, *(code for value in set_by_cells for code in _code_of(value))]
     while todo:
         code = todo.pop()
         if id(code) in seen:

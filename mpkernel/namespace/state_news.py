@@ -21,7 +21,7 @@ class StateNews:
     def __init__(self, state: ProcessState, load: Callable[..., dict[str, Any]]) -> None:
         self._state = state
         self._load = load
-        self._waiting: dict[str, tuple[str, Component]] = {}  # by name: a package, and what needs it
+        self._waiting: dict[str, tuple[set[str], Component]] = {}  # by name: packages, and what needs them
 
     def receive(self, part: Component, *, imports: bool) -> None:
         (name,) = part.names
@@ -30,23 +30,24 @@ class StateNews:
             items = self._load(part, imports=imports)[name]
             self._state.receive(name, items)
         except NotImported as error:
-            self._waiting[name] = error.package, part
+            self._waiting[name] = {error.package}, part
             if self._state.takes_parts(name):
                 self._receive_partly(name, part)
         except Exception:
             log.warning("%s can't be had from another subshell", name, exc_info=True)
 
     def _receive_partly(self, name: str, part: Component) -> None:
-        """What doesn't need that library."""
+        """What doesn't need libraries that aren't here."""
         try:
-            self._state.receive(name, self._load(part, imports=False, partly=True)[name])
+            lacking, _ = self._waiting[name]
+            self._state.receive(name, self._load(part, imports=False, lacking=lacking)[name])
         except Exception:
             log.debug("nothing of %s can be had from another subshell yet", name, exc_info=True)
 
     def imported(self) -> None:
         """Libraries may have been imported since the last call."""
-        for package, part in list(self._waiting.values()):
-            if package in sys.modules:
+        for packages, part in list(self._waiting.values()):
+            if not packages.isdisjoint(sys.modules):
                 self.receive(part, imports=False)
 
     def before_commit(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .driver import start_kernel
+from .driver import Kernel, start_kernel
 from .sandbox import REPOSITORY
 from .stories import Stories, blocks, needs_numpy, needs_pandas
 
@@ -134,6 +134,80 @@ B? mpt_asks.Asked.there
 A: import warnings; kept = list(warnings.filters); warnings.simplefilter("error")
 B! UserWarning: warnings.warn("an error")
 A: warnings.filters[:] = kept; warnings._filters_mutated()
+
+# dialects of files with separated values
+A: import csv, io; csv.register_dialect("semi", delimiter=";", quoting=csv.QUOTE_ALL)
+B? next(csv.reader(io.StringIO("a;b"), dialect="semi")) == ["a", "b"]
+B: csv.unregister_dialect("semi")
+A? "semi" not in csv.list_dialects()
+
+# limits of Python
+A: import sys; sys.set_int_max_str_digits(0); kept = sys.getswitchinterval(); sys.setswitchinterval(0.02)
+B? len(str(10**5000)) == 5001 and sys.getswitchinterval() == 0.02
+B: sys.set_int_max_str_digits(4300); sys.setswitchinterval(kept)
+A? sys.get_int_max_str_digits() == 4300 and sys.getswitchinterval() == kept
+
+# abstract classes of libraries that are told of the notebook's
+A: import collections.abc, numbers
+   from collections.abc import Sequence
+   class Row: pass
+   @numbers.Number.register
+   class Money: pass
+   _ = Sequence.register(Row)
+   row, money = Row(), Money()
+B? isinstance(row, Sequence) and isinstance(money, numbers.Number) and not isinstance(money, Sequence)
+B: _ = collections.abc.Sized.register(Money)
+A? isinstance(money, collections.abc.Sized)
+
+# what is done with classes of the notebook in databases, and in pickles
+A: import copyreg, pickle, sqlite3
+   class Place:
+       def __init__(self, at): self.at = at
+   factor = 2
+   def make(at): return Place(at * factor)
+   copyreg.pickle(Place, lambda place: (make, (place.at,)))
+   sqlite3.register_adapter(Place, lambda place: str(place.at))
+   sqlite3.register_converter("place", lambda data: Place(int(data)))
+B: db = sqlite3.connect(":memory:", detect_types=sqlite3.PARSE_COLNAMES)
+B? db.execute("select ?", (Place(5),)).fetchone() == ("5",)
+B? db.execute("select '7' as \\"x [place]\\"").fetchone()[0].at == 7
+B? pickle.loads(pickle.dumps(Place(4))).at == 8
+B: del copyreg.dispatch_table[Place]
+A? pickle.loads(pickle.dumps(Place(4))).at == 4
+
+# handlers of errors of codecs
+A: import codecs; asked = []
+   def handler(error): asked.append(error.start); return "?!", error.end
+   codecs.register_error("mpt_handler", handler)
+B? "a\xe4".encode("ascii", "mpt_handler") == b"a?!"
+A? asked == [1]
+
+# levels of logging
+A: import logging; logging.addLevelName(25, "NOTICE"); logging.disable(logging.CRITICAL)
+B? logging.getLevelName(25) == "NOTICE" and logging.getLevelName("NOTICE") == 25
+B? not logging.getLogger("mpt").isEnabledFor(logging.CRITICAL)
+B: logging.disable(logging.NOTSET)
+A? logging.getLogger("mpt").isEnabledFor(logging.CRITICAL)
+
+# prefixes in XML, and how files are opened from the web
+A: import xml.etree.ElementTree as ET, urllib.request; ET.register_namespace("my", "http://my")
+   opener = urllib.request.build_opener(); opener.addheaders = [("User-agent", "mine")]
+   urllib.request.install_opener(opener)
+B? b"my:a" in ET.tostring(ET.Element("{http://my}a"))
+B? urllib.request._opener.addheaders == [("User-agent", "mine")]
+
+# how processes are started
+A: import multiprocessing; multiprocessing.set_start_method("spawn")
+B? multiprocessing.get_start_method() == "spawn"
+B: multiprocessing.set_start_method(None, force=True)
+
+# what is made to be replaced
+A: import tempfile, threading; failed = []; kept = threading.excepthook
+   threading.excepthook = lambda args: failed.append(args.exc_type.__name__)
+   tempfile.tempdir = "/"
+B: thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()
+B? failed == ["ZeroDivisionError"] and tempfile.gettempdir() == "/"
+B: threading.excepthook = kept; tempfile.tempdir = None
 
 # locale
 A: import locale; _ = locale.setlocale(locale.LC_ALL, "C.UTF-8")
@@ -392,6 +466,37 @@ def test_options_of_numpy(story: Stories) -> None:
     """)
 
 
+@needs_numpy
+def test_what_numpy_calls(story: Stories) -> None:
+    story("""
+        A: import numpy as np; kinds = []; kept = np.seterr(all="call"), np.seterrcall(lambda kind, _: kinds.append(kind))
+        B: ratio = np.array([1.0]) / np.array([0.0])
+        A? kinds == ["divide by zero"]
+        B: _ = np.seterr(**kept[0]), np.seterrcall(kept[1])
+        A? np.geterrcall() is None
+    """)
+
+
+@needs_pandas
+@pytest.mark.skipif(find_spec("tqdm") is None, reason="needs tqdm")
+def test_progress_bars_of_pandas(story: Stories) -> None:
+    story("""
+        A: import pandas as pd; from tqdm import tqdm; tqdm.pandas(disable=True); frame = pd.DataFrame({"a": [1, 2]})
+        B? list(frame.a.progress_apply(lambda x: x + 1)) == [2, 3]
+    """)
+
+
+@pytest.mark.skipif(find_spec("nest_asyncio") is None, reason="needs nest_asyncio")
+def test_loops_within_loops(kernel: Kernel) -> None:
+    story = Stories(kernel)
+    story("""
+        A: import asyncio, nest_asyncio; nest_asyncio.apply()
+           async def five(): await asyncio.sleep(0); return 5
+        B? asyncio.run(five()) == 5
+        C? asyncio.run(five()) == 5
+    """)
+
+
 @needs_pandas
 def test_an_option_that_only_one_knows_does_not_keep_others_away(story: Stories) -> None:
     story("""
@@ -456,6 +561,26 @@ def test_options_of_matplotlib(story: Stories) -> None:
         B? mpl.rcParams["lines.linewidth"] == 33 and params is mpl.rcParams
         B: mpl.rcdefaults()
         A? mpl.rcParams["lines.linewidth"] != 33
+    """)
+
+
+@needs_matplotlib
+def test_scales_units_and_fonts(story: Stories) -> None:
+    story("""
+        A: import os, shutil, matplotlib
+           import matplotlib.font_manager as fonts, matplotlib.scale as scales, matplotlib.units as units
+           class Scale(scales.LinearScale): name = "mpt"
+           scales.register_scale(Scale)
+           class Money: pass
+           class Converter(units.ConversionInterface):
+               @staticmethod
+               def convert(value, unit, axis): return 5
+           units.registry[Money] = Converter()
+           path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        A: fonts.fontManager.addfont(shutil.copy(path, "mpt.ttf"))
+        B? "mpt" in scales.get_scale_names()
+        B? units.registry.get_converter([Money()]).convert(0, 0, 0) == 5
+        B? any(font.fname == "mpt.ttf" for font in fonts.fontManager.ttflist)
     """)
 
 
@@ -686,7 +811,7 @@ A: from mpt_conf21 import known, put; put("a")
 B: put("b")
 C? __import__('mpt_conf21').known is known and sorted(known) == ["a", "b"]
 B? len(Base.kinds) == 2 and Base.kinds[1] is Kind
-C? [kind.__name__ for kind in Base.kinds] == ["Kind", "Kind"] and Base.kinds[1] is Kind
+C? [(kind.__name__, kind is Kind) for kind in Base.kinds] == [("Kind", False), ("Kind", True)]
 C: class Third(Base): pass
 A? Base.kinds[1:] == [Kind, Third]
 
@@ -814,7 +939,11 @@ LIBRARIES = {
     "torch.py": "kind = 32\nget_default_dtype = lambda: kind\ndef set_default_dtype(new): global kind; kind = new\n"
     "get_float32_matmul_precision = are_deterministic_algorithms_enabled = lambda: True\n"
     "set_float32_matmul_precision = use_deterministic_algorithms = lambda _: None",
-    "plotly/io.py": "class Templates: default = 'light'\nclass Renderers: default = ''\n"
+    "plotly/io.py": "class Renderers: default = ''\n"
+    "class Templates:\n    _default, _templates = 'light', {'light': 1, 'dark': 2}\n"
+    "    def __setitem__(self, name, template): self._templates[name] = template\n"
+    "    @property\n    def default(self): return self._default\n"
+    "    @default.setter\n    def default(self, name): self._templates[name]; self._default = name\n"
     "templates, renderers = Templates(), Renderers()",
     "altair.py": "class Registry:\n    active, options = 'default', {}\n"
     "    def enable(self, active, **options): self.active, self.options = active, options\n"
@@ -835,6 +964,12 @@ A? torch.get_default_dtype() == 16
 # an attribute
 A: import plotly.io as pio; pio.templates.default = "dark"
 B? pio.templates.default == "dark" and pio.renderers.default == ""
+
+# something that is registered first
+A: import plotly.io as pio; pio.templates["mine"] = {"title": "T"}; pio.templates.default = "mine"
+B? pio.templates.default == "mine" and pio.templates._templates["mine"] == {"title": "T"}
+C: import plotly.io
+C? plotly.io.templates.default == "mine"
 
 # imported later elsewhere
 A: import altair; altair.data_transformers.enable("default", max_rows=None)

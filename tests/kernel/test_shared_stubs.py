@@ -206,6 +206,21 @@ def test_an_instance_with_a_lock_keeps_it(story: Stories) -> None:
     """)
 
 
+def test_what_another_object_is_made_by_is_no_reason_for_a_stub(story: Stories) -> None:
+    """One can't be made elsewhere; the others, made by the same function, can."""
+    story("""
+        A: import os
+           class Run:
+               def __init__(self, number): self.number = number
+               def __reduce__(self): return make, (self.number, os.getpid())
+           def make(number, pid):
+               if number == 1 and pid != os.getpid(): raise ValueError("not here")
+               return Run(number)
+           runs = [Run(1), Run(2), Run(3)]
+        B? [run.number for run in runs[1:]] == [2, 3]
+    """)
+
+
 def test_a_closure_over_an_open_file(story: Stories) -> None:
     story("""
         A: def logger(file):
