@@ -350,6 +350,17 @@ class DecimalContext(OfContext):
                 context.traps[key] = value
 
 
+def _headers_of_opener(module: Any) -> Any:
+    return None if module._opener is None else list(module._opener.addheaders)
+
+
+def _install_opener(module: Any, headers: Any) -> None:
+    """One with these headers; what handles passwords, cookies and the like stays where it was made."""
+    opener = module.build_opener()
+    opener.addheaders = headers or []
+    module.install_opener(opener if headers is not None else None)
+
+
 class Locale(Facet):
     name = "locale"
 
@@ -375,7 +386,7 @@ def options_of_libraries(context: Context) -> list[Facet]:
         Table("logging", "_levelToName"),
         Table("logging", "_nameToLevel"),
         Table("xml.etree.ElementTree", "_namespace_map"),
-        Attributes("urllib.request", "_opener"),
+        Methods("urllib.request", headers=(_headers_of_opener, _install_opener)),
         Methods(
             "multiprocessing",
             start_method=(

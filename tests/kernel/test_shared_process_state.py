@@ -469,7 +469,8 @@ def test_options_of_numpy(story: Stories) -> None:
 @needs_numpy
 def test_what_numpy_calls(story: Stories) -> None:
     story("""
-        A: import numpy as np; kinds = []; kept = np.seterr(all="call"), np.seterrcall(lambda kind, _: kinds.append(kind))
+        A: import numpy as np; kinds = []
+           kept = np.seterr(all="call"), np.seterrcall(lambda kind, _: kinds.append(kind))
         B: ratio = np.array([1.0]) / np.array([0.0])
         A? kinds == ["divide by zero"]
         B: _ = np.seterr(**kept[0]), np.seterrcall(kept[1])
