@@ -11,7 +11,7 @@ import codecs
 import importlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
@@ -36,6 +36,11 @@ def registered() -> Iterator[Any]:
     return chain.from_iterable(_called.values())
 
 
+def may_call(facet: str, values: Iterable[Any]) -> None:
+    """This is what is registered by now, of one kind."""
+    _called[facet] = tuple(values)
+
+
 def _is_of_the_notebook(value: Any) -> bool:
     return getattr(value, "__module__", None) in _OURS
 
@@ -45,7 +50,7 @@ class _Registry(OfModule):
 
     def read(self) -> Items | None:
         found = super().read()
-        _called[self.name] = tuple((found or {}).values())
+        may_call(self.name, (found or {}).values())
         return found
 
 
@@ -130,7 +135,7 @@ class ErrorHandlers(Facet):
             with suppress(LookupError):
                 if _is_of_the_notebook(handler := codecs.lookup_error(name)):
                     found[name] = handler
-        _called[self.name] = tuple(found.values())
+        may_call(self.name, found.values())
         return found
 
     def write(self, items: Items) -> None:
@@ -250,7 +255,7 @@ class ErrorCall(OfContext):
         if not hasattr(numpy, "geterrcall"):
             return None
         call = self._in_cells(numpy.geterrcall)
-        _called[self.name] = (call,)
+        may_call(self.name, [call])
         return {"": call}
 
     def base(self) -> Items:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import importlib
 import io
 import sys
 import types
 from typing import Any
 
+from mpkernel.namespace import registries
 from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
 from mpkernel.namespace.small import SmallValues, received
 
 _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait", "show_rewritten_input")
 _INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
 _AUTORELOAD_OPTIONS = {"enabled": False, "check_all": False, "autoload_obj": False, "modules": {}, "skip_modules": {}}
+_COMPLETER_OPTIONS = ("use_jedi", "jedi_compute_type_timeout", "evaluation", "greedy", "omit__names")
+_FORMATS = {"retina_figure": "retina"}  # of functions that make pictures of figures: those that aren't told it
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
 
@@ -154,6 +158,10 @@ class ShellOptions(Facet):
         found: Items = {("shell", name): getattr(shell, name) for name in _SHELL_OPTIONS if hasattr(shell, name)}
         text = shell.display_formatter.formatters["text/plain"]
         found |= {("text", name): getattr(text, name) for name in _TEXT_OPTIONS if hasattr(text, name)}
+        completer = shell.Completer
+        found |= {
+            ("completer", name): getattr(completer, name) for name in _COMPLETER_OPTIONS if hasattr(completer, name)
+        }
         found["xmode", ""] = shell.InteractiveTB.mode
         for name, default in _AUTORELOAD_OPTIONS.items():
             # As by default until it is loaded: that this happens is no change of options.
@@ -174,6 +182,7 @@ class ShellOptions(Facet):
             target = {
                 "shell": self._shell,
                 "text": self._shell.display_formatter.formatters["text/plain"],
+                "completer": self._shell.Completer,
                 "autoreload": self._reloader(),
             }[what]
             if target is not None:
@@ -190,20 +199,35 @@ class ShellOptions(Facet):
             return {}
         backend = kind.instance()
         options = {name: (getattr(backend, name), backend.traits()[name].default(backend)) for name in _INLINE_OPTIONS}
+        if formats := self._figure_formats():
+            options["figure_formats"] = (formats, options["figure_formats"][1])
         return {name: copy.copy(value) for name, (value, default) in options.items() if value != default}
 
     def _set_inline(self, name: str, value: Any) -> None:
         """Before this subshell has plotted, too: its first plot is to look like the others'."""
         kind = importlib.import_module("matplotlib_inline.config").InlineBackend
         backend = kind.instance(parent=self._shell)
-        setattr(backend, name, backend.traits()[name].default(backend) if value is GONE else value)
+        value = backend.traits()[name].default(backend) if value is GONE else value
+        setattr(backend, name, value)
+        if name == "figure_formats" and self._figure_formats() not in (None, value):
+            importlib.import_module("IPython.core.pylabtools").select_figure_formats(
+                self._shell, value, **backend.print_figure_kwargs
+            )
+
+    def _figure_formats(self) -> set[str] | None:
+        """What figures are shown as, if that is known by now: `set_matplotlib_formats` tells nobody else."""
+        figure = getattr(sys.modules.get("matplotlib.figure"), "Figure", None)
+        formatters = self._shell.display_formatter.formatters.values()
+        calls = [call for of in formatters if isinstance(call := of.type_printers.get(figure), functools.partial)]
+        formats: set[Any] = {call.keywords.get("fmt", _FORMATS.get(call.func.__name__)) for call in calls}
+        return formats if formats and None not in formats else None  # the notebook's own
 
 
 class Hooks(Facet):
     """Functions and transformers of the notebook that IPython calls: at events, for the text and the tree of a cell."""
 
     name = "hooks"
-    _TRANSFORMERS = ("input_transformers_post", "ast_transformers")
+    _TRANSFORMERS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -224,6 +248,29 @@ class Hooks(Facet):
         return places | {name: getattr(self._shell, name) for name in self._TRANSFORMERS}
 
 
+class ExceptionHandler(Facet):
+    """What the notebook has tracebacks of some exceptions made by: `InteractiveShell.set_custom_exc`."""
+
+    name = "exception handler"
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def read(self) -> Items:
+        handler = self._handler() if self._shell.custom_exceptions else None
+        registries.may_call(self.name, [handler])
+        return {} if handler is None else {"": (self._shell.custom_exceptions, handler)}
+
+    def _handler(self) -> Any:
+        called = self._shell.CustomTB.__func__
+        within = dict(zip(called.__code__.co_freevars, called.__closure__ or (), strict=True))
+        return within["handler"].cell_contents if "handler" in within else None
+
+    def write(self, items: Items) -> None:
+        kinds, handler = ((), None) if items[""] is GONE else items[""]
+        self._shell.set_custom_exc(kinds, handler)
+
+
 def _is_of_notebook(hook: Any) -> bool:
     """A function, or an instance of a class; a method is of an object of one process."""
     kind = type(hook)
@@ -232,4 +279,4 @@ def _is_of_notebook(hook: Any) -> bool:
 
 def shell_facets(shell: Any) -> list[Facet]:
     """One of each. Extensions first, whose options come after them."""
-    return [Magics(shell), Formatters(shell), Hooks(shell), ShellOptions(shell)]
+    return [Magics(shell), Formatters(shell), Hooks(shell), ExceptionHandler(shell), ShellOptions(shell)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -414,6 +415,19 @@ C: get_ipython().ast_transformers.clear(); get_ipython().input_transformers_post
 A? twice == 10
 A! SyntaxError: 1 PLUS 2
 
+# transformers of the text of a cell, and who makes tracebacks
+A: failed = []
+   get_ipython().input_transformers_cleanup.append(lambda lines: [line.replace("PLUS", "+") for line in lines])
+   def handler(self, etype, value, tb, tb_offset=None): failed.append(etype.__name__)
+   get_ipython().set_custom_exc((ZeroDivisionError,), handler)
+B? 2 PLUS 2 == 4
+B! ZeroDivisionError: 1 / 0
+A? failed == ["ZeroDivisionError"]
+C: get_ipython().set_custom_exc((), None); get_ipython().input_transformers_cleanup.pop()
+A! ZeroDivisionError: 1 / 0
+A! SyntaxError: 2 PLUS 2
+A? failed == ["ZeroDivisionError"]
+
 # callbacks at events
 A: ran = []
    def note(*_): ran.append(len(ran))
@@ -562,6 +576,29 @@ def test_options_of_matplotlib(story: Stories) -> None:
         B? mpl.rcParams["lines.linewidth"] == 33 and params is mpl.rcParams
         B: mpl.rcdefaults()
         A? mpl.rcParams["lines.linewidth"] != 33
+    """)
+
+
+@needs_matplotlib
+def test_what_figures_are_shown_as(story: Stories) -> None:
+    formats = """
+        import matplotlib.pyplot as plt
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+        def formats():
+            figure, axes = plt.subplots()
+            plt.close(figure)
+            return get_ipython().display_formatter.format(figure)[0].keys() - {"text/plain"}
+    """
+    story.run("A", textwrap.dedent(formats))
+    story("""
+        A: set_matplotlib_formats("svg")
+        B? formats() == {"image/svg+xml"}
+        B: set_matplotlib_formats("retina")
+        A? formats() == {"image/png"}
+        A: %config InlineBackend.figure_format = "svg"
+        B? formats() == {"image/svg+xml"}
+        B: set_matplotlib_formats("png")
+        A? formats() == {"image/png"}
     """)
 
 
