@@ -116,12 +116,13 @@ def test_children_that_were_not_waited_for_end_with_the_kernel() -> None:
         assert kernel.shut_down() == []
 
 
-def test_asyncio_run_fails_as_anywhere_in_a_running_loop(shared_kernel: Kernel) -> None:
-    shared_kernel.run("import asyncio\nasync def five(): return 5\nc = five()")
-    assert "cannot be called from a running event loop" in shared_kernel.run("asyncio.run(c)").content["evalue"]
-    result = shared_kernel.run("asyncio.get_event_loop().run_until_complete(c)")
-    assert "already running" in result.content["evalue"]
-    shared_kernel.run("c.close()")
+def test_asyncio_run_fails_as_anywhere_in_a_running_loop() -> None:
+    with start_kernel() as kernel:  # of its own: nest_asyncio changes that for good
+        kernel.run("import asyncio\nasync def five(): return 5\nc = five()")
+        assert "cannot be called from a running event loop" in kernel.run("asyncio.run(c)").content["evalue"]
+        result = kernel.run("asyncio.get_event_loop().run_until_complete(c)")
+        assert "already running" in result.content["evalue"]
+        kernel.run("c.close()")
 
 
 @pytest.mark.parametrize("module", ["nest_asyncio", "nest_asyncio2"])
