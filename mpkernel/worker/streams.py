@@ -46,7 +46,8 @@ class Pipe:
             self.write_end = fd
         self._lanes = lanes
         self._parents = parents
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a `__del__` may print while its thread reads
+        self._reader: int | None = None  # the thread that has the lock
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._available = ctypes.c_int(0)
         self._ask_available = self._available_asker()
@@ -65,9 +66,9 @@ class Pipe:
             return functools.partial(ioctl, fd, termios.FIONREAD, ctypes.byref(available))
         return functools.partial(fcntl.ioctl, fd, termios.FIONREAD, available)
 
-    def has_data(self) -> bool:
-        """Whether something waits to be read."""
-        return self._waiting_bytes() > 0
+    def is_behind(self) -> bool:
+        """Whether something waits to be read, or was read by another thread, which is about to queue it."""
+        return self._waiting_bytes() > 0 or (self._reader is not None and self._reader != threading.get_ident())
 
     def _waiting_bytes(self) -> int:
         self._ask_available()
@@ -76,17 +77,24 @@ class Pipe:
     def drain(self) -> None:
         """Queue what has been written so far. (Who writes as fast as this reads would hold us up for ever.)"""
         with self._lock:
-            left = max(self._waiting_bytes(), 1)
-            while left > 0:
-                try:
-                    data = os.read(self._read_end, READ_SIZE)
-                except BlockingIOError:
-                    return
-                if not data:  # a cell has put another file there
-                    return
-                left -= len(data)
-                if text := self._decode(data):
-                    self._lanes.write((self._name, self._parents.current, text))
+            self._reader = threading.get_ident()
+            try:
+                self._read_all()
+            finally:
+                self._reader = None
+
+    def _read_all(self) -> None:
+        left = max(self._waiting_bytes(), 1)
+        while left > 0:
+            try:
+                data = os.read(self._read_end, READ_SIZE)
+            except BlockingIOError:
+                return
+            if not data:  # a cell has put another file there
+                return
+            left -= len(data)
+            if text := self._decode(data):
+                self._lanes.write((self._name, self._parents.current, text))
 
 
 class OutStream(Hooked, WithParent, io.TextIOBase):
@@ -123,7 +131,7 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
         if self._forked:  # by user code: there's no IO thread here, but the pipe is
             os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
             return len(text)
-        if text != "\n" and self._pipe.has_data():
+        if text != "\n" and self._pipe.is_behind():
             self._pipe.drain()
         if self._hooks_by_thread is not None and self._hooks:
             content = {"name": self._name, "text": text}
@@ -153,7 +161,7 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if not self._forked and self._pipe.has_data():
+        if not self._forked and self._pipe.is_behind():
             self._pipe.drain()
         self._lanes.flush()
 
@@ -222,7 +230,7 @@ class Streams:
         """At the end of a cell: everything that it has written is queued."""
         self._libc_flush()
         for pipe in self._pipes:
-            if pipe.has_data():
+            if pipe.is_behind():
                 pipe.drain()
 
 
