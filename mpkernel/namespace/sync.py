@@ -375,7 +375,7 @@ class NamespaceSync:
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         with self._lending(fresh) as lend:
-            for part in sorted(parts, key=lambda part: bool(part.meta.get("defs"))):
+            for part in sorted(parts, key=_order):
                 if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
                     try:
                         names = self._take_over_as_needed(part, news, fresh, contents)
@@ -616,6 +616,12 @@ class NamespaceSync:
         changes = self._tracker.collect(only=merged.names)
         changes.deleted += merged.gone
         self._publish(changes, merged=self._of_state(state), overruled=merged.overruled)
+
+
+def _order(part: Component) -> tuple[bool, bool, int]:
+    """What is small is loaded first: to load an instance may take functions that use others by their names."""
+    size = len(part.blobs[0]) if part.blobs else 0
+    return bool(part.meta.get("defs")), "pickle" in part.meta, size
 
 
 def _is_asked_for(part: Component, news: News | Acquired) -> bool:
