@@ -12,7 +12,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import Context
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
@@ -79,20 +79,6 @@ class Options(OfModule):
         return self._first or self.read() or {}
 
 
-class Told(Options):
-    """By one function each it says what is set, by another one it is told."""
-
-    def __init__(self, module: str, **setters: str) -> None:
-        super().__init__(module, *setters)
-        self._setters = setters
-
-    def _of(self, module: Any) -> Items:
-        return {getter: getattr(module, getter)() for getter in self._setters}
-
-    def _set(self, module: Any, key: Any, value: Any) -> None:
-        getattr(module, self._setters[key])(value)
-
-
 class Methods(Options):
     """By one function each it is asked what is set, by another one it is told."""
 
@@ -105,6 +91,17 @@ class Methods(Options):
 
     def _set(self, module: Any, key: Any, value: Any) -> None:
         self._methods[key][1](module, value)
+
+
+class Told(Methods):
+    """By functions of the module, of which the names are given: what says it, and what is told it."""
+
+    def __init__(self, module: str, **setters: str) -> None:
+        super().__init__(module, **{getter: (methodcaller(getter), _teller(name)) for getter, name in setters.items()})
+
+
+def _teller(name: str) -> Callable[[Any, Any], Any]:
+    return lambda module, value: getattr(module, name)(value)
 
 
 class Attributes(Options):

@@ -120,7 +120,6 @@ class _Known:
 
     def __init__(self, facet: Facet) -> None:
         self.facet = facet
-        self.library = facet.library
         self._seen: Items | None = None
         self._mark: Any = None  # of when it was as in `seen`
         self.shared: Items = {}  # what all subshells together have changed since the start
@@ -163,7 +162,7 @@ class ProcessState:
     def _here(self) -> Iterator[_Known]:
         """But for what can't be read, as a library isn't imported: to know that has to be quick, for each statement."""
         modules = sys.modules
-        return (known for known in self._known.values() if not known.library or known.library in modules)
+        return (known for known in self._known.values() if not (library := known.facet.library) or library in modules)
 
     def rebase(self) -> None:
         """Take everything as it is for unchanged."""

@@ -77,11 +77,11 @@ class Pipe:
     def drain(self) -> None:
         """Queue what has been written so far. (Who writes as fast as this reads would hold us up for ever.)"""
         with self._lock:
-            self._reader = threading.get_ident()
+            outer, self._reader = self._reader, threading.get_ident()
             try:
                 self._read_all()
             finally:
-                self._reader = None
+                self._reader = outer
 
     def _read_all(self) -> None:
         left = max(self._waiting_bytes(), 1)
