@@ -47,7 +47,7 @@ class StateNews:
     def imported(self) -> None:
         """Libraries may have been imported since the last call."""
         for packages, part in list(self._waiting.values()):
-            if not packages.isdisjoint(sys.modules):
+            if not sys.modules.keys().isdisjoint(packages):
                 self.receive(part, imports=False)
 
     def before_commit(self) -> None:
