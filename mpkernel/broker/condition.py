@@ -67,6 +67,7 @@ def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[
     )
     yield "huge pages", (linux or hugepages.why_not()) if memfds else "only where there are memfds"
     yield "userfault", linux or _why_not_userfault()
+    yield "cold arrays", (linux or _why_not_userfault() or _why_not_cold()) if memfds else "only where there are memfds"
     yield "mremap", linux or ("" if _linux() >= (5, 13) else "needs Linux 5.13: changed arrays are copied")
     yield "subreaper", linux or _why_no_subreaper(forks)
     yield (
@@ -82,6 +83,12 @@ def _why_not_userfault() -> str:
     if PageTracker.available():
         return ""
     return "needs Linux 6.7 with userfaultfd allowed (a container may forbid it): large arrays are hashed"
+
+
+def _why_not_cold() -> str:
+    from mpkernel.namespace import cold
+
+    return cold.why_not()
 
 
 def _why_not_pidfd() -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import xxhash
 
+from mpkernel.namespace.cold import take_place
 from mpkernel.namespace.pages import WATCHED, PageTracker, Watch
 from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.runs import Run, merged, total
+from mpkernel.namespace.segments import Opened, Range
 
 # If more than this part of the buffers changed, all of them are sent again; also after so many deltas.
 MAX_PART = 0.3
@@ -82,6 +85,17 @@ class WatchedBuffers:
         self._deltas += 1
         self.sent_as(self.key)
         return Patch(names, pickled, runs, self.key)
+
+    def is_all_in(self, key: str) -> bool:
+        """Whether the segment known as `key` has all that was seen by the last look."""
+        return self.key == key and not self._deltas and not self._dirty and self._frame == self._sent_frame
+
+    def settle(self, opened: Opened, ranges: Sequence[Range]) -> None:
+        """Let the memory that was just looked at be that of the segment that has the same, where that can be done."""
+        buffers, self._pickled = self._pickled.buffers if self._pickled is not None else (), None
+        for index, (buffer, place) in enumerate(zip(buffers, ranges, strict=True)):
+            if (watch := self._watches.get(index)) is not None and take_place(opened, buffer, place, watch):
+                self._watches[index] = self._pages.arm(buffer)
 
     def close(self) -> None:
         """Watch no more."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
+from mpkernel.namespace.segments import Opened, Range
 from mpkernel.namespace.weight import UNLIMITED, Allowance, TooDear
 
 # Check every value if that is expected to take no longer than this (seconds).
@@ -201,6 +202,19 @@ class Tracker:
         for name in names:
             if (group := self._groups.get(name)) and group.buffers is not None:
                 group.buffers.sent_as(key)
+
+    def has_sent(self, names: Collection[str], key: str) -> bool:
+        """Whether all that `names` have was sent as `key`, as far as has been seen."""
+        group = next((g for name in names if (g := self._groups.get(name))), None)
+        if group is None or not group.known or group.names != set(names):
+            return False
+        return group.buffers is not None and group.buffers.is_all_in(key)
+
+    def cool(self, names: Collection[str], opened: Opened, ranges: Sequence[Range]) -> None:
+        """Nothing of the user's runs: let the memory of `names` be that of the segment with it, if it still is that."""
+        group = next(group for name in names if (group := self._groups.get(name)))
+        if group.buffers is not None and group.seconds <= MAX_TRIED and self._fingerprint(group) == group.digest:
+            group.buffers.settle(opened, ranges)
 
     def buffers_of(self, names: Collection[str]) -> Pickled | None:
         """The memory of `names`, which are a group; None if they aren't, or it has changed since it was looked at."""

@@ -21,6 +21,7 @@ from mpkernel.namespace.segments import (
     attach,
     check_ranges,
     flat,
+    skew,
     write_stretches,
 )
 from mpkernel.namespace.transport import PAGE, Place, Transport
@@ -44,7 +45,7 @@ def write_delta(
 ) -> tuple[Segment, Delta]:
     """The dirty runs of each buffer as a segment, to be closed when the broker has taken it."""
     views = [flat(buffer) for buffer in buffers]
-    runs = [aligned(some, PAGE, view.nbytes) for view, some in zip(views, dirty, strict=True)]
+    runs = [aligned(some, PAGE, view.nbytes, skew(view)) for view, some in zip(views, dirty, strict=True)]
     stretches = [
         [view[offset : offset + nbytes] for offset, nbytes in some] for view, some in zip(views, runs, strict=True)
     ]
@@ -89,8 +90,9 @@ def _check(targets: Sequence[memoryview], delta: Delta) -> None:
     check_ranges(delta.place, delta.ranges)
     if not len(targets) == len(delta.ranges) == len(delta.runs):
         raise BadSegment(f"a delta of {len(delta.runs)} buffers doesn't fit {len(targets)}")
-    for target, (_, nbytes), runs in zip(targets, delta.ranges, delta.runs, strict=True):
-        whole = aligned(runs, PAGE, target.nbytes)
+    for target, (start, nbytes), runs in zip(targets, delta.ranges, delta.runs, strict=True):
+        first = runs[0][0] if runs else 0
+        whole = aligned(runs, PAGE, target.nbytes, -first % PAGE if first else start % PAGE)
         if total(runs) != nbytes or [tuple(run) for run in runs] != whole or any(offset < 0 for offset, _ in runs):
             raise BadSegment(f"a delta doesn't fit a buffer of {target.nbytes} bytes")
 
@@ -110,7 +112,7 @@ def _long(runs: Sequence[Run]) -> set[int]:
 def _mapped(opened: Opened, piece: memoryview, offset: int) -> bool:
     try:
         opened.map_over(piece, offset)
-    except OSError:  # too many mappings already
+    except OSError:  # too many mappings already, or its pages begin elsewhere than here
         return False
     return True
 

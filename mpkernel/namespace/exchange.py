@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpkernel.messages import Blobs
-from mpkernel.namespace import component, meeting, weight
+from mpkernel.namespace import cold, component, meeting, weight
 from mpkernel.namespace.buffers import Patch
 from mpkernel.namespace.changes import Tracker
+from mpkernel.namespace.cold import Copies
 from mpkernel.namespace.component import HELD, Component
 from mpkernel.namespace.definitions import ContentKey
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
-from mpkernel.namespace.segments import Segment
+from mpkernel.namespace.segments import Opened, Segment
 from mpkernel.namespace.stubs import Note, Stub, note_of
 from mpkernel.namespace.transport import Transport
 from mpkernel.namespace.wording import listed
@@ -51,7 +52,8 @@ class Exchange:
         self._transport = transport
         self._keys = itertools.count(1)
         self._here: dict[str, tuple[str, int]] = {}  # large values: as what, with how many deltas, they are here
-        self._outgoing: dict[str, tuple[Segment, list[str]]] = {}  # until the broker has them
+        self._outgoing: dict[str, tuple[Segment, list[str], str]] = {}  # until the broker has them
+        self._copies = Copies()
 
     # --- to others ----------------------------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class Exchange:
         """A copy is on its way."""
         if copy.segment is not None:
             names = list(copy.part.names)
-            self._outgoing[copy.segment.place.name] = (copy.segment, names)
+            self._outgoing[copy.segment.place.name] = (copy.segment, names, copy.key)
             self._tracker.sent(names, copy.key)
             self._here.update(dict.fromkeys(names, (copy.key, 0)))
 
@@ -107,7 +109,7 @@ class Exchange:
             part, segment = to_delta(patch.names, patch.pickled, patch.runs, self._transport, patch.key)
         except OSError:
             return self.component(patch.names, patch.pickled)
-        self._outgoing[segment.place.name] = (segment, patch.names)
+        self._outgoing[segment.place.name] = (segment, patch.names, "")
         key, deltas = self._here.get(patch.names[0], (patch.key, 0))
         self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
         return part
@@ -115,18 +117,37 @@ class Exchange:
     def taken(self, segments: list[str], refused: list[str]) -> list[list[str]]:
         """The broker has these segments, and can't get at those that it refuses: names that must go in messages."""
         for name in segments:
-            self._outgoing.pop(name)[0].close()
+            segment, names, key = self._outgoing.pop(name)
+            self._copies.add(key, names, segment)
         again = []
         for name in refused:
-            segment, names = self._outgoing.pop(name)
+            segment, names, _ = self._outgoing.pop(name)
             segment.close()
             log.warning("the broker can't open a segment with %s: it travels in a message", listed(names))
             again.append(names)
         return again
 
-    def sent_as(self, key: str, names: Iterable[str]) -> list[str]:
-        """Those of `names` whose values others have as `key`."""
+    def given_up(self, key: str, names: Iterable[str]) -> list[str]:
+        """There is no copy any more of what was sent as `key`. Returns those of `names` whose values it was."""
+        self._copies.drop(key)
         return [name for name in names if self._here.get(name, ("", 0))[0] == key]
+
+    @property
+    def seconds_to_cold(self) -> float | None:
+        """Until `cool` may have something to do; None if it won't."""
+        return self._copies.seconds_left() if self._copies else None
+
+    def let_go(self) -> None:
+        """What cells have changed need not be kept to become cold."""
+        if self._copies:
+            self._copies.drop_stale(self._tracker.has_sent)
+
+    def cool(self) -> None:
+        """Between cells, while nothing of the user's runs: cold arrays share memory with the copies of them."""
+        for names, key, segment in self._copies.cold():
+            if self._transport is not None and self._tracker.has_sent(names, key) and not cold.why_not():
+                with Opened(self._transport, segment.place) as opened:
+                    self._tracker.cool(names, opened, segment.ranges)
 
     # --- from others --------------------------------------------------------------------------------------------------
 

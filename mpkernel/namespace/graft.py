@@ -261,10 +261,12 @@ class _Writing:
                     late.append((part, node.obj, content))
                 else:
                     self._write_part(part, target, node.obj, content)
+        lone = self._survey.lone_arrays() if last else set()
+        last.sort(key=lambda item: id(item[1]) in lone)
         for part, obj, content in late + last:
-            self._write_part(part, self.results.get(id(obj), obj), obj, content)
+            self._write_part(part, self.results.get(id(obj), obj), obj, content, lone=id(obj) in lone)
 
-    def _write_part(self, part: Part, target: Any, obj: Any, content: Any) -> None:
+    def _write_part(self, part: Part, target: Any, obj: Any, content: Any, *, lone: bool = False) -> None:
         self._now = obj
         fresh = part.mapped(content, self.results)
         if target is obj and fresh is content:
@@ -275,7 +277,7 @@ class _Writing:
         if target is not obj and type(part) is Attributes and (kept := untold(target, was, fresh)):
             fresh = {**fresh, **kept}
         if part.undo(was) is None:
-            part.write(target, fresh)
+            (part.take if lone else part.write)(target, fresh)
             return
         self._undo.append((part, target, was))
         self._undo[-1] = (part, target, latecomers.write(part, target, was, fresh, self._came_late))

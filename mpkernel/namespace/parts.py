@@ -44,6 +44,10 @@ class Part:
         """Make `content` the content."""
         raise NotImplementedError
 
+    def take(self, obj: Any, content: Any) -> None:
+        """As `write`, last of all, of what has its memory for itself: that may be gone thereafter."""
+        self.write(obj, content)
+
     def children(self, content: Any) -> Iterable[Any]:
         """The objects in a content; none, if they are all atoms."""
         return ()

@@ -21,10 +21,14 @@ def merged(runs: Iterable[Run]) -> list[Run]:
     return result
 
 
-def aligned(runs: Iterable[Run], page: int, size: int) -> list[Run]:
-    """Widened to whole pages of a buffer of this size; only its end may be in the midst of a page."""
-    pages = ((offset // page * page, offset + nbytes) for offset, nbytes in runs if nbytes > 0)
-    return merged((first, min(-(-end // page) * page, size) - first) for first, end in pages)
+def aligned(runs: Iterable[Run], page: int, size: int, skew: int = 0) -> list[Run]:
+    """Widened to whole pages of a buffer of this size that begins so far (`skew`) from the start of one."""
+    result: list[Run] = []
+    for offset, nbytes in runs:
+        if nbytes > 0:
+            first = max((offset + skew) // page * page - skew, 0)
+            result.append((first, min(-(-(offset + nbytes + skew) // page) * page - skew, size) - first))
+    return merged(result)
 
 
 def total(runs: Iterable[Run]) -> int:

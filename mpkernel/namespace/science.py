@@ -157,12 +157,17 @@ class Elementwise(Part):
         elif base.ndim == 0 or base.dtype.kind in "USV":
             base[...] = content
         else:
-            here, there = bits(base), bits(content)
-            rows = max(1, CHUNK // max(1, base.nbytes // max(1, len(base))))
-            for start in range(_taken_over(here, there), len(base), rows):
-                part, news = here[start : start + rows], there[start : start + rows]
-                if not numpy.array_equal(part, news):
-                    part[...] = news
+            _copy(bits(base), bits(content))
+
+    def take(self, obj: Any, content: Any) -> None:
+        base = sys.modules["numpy"].ndarray.view(obj, sys.modules["numpy"].ndarray)
+        if base.nbytes < PAGED or base.dtype.kind in "OUSV" or not (_is_flat(base) and _is_flat(content)):
+            self.write(obj, content)
+            return
+        first, end = _taken_over(base, content)
+        here, there = (array.reshape(-1).view("u1") for array in (base, content))
+        _copy(here[:first], there[:first])
+        _copy(here[end:], there[end:])
 
     def children(self, content: Any) -> Iterable[Any]:
         return content if isinstance(content, list) else ()
@@ -177,13 +182,23 @@ class Elementwise(Part):
         return content if isinstance(content, list) else None
 
 
-def _taken_over(old: Any, new: Any) -> int:
-    """How many rows of a large new array, which nobody will look at again, the old one has by taking over its pages."""
-    if old.nbytes < PAGED or not (old.flags.c_contiguous and new.flags.c_contiguous):
-        return 0
+def _is_flat(array: Any) -> bool:
+    return bool(array.flags.c_contiguous)
+
+
+def _taken_over(old: Any, new: Any) -> tuple[int, int]:
+    """Which of its bytes, from and to, an old array has by taking over pages of a new one that nobody will look at."""
     source, target = (array.__array_interface__["data"][0] for array in (new, old))
-    row: int = old.nbytes // len(old)
-    return move_pages(source, target, old.nbytes) // row
+    return move_pages(source, target, old.nbytes)
+
+
+def _copy(old: Any, new: Any) -> None:
+    """Write what differs, as each page that is written is one of this process's own."""
+    rows = max(1, CHUNK // max(1, old.nbytes // max(1, len(old))))
+    for start in range(0, len(old), rows):
+        part, news = old[start : start + rows], new[start : start + rows]
+        if not sys.modules["numpy"].array_equal(part, news):
+            part[...] = news
 
 
 def array_of(part: Part, content: Any) -> Any:

@@ -22,10 +22,11 @@ from pickle import PickleBuffer
 from types import TracebackType
 
 from mpkernel.errors import BadSegment
+from mpkernel.namespace.memory import address_of
 from mpkernel.namespace.transport import PAGE, Files, Memfds, Part, Place, Transport
 from mpkernel.namespace.writing import STRIPE_FROM, Piece, write_parts
 
-Range = tuple[int, int]  # offset in the segment, bytes; offsets are multiples of PAGE
+Range = tuple[int, int]  # offset in the segment, bytes; each has its pages for itself
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -107,7 +108,11 @@ Bytes = bytes | bytearray | memoryview | PickleBuffer
 
 
 def write(transport: Transport, buffers: Sequence[Bytes]) -> Segment:
-    """A sealed segment with these contiguous buffers, each from the start of a page on. Releases the GIL meanwhile."""
+    """A sealed segment with these contiguous buffers, each with its pages for itself. Releases the GIL meanwhile.
+
+    Where a page begins in a buffer here, one begins in the segment, and so in readers: the pages of one can take the
+    place of another's.
+    """
     views = [flat(buffer) for buffer in buffers]
     return write_stretches(transport, [[view] for view in views])
 
@@ -118,7 +123,7 @@ def write_stretches(transport: Transport, stretches: Sequence[Sequence[memoryvie
     pieces: list[Piece] = []
     end = 0
     for stretch in stretches:
-        start = end
+        start = end = end + (skew(stretch[0]) if stretch else 0)
         for view in stretch:
             pieces.append((end, view))
             end += view.nbytes
@@ -148,6 +153,11 @@ def _parts(size: int) -> int:
     """One for each core, as long as starting a thread for it is nothing beside the writing."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     return max(1, min(cores, _AT_MOST, size // STRIPE_FROM))
+
+
+def skew(view: memoryview) -> int:
+    """How far from the start of a page a buffer begins; 0 if there is no way to know."""
+    return (address_of(view) or 0) % PAGE if view.nbytes else 0
 
 
 def flat(buffer: Bytes) -> memoryview:
@@ -247,28 +257,32 @@ def attach(transport: Transport, place: Place, ranges: Sequence[Range]) -> list[
     return [whole[offset : offset + nbytes] for offset, nbytes in ranges]
 
 
-def move_pages(source: int, target: int, nbytes: int) -> int:
+def move_pages(source: int, target: int, nbytes: int) -> tuple[int, int]:
     """Let the whole pages at `target` be those at `source`, both addresses in attached segments.
 
-    As good as copying, but takes no time, and no memory. Returns how many bytes were moved, from the start on: 0 if
-    that can't be done here. What is at `source` has to be forgotten.
+    As good as copying, but takes no time, and no memory. Returns which bytes were moved, from and to: none if that
+    can't be done here. What is at `source` has to be forgotten, but for the bytes that weren't moved.
     """
-    mappings = [m for address in (source, target) if (m := _mapping_of(address, nbytes)) is not None]
-    if sys.platform != "linux" or len(mappings) < 2:
-        return 0
-    moved, whole = 0, nbytes // PAGE * PAGE
-    while moved < whole:
-        size = min(whole - moved, *(stripe - (offset + moved) % stripe for offset, stripe in mappings))
+    first = -source % PAGE
+    end = first + (nbytes - first) // PAGE * PAGE
+    if sys.platform != "linux" or end <= first or (target + first) % PAGE:
+        return 0, 0
+    mappings = [m for address in (source, target) if (m := _mapping_of(address + first, end - first)) is not None]
+    if len(mappings) < 2:
+        return 0, 0
+    moved = first
+    while moved < end:
+        size = min(end - moved, *(stripe - (offset + moved - first) % stripe for offset, stripe in mappings))
         if not _moved(source + moved, target + moved, size):
             break
         moved += size
-    return moved
+    return first, moved
 
 
 def _mapping_of(address: int, nbytes: int) -> tuple[int, int] | None:
-    """Where in an attached segment this is, and how long its parts are; None if it isn't all in one, from a page on."""
+    """Where in an attached segment this is, and how long its parts are; None if it isn't all in one."""
     for base, memory in list(_attached.items()):
-        if base <= address and address + nbytes <= base + len(memory) and (address - base) % PAGE == 0:
+        if base <= address and address + nbytes <= base + len(memory):
             return address - base, memory.stripe
     return None
 
@@ -291,13 +305,21 @@ class Opened:
             raise
 
     def map_over(self, target: memoryview, offset: int) -> None:
-        """Put the pages from there on, privately, where the target's are; it must begin with a page. Raises OSError."""
-        for fd, at, piece in self._split(target, offset):
-            address = ctypes.addressof(ctypes.c_char.from_buffer(piece))
+        """Put the pages from there on, privately, where the target's are. Raises OSError.
+
+        The target has its pages for itself, and begins as far from the start of one as the offset does.
+        """
+        address = ctypes.addressof(ctypes.c_char.from_buffer(target))
+        at, end = offset // PAGE * PAGE, offset + target.nbytes
+        address -= offset - at
+        while at < end:
+            part, inside = divmod(at, self._stripe)
+            size = min(end - at, self._stripe - inside)
             flags = mmap.MAP_PRIVATE | _MAP_FIXED | _NORESERVE
-            if _libc.mmap(address, piece.nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, at) != address:
+            if _libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, self._fds[part], inside) != address:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
+            address, at = address + size, at + size
 
     def read(self, targets: Sequence[memoryview], offset: int) -> None:
         """Copy what follows from there on into the targets, one after the other."""
@@ -337,5 +359,5 @@ class Opened:
 def check_ranges(place: Place, ranges: Sequence[Range]) -> None:
     """Reading behind the end of a mapped file kills the process: the ranges must be within."""
     for offset, nbytes in ranges:
-        if offset < 0 or nbytes < 0 or offset % PAGE or offset + nbytes > place.size:
+        if offset < 0 or nbytes < 0 or offset + nbytes > place.size:
             raise BadSegment(f"a buffer at {offset} of {nbytes} bytes is not in a segment of {place.size} bytes")

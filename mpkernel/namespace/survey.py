@@ -164,13 +164,8 @@ class Survey:
     def _drop_arrays(self) -> bool:
         """Arrays on the same memory are patched together or not at all."""
         before = len(self._partners)
-        arrays = [
-            (extent, node)
-            for node in self._arrays
-            if node.kind.memory is not None and (extent := node.kind.memory(node.obj)) is not None
-        ]
         whole: list[tuple[Extent, list[Node]]] = []
-        for group in _overlapping(arrays):
+        for group in self._memories():
             olds = self._old_memory(group)
             if olds is None:
                 self._drop(node for _, node in group)
@@ -180,6 +175,20 @@ class Survey:
             if len({id(nodes) for _, nodes in clash}) > 1 and len({id(nodes[0]) for _, nodes in clash}) > 1:
                 self._drop(node for _, nodes in clash for node in nodes)
         return len(self._partners) < before
+
+    def _memories(self) -> Iterable[list[tuple[Extent, Node]]]:
+        """The arrays of the new graph, by the memory that they share."""
+        return _overlapping(
+            [
+                (extent, node)
+                for node in self._arrays
+                if node.kind.memory is not None and (extent := node.kind.memory(node.obj)) is not None
+            ]
+        )
+
+    def lone_arrays(self) -> set[int]:
+        """Ids of new arrays that share memory with no other."""
+        return {id(group[0][1].obj) for group in self._memories() if len(group) == 1}
 
     def _drop(self, nodes: Iterable[Node]) -> None:
         for node in nodes:

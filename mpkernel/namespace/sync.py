@@ -239,6 +239,16 @@ class NamespaceSync:
             self._send_commit(Commit(self._number, heads, [], False, blobs))
 
     @property
+    def seconds_to_cold(self) -> float | None:
+        """Until `cool` may have something to do; None if it won't."""
+        return self._exchange.seconds_to_cold
+
+    def cool(self) -> None:
+        """Between cells, while no code of the user's runs: see `cold`."""
+        with self._lock:
+            self._exchange.cool()
+
+    @property
     def settled(self) -> bool:
         """Whether everything that cells have changed is committed."""
         return self.mode != "shared" or self._tracker.swept
@@ -288,6 +298,7 @@ class NamespaceSync:
             heads, blobs = component.join(components)
             self._send_commit(Commit(self._number, heads, overruled or [], force, blobs))
         self._tracker.told()
+        self._exchange.let_go()
 
     def _send_commit(self, commit: Commit) -> None:
         self._commits += 1
@@ -319,7 +330,9 @@ class NamespaceSync:
     def taken(self, segments: list[str], refused: list[str]) -> None:
         """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
         try:
-            for names in self._exchange.taken(segments, refused):
+            with self._lock:
+                again = self._exchange.taken(segments, refused)
+            for names in again:
                 with self._telling():
                     changes = self._tracker.collect(only=names, force=names)
                     self._publish(changes, in_message=True)
@@ -330,7 +343,7 @@ class NamespaceSync:
     def keep(self, key: str, names: list[str]) -> None:
         """In the service thread: there is no copy any more of what was sent as `key`."""
         with self._lock:
-            self._tracker.hold(self._exchange.sent_as(key, names))
+            self._tracker.hold(self._exchange.given_up(key, names))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 

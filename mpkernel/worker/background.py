@@ -19,12 +19,16 @@ SWEEP_SLICE, SWEEP_PAUSE = 0.005, 0.02
 # When no cell has run for so long (seconds), what takes longer is looked at, and large values are copied.
 LEISURE_AFTER = 0.3
 
+# If it can't be done then what is cold is seen to again after so long (seconds).
+COOL_PAUSE = 5.0
+
 
 class Background:
     def __init__(self, kernel: WorkerKernel) -> None:
         self._kernel = kernel
         self._backing_up: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._cooling: asyncio.TimerHandle | None = None
         self._at_leisure: asyncio.TimerHandle | None = None
         self._main_thread = threading.main_thread()
 
@@ -93,6 +97,21 @@ class Background:
         self._backing_up = None
         if not self._kernel.running:  # else at the next pause
             self._kernel.service.in_background(self._kernel.sync.back_up)
+
+    def cool_later(self) -> None:
+        """There are copies of arrays, and what doesn't change need not be there twice."""
+        seconds = self._kernel.sync.seconds_to_cold
+        if seconds is not None and self._cooling is None:
+            self._cooling = self._kernel.loop.call_later(max(seconds, COOL_PAUSE), self._cool)
+
+    def _cool(self) -> None:
+        self._cooling = None
+        if not self._kernel.running and not self._goes_on():
+            try:
+                self._kernel.sync.cool()
+            except Exception:
+                self._kernel.log.exception("memory that is there twice could not be put together")
+        self.cool_later()
 
     def _goes_on(self) -> bool:
         """Whether threads, tasks or callbacks of the user's go on, which may change variables."""

@@ -101,6 +101,8 @@ class Service:
                     self._kernel.sync.keep(message.key, message.names)
                 elif isinstance(message, messages.Taken):
                     self._kernel.sync.taken(message.segments, message.refused)
+                    if self._kernel.sync.seconds_to_cold is not None:
+                        self._kernel.loop.call_soon_threadsafe(self._kernel.background.cool_later)
             except BaseException as error:
                 if isinstance(message, messages.SideRequest):
                     self._kernel.die(error)  # somebody waits for the answer

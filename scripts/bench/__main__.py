@@ -116,7 +116,7 @@ def main() -> int:
             trips=30 if arguments.quick else 100,
             deadline=arguments.deadline,
             idle_seconds=5 if arguments.quick else 60,
-            cold_seconds=5 if arguments.quick else 30,
+            cold_seconds=15 if arguments.quick else 30,
             interpreter={spec.name: spec.python for spec in specs if spec.python is not None},
         )
 

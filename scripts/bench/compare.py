@@ -102,7 +102,7 @@ def spec_of(name: str, tree: Path) -> Spec:
 
 def measure(measurements: Sequence[Measurement], specs: Sequence[Spec], minutes: float, patience: float) -> Results:
     """Rounds of all rows until the time is over, at least `LEAST`; which revision goes first changes each time."""
-    results, options = Results(), Options(trips=30, idle_seconds=5, cold_seconds=5)
+    results, options = Results(), Options(trips=30, idle_seconds=5, cold_seconds=15)
     end = time.monotonic() + 60 * minutes
     for turn in itertools.count():
         if turn >= LEAST and time.monotonic() >= end:

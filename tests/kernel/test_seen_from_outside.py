@@ -38,7 +38,7 @@ def test_info_has_versions_limits_and_fast_paths_also_while_the_kernel_is_busy(s
     assert info["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert info["limits"]["open_files"] >= info["limits"]["open_files_now"] > 5
     paths = {path["name"]: path for path in info["fast_paths"]}
-    assert {"fork", "memfd", "huge pages", "userfault", "mremap", "subreaper", "pidfd"} <= paths.keys()
+    assert {"fork", "memfd", "huge pages", "userfault", "cold arrays", "mremap", "subreaper", "pidfd"} <= paths.keys()
     assert all(path["on"] or path["why"] for path in paths.values())
     assert "memfd: " in command(shared_kernel, "info")
     shared_kernel.interrupt()

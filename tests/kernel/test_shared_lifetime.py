@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mpkernel.namespace.pages import PageTracker
+
 from .driver import Kernel
 from .sandbox import PATIENCE, poll_until
 from .stories import SOON, Stories, needs_numpy
@@ -269,6 +271,34 @@ def test_memory_does_not_grow_with_each_change(kernel: Kernel) -> None:
     assert poll_until(lambda: memory_of(kernel) < before + 50, SOON), (
         f"{memory_of(kernel) - before:.0f} MB more after 15 changes of an array of 16 MB"
     )
+
+
+@needs_numpy
+@pytest.mark.mpkernel_only(ONE_PROCESS)
+@pytest.mark.skipif(not PageTracker.available(), reason="the system doesn't track pages")
+def test_an_array_that_nobody_changes_is_there_once(kernel: Kernel) -> None:
+    shells = [None, kernel.create_subshell(), kernel.create_subshell()]
+    for shell in shells:
+        kernel.run("import numpy as np", shell)
+    kernel.run(
+        "import mpkernel.namespace.cold, mpkernel.worker.background\n"
+        "mpkernel.namespace.cold.COLD = mpkernel.worker.background.COOL_PAUSE = 0.3"
+    )
+    before = memory_of(kernel)
+    kernel.run("a = np.arange(100 * 2**17); view = a[5:]")
+    for shell in shells[1:]:
+        assert kernel.value("int(a.sum()) == sum(range(100 * 2**17))", shell)
+    assert poll_until(lambda: memory_of(kernel) < before + 130, SOON), (
+        f"{memory_of(kernel) - before:.0f} MB for an array of 100 MB"
+    )
+    for number, shell in enumerate(shells):
+        kernel.run(f"a[{number}] = -1; view[-1 - {number}] = -2", shell)
+    for shell in shells:
+        assert kernel.value("a[:4].tolist(), a[-4:].tolist()", shell) == (
+            [-1, -1, -1, 3],
+            [100 * 2**17 - 4, -2, -2, -2],
+        )
+        assert kernel.value("int(a[3:-3].sum()) == sum(range(3, 100 * 2**17 - 3)), np.shares_memory(a, view)", shell)
 
 
 def test_fifty_thousand_names(kernel: Kernel) -> None:

@@ -5,11 +5,13 @@ import collections
 import dataclasses
 import functools
 import io
+import mmap
 import pickle
 import random
 import threading
 import types
 import weakref
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -19,8 +21,11 @@ from hypothesis import strategies as st
 
 from mpkernel.namespace import survey
 from mpkernel.namespace.anatomy import Kind, Kinds
+from mpkernel.namespace.deltas import attach_with, write_delta
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.same import same
+from mpkernel.namespace.segments import attach, choose, write
+from mpkernel.namespace.transport import PAGE
 
 np = pytest.importorskip("numpy")
 
@@ -402,6 +407,55 @@ def test_equal_parts_of_an_array_are_not_written() -> None:
     new[5] = 1
     assert one(old, new) is old
     assert old[5] == 1
+
+
+def versions(skew: int) -> tuple[Any, Any, Any]:
+    """An array as a reader has it, as it gets it once more after it was changed, and what it should be then.
+
+    It has rows of 10,000 bytes, and begins `skew` bytes after the start of a page.
+    """
+    transport = choose(Path())
+    memory = memoryview(mmap.mmap(-1, 3 << 20))[skew : skew + 2_000_000]
+    array = np.frombuffer(memory, float)
+    end_of_pages = (array.nbytes + skew) // PAGE * PAGE - skew
+    changed = [0, 1000, end_of_pages - 8, array.nbytes - 8]
+    with write(transport, [memory]) as base:
+        array[[offset // 8 for offset in changed]] = 7
+        segment, delta = write_delta(transport, [memory], [[(offset, 8) for offset in changed]])
+        with segment:
+            views = [*attach(transport, base.place, base.ranges)]
+            views += attach_with(transport, base.place, base.ranges, [delta])
+    old, new = (np.frombuffer(view, float).reshape(200, 1250) for view in views)
+    return old, new, array.reshape(200, 1250)
+
+
+@pytest.mark.parametrize("skew", [0, 16])
+def test_a_row_of_which_a_part_was_in_pages_that_were_taken_over(skew: int) -> None:
+    old, new, wanted = versions(skew)
+    assert one(old, new) is old
+    assert np.array_equal(old, wanted)
+
+
+@pytest.mark.parametrize("skew", [0, 16])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[:],
+        lambda a: a.reshape(-1)[3:],
+        lambda a: a[::2],
+        lambda a: a.T,
+        lambda a: a.reshape(-1)[512:],
+        lambda a: pytest.importorskip("pandas").DataFrame(a, copy=False),
+    ],
+)
+def test_several_arrays_on_memory_that_could_be_taken_over(skew: int, view: Any) -> None:
+    for names in ("av", "va"):
+        old, new, wanted = versions(skew)
+        olds, news = {"a": old, "v": view(old)}, {"a": new, "v": view(new)}
+        results = graft({name: olds[name] for name in names}, {name: news[name] for name in names})
+        assert np.array_equal(results["a"], wanted)
+        assert np.array_equal(results["v"], view(wanted))
+        assert np.shares_memory(results["a"], results["v"])
 
 
 def test_random_generators_go_on_from_the_new_state() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import socket
 import subprocess
@@ -20,14 +21,9 @@ import pytest
 
 from mpkernel.errors import BadSegment
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
-from mpkernel.namespace.segments import (
-    Segment,
-    Segments,
-    attach,
-    choose,
-    memfds_work,
-    write,
-)
+from mpkernel.namespace.memory import address_of
+from mpkernel.namespace.runs import Run
+from mpkernel.namespace.segments import Segment, Segments, attach, choose, memfds_work, write
 from mpkernel.namespace.transport import PAGE, Files, Memfds, Place, Transport
 
 MB = 1 << 20
@@ -64,7 +60,8 @@ def test_buffers_arrive_as_they_were(transport: Transport, broker: Segments) -> 
     buffers = [b"a" * 100_000, bytearray(b"b" * PAGE), memoryview(b""), PickleBuffer(bytearray(range(256)) * 1000)]
     segment = write(transport, buffers)
     assert [nbytes for _, nbytes in segment.ranges] == [100_000, PAGE, 0, 256_000]
-    assert all(offset % PAGE == 0 for offset, _ in segment.ranges)
+    pages = [set(range(offset // PAGE, -(-(offset + nbytes) // PAGE))) for offset, nbytes in segment.ranges]
+    assert sum(map(len, pages)) == len(set().union(*pages))
     number = taken(broker, segment)
     views = attach(transport, broker.place(number), segment.ranges)
     assert [bytes(view) for view in views] == [bytes(buffer) for buffer in buffers]
@@ -85,6 +82,23 @@ def test_what_one_reader_writes_no_other_sees(transport: Transport, broker: Segm
     one[5] = 0
     assert other[5] == ord("x")
     assert attach(transport, place, segment.ranges)[0][5] == ord("x")
+
+
+def placed(size: int, skew: int) -> memoryview:
+    """Memory that begins so far from the start of a page."""
+    return memoryview(mmap.mmap(-1, size + PAGE))[skew : skew + size]
+
+
+@pytest.mark.parametrize("skew", [0, 16, PAGE - 1])
+def test_a_page_begins_where_one_begins_for_the_writer(transport: Transport, broker: Segments, skew: int) -> None:
+    view = placed(3 * PAGE, skew)
+    view[:] = os.urandom(3 * PAGE)
+    segment = write(transport, [b"x", view])
+    (_, other) = attach(transport, broker.place(taken(broker, segment)), segment.ranges)
+    assert other == view
+    address = address_of(other)
+    assert address is not None
+    assert address % PAGE == skew
 
 
 def test_a_mapping_stays_when_the_segment_is_let_go(transport: Transport, broker: Segments) -> None:
@@ -206,7 +220,7 @@ def test_an_unfinished_file_is_refused_and_a_link_too(tmp_path: Path) -> None:
 
 def test_ranges_outside_the_segment_are_refused(transport: Transport) -> None:
     with write(transport, [b"x" * 10_000]) as segment:
-        for ranges in ([(0, 20_000)], [(-PAGE, 10)], [(0, -1)], [(5, 10)], [(1 << 62, 1)]):
+        for ranges in ([(0, 20_000)], [(-PAGE, 10)], [(0, -1)], [(5, segment.size)], [(1 << 62, 1)]):
             with pytest.raises(BadSegment):
                 attach(transport, segment.place, ranges)
 
@@ -257,6 +271,24 @@ def test_a_delta_over_its_base_is_the_new_content(transport: Transport, broker: 
     assert [bytes(view) for view in attach(transport, place, base.ranges)] == bases
 
 
+@pytest.mark.parametrize("skews", [(16, 16), (16, 0), (0, 16), (48, 16)])
+@pytest.mark.parametrize("run", [(0, 100_000), (100_000, 200_000), (MB - 100_000, 100_000), (0, MB), (5000, 1)])
+def test_a_delta_of_memory_that_begins_elsewhere_in_its_page(
+    transport: Transport, broker: Segments, skews: tuple[int, int], run: Run
+) -> None:
+    old, new = (placed(MB, skew) for skew in skews)
+    old[:] = os.urandom(MB)
+    new[:] = changed_copy(bytes(old), run)
+    base = write(transport, [b"", old, b"after"])
+    place = broker.place(taken(broker, base))
+    segment, delta = write_delta(transport, [b"", new, b"after"], [[], [run], []])
+    delta = replace(delta, place=broker.place(taken(broker, segment)))
+    views = attach_with(transport, place, base.ranges, [delta])
+    assert [bytes(view) for view in views] == [b"", bytes(new), b"after"]
+    apply_delta(transport, [memoryview(b""), old, memoryview(b"after")], delta)
+    assert old == new
+
+
 def test_later_deltas_win(transport: Transport, broker: Segments) -> None:
     old = b"." * MB
     base = write(transport, [old])
@@ -299,12 +331,13 @@ def test_thousands_of_runs(transport: Transport) -> None:
 
 def test_a_delta_that_does_not_fit_is_refused_before_it_is_written(transport: Transport) -> None:
     old = b"." * (4 * PAGE)
-    new = changed_copy(old, (PAGE, PAGE))
+    new = placed(4 * PAGE, 0)
+    new[:] = changed_copy(old, (PAGE, PAGE))
     segment, delta = write_delta(transport, [new], [[(PAGE, PAGE)]])
     wrong = [
         replace(delta, runs=[[(4 * PAGE, PAGE)]]),
         replace(delta, runs=[[(-PAGE, PAGE)]]),
-        replace(delta, runs=[[(PAGE + 8, PAGE)]]),
+        replace(delta, runs=[[(PAGE + 8, PAGE - 1)]]),
         replace(delta, runs=[[(0, 2 * PAGE)]]),
         replace(delta, runs=[[]]),
         replace(delta, runs=[[(PAGE, PAGE)], []]),
