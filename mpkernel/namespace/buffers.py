@@ -93,7 +93,7 @@ class WatchedBuffers:
     def settle(self, opened: Opened, ranges: Sequence[Range]) -> None:
         """Let the memory that was just looked at be that of the segment that has the same, where that can be done."""
         buffers, self._pickled = self._pickled.buffers if self._pickled is not None else (), None
-        for index, (buffer, place) in enumerate(zip(buffers, ranges, strict=True)):
+        for index, (buffer, place) in enumerate(zip(buffers, ranges, strict=False)):  # texts and the pickle come after
             if (watch := self._watches.get(index)) is not None and take_place(opened, buffer, place, watch):
                 self._watches[index] = self._pages.arm(buffer)
 

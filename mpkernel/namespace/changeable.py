@@ -13,6 +13,7 @@ import types
 import typing
 import uuid
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from mpkernel.namespace import lazy_imports, type_params
@@ -32,6 +33,19 @@ _UNCHANGING: tuple[type, ...] = (
 # Tuples within tuples are looked into so deep.
 _DEPTH = 3
 
+_OF_LIBRARIES = (
+    ("numpy", "dtype"),
+    ("numpy", "generic"),
+    ("pandas.core.dtypes.base", "ExtensionDtype"),
+    ("pandas", "Index"),  # all that is computed from a table may have its very index
+)
+
+
+def _of_libraries() -> Iterator[type]:
+    for module, name in _OF_LIBRARIES:
+        if isinstance(kind := getattr(sys.modules.get(module), name, None), type):
+            yield kind
+
 
 class Changeable:
     """Tells what can be changed in place, for one namespace."""
@@ -45,9 +59,8 @@ class Changeable:
         """Whether instances of `kind` may change: names that share one belong together."""
         known = self._mutable.get(kind)
         if known is None:
-            numpy = sys.modules.get("numpy")
-            constant = (*_UNCHANGING, numpy.dtype, numpy.generic) if numpy is not None else _UNCHANGING
-            known = not issubclass(kind, constant) and not (hasattr(kind, "__get__") and "__call__" in dir(kind))
+            bound = hasattr(kind, "__get__") and "__call__" in dir(kind)
+            known = not bound and not issubclass(kind, (*_UNCHANGING, *_of_libraries()))
             known = known or kind.__module__ == "__main__"
             if kind.__module__ != "__main__":  # the notebook's own classes may go away
                 self._mutable[kind] = known

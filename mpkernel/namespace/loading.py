@@ -252,6 +252,14 @@ class _Words:
     def _word_attributes(self, obj: Any, named: dict[str, Any]) -> None:
         obj.__dict__ = named
 
+    def _word_references(self, obj: Any, refs: Any) -> None:
+        if hasattr(obj, "refs"):
+            refs.add_reference(obj)
+            obj.refs = refs
+        else:
+            refs.add_index_reference(obj)
+            obj._references = refs
+
     def _word_stub(self, *words: Any) -> Any:
         return self._loading.held.value(Note(*words))
 

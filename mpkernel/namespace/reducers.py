@@ -45,6 +45,8 @@ from mpkernel.namespace.stubs import Stub, note_of
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 _LOCKS = (_thread.LockType, _thread.RLock, threading.Condition, threading.Semaphore, threading.BoundedSemaphore)
 _PLAIN_DTYPES = "biufcmMSUV"
+# An index of pandas with so few labels is copied each time.
+_SHORT = 1000
 
 
 def handler_for(kind: type) -> tuple[Handler, bool]:
@@ -493,28 +495,53 @@ def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
     return words.tensor, (view, storage.nbytes(), type(tensor), *made, *rest)
 
 
-def reduce_block(dumper: Dumper, block: Any) -> Reduced:
-    """A block of a DataFrame. pandas 3 copies shared memory when it is written to; the loader must not undo that."""
-    reduced = dumper.by_itself(block)
-    refs = getattr(block, "refs", None)
-    if getattr(block.values, "_ndarray", block.values).dtype == object:
-        return reduced  # shares nothing
-    if type(reduced) is tuple and refs is not None and refs.has_reference() and _copies_on_write():
-        args = tuple(_copied(arg) if arg is block.values else arg for arg in reduced[1])
-        return (reduced[0], args, *reduced[2:])
+def reduce_frame(dumper: Dumper, frame: Any) -> Reduced:
+    """A DataFrame or Series without the list that is its class's own: all that refer to it would be one component."""
+    reduced = reduce_library(dumper, frame) if importable(type(frame)) else dumper.by_itself(frame)
+    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
+        own = {name: value for name, value in reduced[2].items() if value is not getattr(type(frame), "_metadata", ())}
+        return (*reduced[:2], own, *reduced[3:])
     return reduced
+
+
+def reduce_block(dumper: Dumper, block: Any) -> Reduced:
+    """A block of a DataFrame, whose memory others may have, too: pandas 3 copies before it writes then."""
+    return _with_references(dumper.by_itself(block), getattr(block, "refs", None))
+
+
+def reduce_index(dumper: Dumper, index: Any) -> Reduced:
+    """The same, of an index of numbers: others share no memory in other processes.
+
+    Nobody can change what an index has. So short ones, as of columns, which copies of a table have together, don't make
+    one component of them.
+    """
+    refs = index._references if getattr(index.dtype, "kind", "O") in "biufcmM" else None
+    reduced = dumper.by_itself(index)
+    if type(reduced) is tuple and len(index) <= _SHORT and type(reduced[1][-1]) is dict:
+        kind, state = reduced[1]
+        return reduced[0], (kind, {**state, "data": index._data.copy()})
+    return _with_references(reduced, refs)
+
+
+def _with_references(reduced: Reduced, refs: Any) -> Reduced:
+    if type(reduced) is tuple and not any(reduced[2:]) and refs is not None and _copies_on_write():
+        return (*reduced[:2], refs, None, None, words.references)
+    return reduced
+
+
+def reduce_single_manager(dumper: Dumper, manager: Any) -> Reduced:
+    """What a Series has, by its block: pandas itself would take that apart."""
+    return (type(manager), (manager.blocks[0], manager.axes[0])) if _copies_on_write() else dumper.by_itself(manager)
+
+
+def reduce_references(_: Dumper, refs: Any) -> Reduced:
+    """What knows who has the same memory: they say so themselves when they are loaded."""
+    return type(refs), ()
 
 
 def _copies_on_write() -> bool:
     version = getattr(sys.modules.get("pandas"), "__version__", "0")
     return int(version.split(".")[0]) >= 3
-
-
-def _copied(values: Any) -> Any:
-    try:
-        return values.copy()
-    except Exception:
-        return values
 
 
 _EXACT: dict[type, Handler] = {
@@ -573,6 +600,9 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "recarray", reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
+    ("pandas._libs.internals", "BlockValuesRefs", reduce_references),
+    *(("pandas", name, reduce_index) for name in ("Index", "DatetimeIndex", "TimedeltaIndex")),
+    ("pandas.core.internals.managers", "SingleBlockManager", reduce_single_manager),
     ("sqlalchemy", "Engine", databases.reduce_engine),
     ("torch", "Tensor", reduce_tensor),
     ("torch.nn", "Parameter", reduce_tensor),
@@ -585,4 +615,5 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("traitlets", "HasTraits", reduce_widget),
     ("logging", "Handler", reduce_log_handler),
     ("pandas.core.internals.blocks", "Block", reduce_block),
+    ("pandas.core.generic", "NDFrame", reduce_frame),
 )

@@ -48,6 +48,11 @@ def stub(*note: Any) -> Any:
     _only_a_word(note)
 
 
+def references(obj: Any, refs: Any) -> None:
+    """Tell a block or index of pandas who has the same memory."""
+    _only_a_word(obj, refs)
+
+
 def array(view: int, *rest: Any) -> Any:
     """A numpy array on memory that travels beside the pickle."""
     _only_a_word(view, rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -11,14 +12,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpkernel import messages
+from mpkernel.broker.holding import take_segments
 from mpkernel.broker.sharing import clash_fields
 from mpkernel.namespace.bindings import is_own
 from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.component import join, split
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.process_state import GONE, Facet, Items, ProcessState
+from mpkernel.namespace.segments import Segments
 from mpkernel.namespace.store import NamespaceStore
 from mpkernel.namespace.sync import NamespaceSync
+from mpkernel.namespace.transport import Memfds
 from mpkernel.wire import Signer
 
 M = TypeVar("M", bound=messages.LaneMessage)
@@ -101,16 +105,26 @@ class Watched(Space):
 class Notebook(Space):
     """A subshell's namespace, in sync with others through `store`."""
 
-    def __init__(self, store: NamespaceStore, worker: int, startup: str = "", facets: Iterable[Facet] = ()) -> None:
+    def __init__(
+        self,
+        store: NamespaceStore,
+        worker: int,
+        startup: str = "",
+        facets: Iterable[Facet] = (),
+        segments: Segments | None = None,
+    ) -> None:
+        """With `segments`, large values travel by memfds, which these hold."""
         super().__init__()
+        self._segments = segments
+        self._taken: list[messages.Taken] = []
         self.store = store
         self.worker = worker
         self.sent: list[messages.Commit] = []
         self.warnings: list[str] = []
         with self.as_main():
             pickling = Pickling(self.names, worker, lambda: f"subshell {worker}")
-            state = ProcessState(facets)
-            self.sync = NamespaceSync(self.names, pickling, self._send, self.warnings.append, state=state)
+            state, transport = ProcessState(facets), None if segments is None else Memfds()
+            self.sync = NamespaceSync(self.names, pickling, self._send, self.warnings.append, transport, state)
         self.execute(startup)
         with self.as_main():
             self.sync.startup_done()
@@ -123,12 +137,23 @@ class Notebook(Space):
         assert isinstance(message, messages.Commit)
         commit = through_lane(message)
         self.sent.append(commit)
+        if self._segments is not None:
+            taken, _ = take_segments(self._segments, self.worker, os.getpid(), commit)
+            self._taken += [taken] if taken is not None else []
         parts = split(commit.components, commit.blobs)
         clash = self.store.commit(self.worker, commit.after, parts, force=commit.force, lost=commit.overruled)
         if clash is not None:
             number = self.store.clash_told(self.worker, clash)
             merge = messages.Merge(number, self.store.commits(self.worker), *clash_fields(clash))
             self.sync.put(through_lane(merge))
+
+    def rest(self) -> None:
+        """A pause: the broker has what was sent, and what is cold is put together."""
+        with self.as_main():
+            for taken in self._taken:
+                self.sync.taken(taken.segments, taken.refused)
+            self._taken.clear()
+            self.sync.cool()
 
     def hear(self, *, take: bool = True) -> list[str]:
         """Take over what others committed, as before a cell; returns its names."""

@@ -12,7 +12,7 @@ import re
 import sys
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.broker.bench import Asked, FakeWorker, Kernel, code_of, message_of
 from .bench import Space, through_lane
 
 COUNT = 3
+SIZE = 300  # of arrays: there are fewer cells
 STEPS = 34  # a number below that is of a cell, or a step; one above, a disturbance
 LIBRARY = "mpt_lib"
 sys.path.append(str(Path(__file__).parent / "libraries"))
@@ -46,6 +47,15 @@ class World:
     first: str
     cells: list[str]
     adds: dict[str, str]  # by name, a pattern of the cells that add their number to it
+    numbers: Callable[[Any], Iterable[int]] = lambda value: value or ()  # that a value has
+
+
+def elements(value: Any) -> Iterable[int]:
+    """Of an array, or a column of a table. What is beyond SIZE is for the cells that write to views."""
+    if value is None:
+        return ()
+    numbers = [int(number) for number in (value["n"] if hasattr(value, "columns") else value)[:SIZE]]
+    return [number for number in numbers if number]
 
 
 CONTAINERS = World(
@@ -105,6 +115,45 @@ OF_A_LIBRARY = World(
     {"xs": r"xs\.append\({}\)|\*xs", "d": r"d\[", "s": r"s\.add"},
 )
 
+# An array, and others on the same memory.
+ARRAYS = World(
+    f"import numpy; a = numpy.zeros({4 * SIZE}, int); part = a[5:]; even = a[::2]; box = []",
+    [
+        "a[{}] = {}",
+        "a[{}] = {}; box.append(a)",
+        f"part[{SIZE} + {{}}] = 1",
+        f"even[{SIZE} + {{}}] = 1",
+        f"a[{{}}] = {{}}\npull()\npart[{SIZE} + {{}}] = 1",
+        "box.append(part)",
+        "box = [even]",
+        "box = []",
+        "part = a[5:]",
+        "even = a[::2]",
+        "pass",
+    ],
+    {"a": r"^a\["},
+    elements,
+)
+
+TABLES = World(
+    f"import numpy, pandas; a = numpy.zeros({SIZE}, int); t = pandas.DataFrame({{'n': a}}); box = []",
+    [
+        "t.loc[{}, 'n'] = {}",
+        "t['c{}'] = {}",
+        "t.loc[{}, 'n'] = {}; a[{}] = {}",
+        "a[{}] = {}; box.append(a)",
+        "t['c{}'] = a",
+        "t.loc[{}, 'n'] = {}\npull('t')\na[{}] = {}",
+        "box.append(t)",
+        "box = [a, t]",
+        "box = []",
+        "[t.pop(name) for name in list(t) if name != 'n']",
+        "pass",
+    ],
+    {"t": r"t\.loc", "a": r"\ba\[\{\}"},
+    elements,
+)
+
 
 def shown(value: Any) -> str:
     """Sets that are equal look the same."""
@@ -114,7 +163,14 @@ def shown(value: Any) -> str:
         return f"dict({[(key, shown(item)) for key, item in value.items()]})"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}({[shown(item) for item in value]})"
-    return repr(value)
+    if hasattr(value, "columns"):
+        return repr({name: value[name].tolist() for name in sorted(value)})
+    return repr(value.tolist() if hasattr(value, "tolist") else value)
+
+
+def share_memory(*values: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and all(type(value) is numpy.ndarray for value in values) and numpy.shares_memory(*values)
 
 
 class Process(Space):
@@ -158,7 +214,7 @@ class Process(Space):
         found = {name: value for name, value in sorted(self.names.items()) if name[0] != "_" and name != LIBRARY}
         if "K" in found:
             found["K.all"] = found.pop("K").all
-        one = [[a for a in found if found[a] is found[b]] for b in found]
+        one = [[a for a in found if found[a] is found[b] or share_memory(found[a], found[b])] for b in found]
         return {name: re.sub(r" at 0x\w+", "", shown(value)) for name, value in found.items()} | {"one": one}
 
     def steps(self) -> list[Callable[[], None]]:
@@ -355,7 +411,7 @@ class Lab:
         for name, adds in self.world.adds.items():
             if any(re.search(rf"\b{name}\b", warning) for warning in self.warnings):
                 continue  # one value was overruled by another, which was said
-            found = Counter(self.processes[0].names.get(name) or ())
+            found = Counter(self.world.numbers(self.processes[0].names.get(name)))
             expected = Counter(number for number, (_, cell) in self.cells.items() if re.search(adds, cell))
             expected.update(-number for number, (_, cell) in self.cells.items() if name == "xs" and "-{}" in cell)
             if self.died or any(process.broke_off for process in self.processes):
@@ -438,4 +494,16 @@ def test_courses_that_failed_once(how: str, seed: int, deaths: bool, monkeypatch
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses)
 def test_nothing_is_lost_or_doubled(world: World, deaths: bool, course: list[tuple[int, int, int]]) -> None:
+    run(course, world, deaths)
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("deaths", [False, True], ids=["all live", "some die"])
+@pytest.mark.parametrize(("world", "library"), [(ARRAYS, "numpy"), (TABLES, "pandas")], ids=["arrays", "tables"])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_nothing_is_lost_of_arrays(
+    world: World, library: str, deaths: bool, course: list[tuple[int, int, int]]
+) -> None:
+    pytest.importorskip(library)
     run(course, world, deaths)

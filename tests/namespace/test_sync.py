@@ -129,6 +129,53 @@ def test_what_one_container_holds_is_known_when_another_gets_it(two: Two) -> Non
     assert here.value("outer[0] is other[0] and outer == [[1, 2]]")
 
 
+def test_tables_that_share_nothing_are_told_of_one_by_one(two: Two) -> None:
+    pytest.importorskip("pandas")
+    here, there = two
+    here.run("import pandas as pd; a = pd.DataFrame({'n': [1, 2], 'w': ['a', 'b']}); b = a.copy(); c = pd.Series([1])")
+    here.run("d = c + 1")
+    there.hear()
+    assert there.run("b['x'] = 1") == ["b"]
+    assert there.run("c[0] = 5") == ["c"]
+    here.hear()
+    assert here.value("list(a), list(b), list(c), list(d)") == (["n", "w"], ["n", "w", "x"], [5], [2])
+
+
+@pytest.mark.parametrize("count", [5, 50_000])
+@pytest.mark.parametrize(
+    ("cell", "seen"),
+    [
+        ("s.iloc[1] = 7", "s[1] == 7 and d.loc[1, 'q'] == e.loc[1, 'q'] == 0 and t[1] == 0"),
+        ("t.iloc[1] = 7", "t[1] == 7 and d.loc[1, 'q'] == e.loc[1, 'q'] == 0 and s[1] == 0"),
+        ("d.loc[1, 'q'] = 7", "d.loc[1, 'q'] == 7 and e.loc[1, 'q'] == 0 and s[1] == t[1] == 0"),
+        ("e.loc[1, 'q'] = 7", "e.loc[1, 'q'] == 7 and d.loc[1, 'q'] == 0 and s[1] == t[1] == 0"),
+        ("d.loc[1, 'p'] = 7", "d.loc[1, 'p'] == 7 and e.loc[1, 'p'] == 1 and i[1] == 1"),
+    ],
+)
+def test_what_pandas_copies_when_it_is_written_to_is_copied_elsewhere(
+    two: Two, cell: str, seen: str, count: int
+) -> None:
+    pd = pytest.importorskip("pandas")
+    if int(pd.__version__.split(".")[0]) < 3:
+        pytest.skip("this pandas doesn't")
+    here, there = two
+    here.run(
+        f"import numpy as np, pandas as pd; d = pd.DataFrame({{'p': np.arange({count}.), 'q': np.zeros({count})}})\n"
+        "s = d['q']; t = s[:]; e = d.copy(deep=False); i = pd.Index(d['p'])"
+    )
+    begin_cell(there, "desti")
+    there.run(cell)
+    assert there.value(seen)
+    begin_cell(here, "desti")
+    assert here.value(seen)
+
+
+def begin_cell(notebook: Notebook, names: str) -> None:
+    notebook.hear()
+    if notebook.sync.has_offers:
+        notebook.ask(*names)
+
+
 def test_a_copy_goes_without_a_sound_unless_somebody_has_it(two: Two) -> None:
     here, there = two
     ended: list[str] = []
