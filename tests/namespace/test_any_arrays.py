@@ -113,7 +113,8 @@ def always_cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_all_subshells_have_what_one_would_have(
     world: World, library: str, program: list[tuple[int, int, int, int, int, bool]]
 ) -> None:
-    pytest.importorskip(library)
+    if pytest.importorskip(library).__name__ == "pandas" and int(sys.modules["pandas"].__version__.split(".")[0]) < 3:
+        pytest.skip("which columns have their table's memory is nobody's to tell before pandas 3")
     store, segments, alone = NamespaceStore(), Segments(Memfds()), Space()
     notebooks = [Notebook(store, worker, segments=segments) for worker in (1, 2, 3)]
     alone.execute(world.start)
