@@ -8,7 +8,7 @@ import types
 import weakref
 from typing import Any
 
-from mpkernel.namespace.memory import address_of
+from mpkernel.namespace.address import address_of
 
 _IN_MEMORY = (bytearray, array.array)
 _FORMATS = frozenset("bBhHiIlLqQfd")

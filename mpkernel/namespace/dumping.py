@@ -19,9 +19,10 @@ import cloudpickle
 
 from mpkernel.errors import TookTooLong
 from mpkernel.namespace import behind, words
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.definitions import DISPATCHER, ContentKey, Definition, Definitions, walk
 from mpkernel.namespace.kinds import why_local
-from mpkernel.namespace.memory import OUT_OF_BAND, Views, address_of
+from mpkernel.namespace.memory import OUT_OF_BAND, Views
 from mpkernel.namespace.stubs import Held, Note
 from mpkernel.namespace.texts import Text, Texts
 from mpkernel.namespace.untold import NEWOBJ, whole_state

@@ -108,16 +108,6 @@ def extent(address: int, shape: Sequence[int], strides: Sequence[int], itemsize:
     return low, high + itemsize
 
 
-def address_of(view: memoryview) -> int | None:
-    """Where a contiguous buffer is; None if there is no way to know."""
-    if not view.readonly:
-        return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return None
-    return int(numpy.frombuffer(view, "u1").__array_interface__["data"][0])
-
-
 def table(
     places: Places, regions: list[Region], buffers: list[tuple[int, int]], *, inline: bool
 ) -> tuple[bytes, list[memoryview]]:

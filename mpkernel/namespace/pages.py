@@ -18,7 +18,7 @@ from typing import Protocol
 
 import xxhash
 
-from mpkernel.namespace.memory import address_of
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.runs import Run, merged
 from mpkernel.namespace.userfault import PAGE, Userfault
 

@@ -22,7 +22,7 @@ from pickle import PickleBuffer
 from types import TracebackType
 
 from mpkernel.errors import BadSegment
-from mpkernel.namespace.memory import address_of
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.transport import PAGE, Files, Memfds, Part, Place, Transport
 from mpkernel.namespace.writing import STRIPE_FROM, Piece, write_parts
 

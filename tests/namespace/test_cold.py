@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from mpkernel.namespace import cold
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.cold import COLD, LEAST, MOST, Copies, take_place, why_not
-from mpkernel.namespace.memory import address_of
 from mpkernel.namespace.pages import HashWatch, PageTracker
 from mpkernel.namespace.segments import Opened, memfds_work, write
 from mpkernel.namespace.transport import PAGE, Memfds

@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from mpkernel.errors import BadSegment
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.deltas import Delta, apply_delta, attach_with, write_delta
-from mpkernel.namespace.memory import address_of
 from mpkernel.namespace.runs import Run
 from mpkernel.namespace.segments import Segment, Segments, attach, choose, memfds_work, write
 from mpkernel.namespace.transport import PAGE, Files, Memfds, Place, Transport
