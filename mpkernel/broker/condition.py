@@ -66,8 +66,9 @@ def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[
         else linux or "switched off (MPKERNEL_SEGMENTS=files), or the system has none, or forbids them, or hides /proc",
     )
     yield "huge pages", (linux or hugepages.why_not()) if memfds else "only where there are memfds"
-    yield "userfault", linux or _why_not_userfault()
-    yield "cold arrays", (linux or _why_not_userfault() or _why_not_cold()) if memfds else "only where there are memfds"
+    userfault = linux or _why_not_userfault()
+    yield "userfault", userfault
+    yield "cold arrays", (userfault or _why_not_cold()) if memfds else "only where there are memfds"
     yield "mremap", linux or ("" if _linux() >= (5, 13) else "needs Linux 5.13: changed arrays are copied")
     yield "subreaper", linux or _why_no_subreaper(forks)
     yield (

@@ -205,25 +205,30 @@ class Tracker:
 
     def has_sent(self, names: Collection[str], key: str) -> bool:
         """Whether all that `names` have was sent as `key`, as far as has been seen."""
-        group = next((g for name in names if (g := self._groups.get(name))), None)
-        if group is None or not group.known or group.names != set(names):
-            return False
-        return group.buffers is not None and group.buffers.is_all_in(key)
+        group = self._group_with(names)
+        return group is not None and group.known and group.buffers is not None and group.buffers.is_all_in(key)
 
     def cool(self, names: Collection[str], opened: Opened, ranges: Sequence[Range]) -> None:
         """Nothing of the user's runs: let the memory of `names` be that of the segment with it, if it still is that."""
-        group = next(group for name in names if (group := self._groups.get(name)))
-        if group.buffers is not None and group.seconds <= MAX_TRIED and self._fingerprint(group) == group.digest:
+        group = self._group_with(names)
+        if group is None or group.buffers is None or group.seconds > MAX_TRIED:
+            return
+        if self._fingerprint(group) == group.digest:
             group.buffers.settle(opened, ranges)
 
     def buffers_of(self, names: Collection[str]) -> Pickled | None:
         """The memory of `names`, which are a group; None if they aren't, or it has changed since it was looked at."""
-        group = next((g for name in names if (g := self._groups.get(name))), None)
-        if group is None or group.names != set(names):
+        group = self._group_with(names)
+        if group is None:
             return None
         if group.known and self._fingerprint(group) != group.digest:
             return None
         return self._pickling.dump({name: self._base[name] for name in sorted(group.names)}, outer=False)
+
+    def _group_with(self, names: Collection[str]) -> Group | None:
+        """The group of exactly these names."""
+        group = next((g for name in names if (g := self._groups.get(name))), None)
+        return group if group is not None and group.names == set(names) else None
 
     def written(self, names: Iterable[str]) -> None:
         """We have brought the memory of `names` up to date."""

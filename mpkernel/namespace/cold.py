@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpkernel.namespace.address import address_of
 from mpkernel.namespace.pages import PageWatch, Watch
-from mpkernel.namespace.segments import Opened, Range, Segment
+from mpkernel.namespace.segments import Opened, Range, Segment, whole_pages
 from mpkernel.namespace.transport import PAGE
 
 # An array is cold when it has been the same for so long (seconds).
@@ -81,7 +82,7 @@ class Copies:
 
     def seconds_left(self) -> float:
         """Until one of them may be cold."""
-        since = min((copy.since for copy in self._copies.values()), default=0.0)
+        since = min((copy.since for copy in list(self._copies.values())), default=0.0)  # the service thread adds some
         return max(0.0, since + COLD - time.monotonic())
 
 
@@ -108,9 +109,9 @@ def take_place(opened: Opened, buffer: memoryview, place: Range, watch: Watch) -
     offset, nbytes = place
     if not isinstance(watch, PageWatch) or nbytes != buffer.nbytes or nbytes < LEAST or buffer.readonly:
         return False
-    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    first = -address % PAGE
-    end = first + (nbytes - first) // PAGE * PAGE
+    if (address := address_of(buffer)) is None:
+        return False
+    first, end = whole_pages(address, nbytes)
     if (offset + first) % PAGE or not _has_own_mapping(address, nbytes):
         return False
     with suppress(OSError):

@@ -144,9 +144,10 @@ class Exchange:
 
     def cool(self) -> None:
         """Between cells, while nothing of the user's runs: cold arrays share memory with the copies of them."""
+        transport = self._transport if not cold.why_not() else None
         for names, key, segment in self._copies.cold():
-            if self._transport is not None and self._tracker.has_sent(names, key) and not cold.why_not():
-                with Opened(self._transport, segment.place) as opened:
+            if transport is not None and self._tracker.has_sent(names, key):
+                with Opened(transport, segment.place) as opened:
                     self._tracker.cool(names, opened, segment.ranges)
 
     # --- from others --------------------------------------------------------------------------------------------------

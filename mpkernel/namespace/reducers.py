@@ -499,7 +499,8 @@ def reduce_frame(dumper: Dumper, frame: Any) -> Reduced:
     """A DataFrame or Series without the list that is its class's own: all that refer to it would be one component."""
     reduced = reduce_library(dumper, frame) if importable(type(frame)) else dumper.by_itself(frame)
     if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
-        own = {name: value for name, value in reduced[2].items() if value is not getattr(type(frame), "_metadata", ())}
+        of_class = type(frame)._metadata
+        own = {name: value for name, value in reduced[2].items() if value is not of_class}
         return (*reduced[:2], own, *reduced[3:])
     return reduced
 
@@ -515,12 +516,11 @@ def reduce_index(dumper: Dumper, index: Any) -> Reduced:
     Nobody can change what an index has. So short ones, as of columns, which copies of a table have together, don't make
     one component of them.
     """
-    refs = index._references if getattr(index.dtype, "kind", "O") in "biufcmM" else None
     reduced = dumper.by_itself(index)
     if type(reduced) is tuple and len(index) <= _SHORT and type(reduced[1][-1]) is dict:
         kind, state = reduced[1]
         return reduced[0], (kind, {**state, "data": index._data.copy()})
-    return _with_references(reduced, refs)
+    return _with_references(reduced, index._references if getattr(index.dtype, "kind", "O") in "biufcmM" else None)
 
 
 def _with_references(reduced: Reduced, refs: Any) -> Reduced:

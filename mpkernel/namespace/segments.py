@@ -160,6 +160,12 @@ def skew(view: memoryview) -> int:
     return (address_of(view) or 0) % PAGE if view.nbytes else 0
 
 
+def whole_pages(address: int, nbytes: int) -> tuple[int, int]:
+    """Which of the bytes from an address on, from and to, are whole pages."""
+    first = -address % PAGE
+    return first, first + (nbytes - first) // PAGE * PAGE
+
+
 def flat(buffer: Bytes) -> memoryview:
     """The bytes of a contiguous buffer, C or Fortran."""
     return buffer.raw() if isinstance(buffer, PickleBuffer) else PickleBuffer(buffer).raw()
@@ -263,8 +269,7 @@ def move_pages(source: int, target: int, nbytes: int) -> tuple[int, int]:
     As good as copying, but takes no time, and no memory. Returns which bytes were moved, from and to: none if that
     can't be done here. What is at `source` has to be forgotten, but for the bytes that weren't moved.
     """
-    first = -source % PAGE
-    end = first + (nbytes - first) // PAGE * PAGE
+    first, end = whole_pages(source, nbytes)
     if sys.platform != "linux" or end <= first or (target + first) % PAGE:
         return 0, 0
     mappings = [m for address in (source, target) if (m := _mapping_of(address + first, end - first)) is not None]

@@ -1,10 +1,9 @@
-"""Whatever cells do with large arrays, their and their views, one after the other: all subshells have what one has."""
+"""Whatever cells do with large arrays, tables and their views, one after the other: all subshells have what one has."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -96,15 +95,12 @@ steps = st.tuples(
 
 
 @pytest.fixture(autouse=True)
-def always_cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def always_cold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold, "COLD", 0.0)
     monkeypatch.setattr(cold, "LEAST", 1 << 20)
-    if sys.platform != "linux":
-        yield
-        return
-    threshold, default = -3, 128 << 10  # M_MMAP_THRESHOLD: memory of its own for each array, as for larger ones
-    ctypes.CDLL(None).mallopt(threshold, default)
-    yield
+    if sys.platform == "linux":
+        threshold, default = -3, 128 << 10  # M_MMAP_THRESHOLD: memory of its own for each array, as for larger ones
+        ctypes.CDLL(None).mallopt(threshold, default)
 
 
 @pytest.mark.parametrize(("world", "library"), [(ARRAYS, "numpy"), (TABLES, "pandas")], ids=["arrays", "tables"])
