@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import xxhash
 
 from mpkernel.namespace.cold import take_place
-from mpkernel.namespace.pages import WATCHED, PageTracker, Watch
+from mpkernel.namespace.pages import WATCHED, HashWatch, PageTracker, Watch
 from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.runs import Run, merged, total
 from mpkernel.namespace.segments import Opened, Range
@@ -53,17 +53,17 @@ class WatchedBuffers:
             frame.update(b"%d" % buffer.nbytes)
             if buffer.nbytes < WATCHED:
                 frame.update(buffer)
-            elif runs := self._written(index, buffer):
+            elif runs := self._written(index, buffer, index in pickled.made):
                 self._dirty.setdefault(index, []).extend(runs)
                 self._change = next(self._changes)
         self._frame, self._pickled = frame.digest(), pickled
         return self._frame + b"%d" % self._change
 
-    def _written(self, index: int, buffer: memoryview) -> list[Run]:
+    def _written(self, index: int, buffer: memoryview, made: bool) -> list[Run]:
         watch = self._watches.get(index)
         if watch is not None and watch.valid(buffer):
             return watch.dirty(buffer)
-        self._watches[index] = self._pages.arm(buffer)
+        self._watches[index] = HashWatch(buffer) if made else self._pages.arm(buffer)  # by content, wherever that is
         return [(0, buffer.nbytes)]
 
     def sent_as(self, key: str) -> None:

@@ -13,6 +13,7 @@ raises, memory runs out - it is to be found again (`take_back`).
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import types
@@ -37,6 +38,8 @@ DEAR = 0.002
 # Seconds that were not enough for a value: if twice as many are allowed it is tried again.
 MIN_TRIED, MAX_TRIED = 0.001, 0.1
 
+# How fingerprints begin of groups in which an object of another one is now.
+_JOINED = b"joined "
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
 
 
@@ -117,6 +120,7 @@ class Tracker:
         self._to_regroup: set[str] = set()  # names that may share objects with others, as is found out later
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
+        self._joins = itertools.count()
         self._untold: set[str] = set()  # names that have changed, since `told`
         self._untold_deleted: set[str] = set()
         self._left: set[str] = set()  # names that aren't looked at
@@ -234,7 +238,8 @@ class Tracker:
         """We have brought the memory of `names` up to date."""
         for name in names:
             if (group := self._groups.get(name)) and group.known:
-                group.digest = self._fingerprint(group)
+                digest = self._fingerprint(group)
+                group.digest = digest if digest is None or not digest.startswith(_JOINED) else None
                 if group.buffers is not None:
                     group.buffers.sent_as(group.buffers.key)
 
@@ -430,7 +435,9 @@ class Tracker:
                         continue
                     if digest != group.digest:
                         self._untold |= group.names
-                        patch = group.buffers.patch(sorted(group.names)) if group.buffers is not None else None
+                        patch = None
+                        if group.buffers is not None and digest is not None and not digest.startswith(_JOINED):
+                            patch = group.buffers.patch(sorted(group.names))
                         if patch is not None:
                             group.digest = digest
                             changes.patched.append(patch)
@@ -440,13 +447,18 @@ class Tracker:
         return found
 
     def _fingerprint(self, group: Group, allowance: Allowance = UNLIMITED) -> bytes | None:
+        """Unlike any before if something in it is an object of another group: the same content, perhaps, but not it."""
         start = time.thread_time()
         values = {name: self._base[name] for name in sorted(group.names)}
         try:
+            met: Set[int]
             if group.buffers is None:
-                digest = self._pickling.digest(values, allowance=allowance)
+                digest, met = self._pickling.look(values, self._group_of.keys(), allowance=allowance)
             else:
-                digest = group.buffers.look(self._pickling.dump(values, outer=False, allowance=allowance))
+                pickled = self._pickling.dump(values, outer=False, allowance=allowance)
+                digest, met = group.buffers.look(pickled), pickled.shared & self._group_of.keys()
+            if met and any(self._group_of[key] is not group for key in met):
+                digest = _JOINED + b"%d" % next(self._joins)
         except (TooDear, MemoryError):
             group.seconds = max(group.seconds, time.thread_time() - start)
             raise

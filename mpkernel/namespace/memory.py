@@ -28,6 +28,7 @@ class Region:
     low: int
     high: int
     holders: list[Any] = field(default_factory=list)
+    made: bool = False  # for the pickle only, at another address each time
 
     @property
     def size(self) -> int:
@@ -59,6 +60,7 @@ class Views:
     def __init__(self) -> None:
         self._extents: list[tuple[int, int, Any]] = []
         self.buffers: list[tuple[int, int]] = []  # views that are buffers pickle itself asks for, and their sizes
+        self.made: list[Any] = []  # holders that were made for this dump
 
     def __len__(self) -> int:
         return len(self._extents)
@@ -67,6 +69,7 @@ class Views:
         if self._extents:
             self._extents = []
             self.buffers = []
+            self.made = []
 
     def add(self, low: int, high: int, holder: Any) -> int:
         """Note a view; returns its number."""
@@ -84,6 +87,7 @@ class Views:
                 last = Region(low, high)
             last.high = max(last.high, high)
             last.holders.append(holder)
+            last.made = last.made or any(holder is made for made in self.made)
             owner[view] = last
         numbers: dict[int, int] = {}
         regions: list[Region] = []
@@ -110,14 +114,14 @@ def extent(address: int, shape: Sequence[int], strides: Sequence[int], itemsize:
 
 def table(
     places: Places, regions: list[Region], buffers: list[tuple[int, int]], *, inline: bool
-) -> tuple[bytes, list[memoryview]]:
+) -> tuple[bytes, list[Region]]:
     """What a loader must know about the regions, and those that travel by themselves."""
-    apart: list[memoryview] = []
+    apart: list[Region] = []
     stored: list[bytes | int] = []
     for region in regions:
         if region.size >= OUT_OF_BAND and not inline:
             stored.append(region.size)
-            apart.append(region.raw())
+            apart.append(region)
         else:
             stored.append(ctypes.string_at(region.low, region.size))
     return pickle.dumps((places, stored, buffers), 5), apart

@@ -8,14 +8,14 @@ Where both changed the same thing, mine wins, since I commit later; its path is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.anatomy import Kind, Way
+from mpkernel.namespace.anatomy import Kind, Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
@@ -55,28 +55,33 @@ def merge(
     keep: Callable[[Any], bool] | None = None,
     *,
     check: bool = False,
+    beside: Mapping[Any, Any] | None = None,
 ) -> Merged:
     """Merge `theirs` into `mine`, whose objects are patched. Besides names, there may be other places: as text, a path.
 
     A name that a dict doesn't have isn't there, or was deleted, on that side. `base` None: it isn't known, so all that
     differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
     `mpkernel.namespace.graft.graft`. With `check`, Torn is raised if `mine` has changed since `frozen_mine` was made
-    of it.
+    of it. `beside` are names that aren't merged, with values that may be in `mine`.
     """
     grafting = Graft(keep)
     grafting.pair(mine, frozen_mine, copies=True, check=check)
-    walk = _Merge(grafting, dumps)
+    walk = _Merge(grafting, dumps, beside or {})
     values = walk.names(base, theirs, frozen_mine)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
     return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts)
 
 
 class _Merge:
-    def __init__(self, grafting: Graft, dumps: Dumps) -> None:
+    def __init__(self, grafting: Graft, dumps: Dumps, beside: Mapping[Any, Any]) -> None:
         self._graft = grafting
         self._kinds = grafting.kinds
         self._dumps = dumps
         self._named: dict[int, tuple[Any, Any]] = {}  # by the id of mine, which is the value of a name: base and theirs
+        self._base: dict[Any, Any] = {}
+        self._names = _Names(self._kinds), _Names(self._kinds), _Names(self._kinds)  # of the base, theirs and mine
+        self._beside = _Names(self._kinds)
+        self._beside.note(beside)
         self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
         self._held: list[Any] = []  # so that no id is used twice
@@ -89,6 +94,9 @@ class _Merge:
                 if not self.same(mine[name], theirs[name]):
                     self.conflict(str(name))
             return theirs | mine
+        self._base = base
+        for names, side in zip(self._names, (base, theirs, mine), strict=True):
+            names.note(side)
         for name in mine:
             if name in theirs and name in base:
                 self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
@@ -100,6 +108,11 @@ class _Merge:
             except Exception:  # hashes of keys, say, are user code
                 self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
+            if type(three[1]) is type(three[2]) and self._names[1].of(three[1]):  # what refers to the other, will to it
+                if value is three[2]:
+                    self._graft.alias(three[1], value)
+                elif value is three[1] and self._names[2].of(three[2]) == {name}:
+                    self._graft.alias(three[2], value)
             values[name] = DELETED if value is MISSING else value
         return values
 
@@ -137,12 +150,56 @@ class _Merge:
             base = named[0]  # though it may not have been here in the base: both sides have put it here
         if theirs is mine or quick_same(base, theirs):
             return mine
+        if base is not MISSING and (moved := self._moved(base, theirs, mine, path)) is not None:
+            return moved
         if (known := self._done.get(id(mine))) is not None:
             return mine if known[1] is theirs else self._again(known[0] is base, base, theirs, mine, path)
         kind = self._kinds.of(type(mine))
         if type(base) is type(theirs) is type(mine) and depth < MAX_DEPTH and self._has_parts(kind, base, theirs, mine):
             return self._object(kind, base, theirs, mine, path, depth)
         return self.leaf(base, theirs, mine, path)
+
+    def _left_there(self, base: Any, theirs: Any) -> bool:
+        return self.same(base, theirs) and not self._has_moved(base, theirs, 1)
+
+    def _left_here(self, base: Any, mine: Any) -> bool:
+        return self.left_alone(base, mine) and not self._has_moved(base, mine, 2)
+
+    def _moved(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
+        """If a side has put here what is the value of another name, what is to be here; else None.
+
+        What became of that which was here before, if it has a name, is merged under that.
+        """
+        they, i_did = self._has_moved(base, theirs, 1), self._has_moved(base, mine, 2)
+        if not (they or i_did) or (they and i_did and self._names_of(theirs, 1) & self._names_of(mine, 2)):
+            return None
+        were = self._names_of(base, 0)
+        if they and not i_did and (were or self.left_alone(base, mine)):
+            return theirs
+        if they or not (were or self.same(base, theirs)):
+            self.conflict(path)
+        return mine
+
+    def _names_of(self, obj: Any, side: int) -> Set[Any]:
+        """The names of which it is the value on a side: 0 is the base, 1 are they, 2 is mine."""
+        if (names := self._names[side].of(obj)) or side < 2:
+            return names
+        return self._beside.of(self._graft.partner(obj))
+
+    def _has_moved(self, base: Any, now: Any, side: int) -> bool:
+        """Whether `now` isn't what became of `base`, but of something else.
+
+        Neither if a name was given to what is here, nor if one was taken away from it.
+        """
+        were, are = self._names_of(base, 0), self._names_of(now, side)
+        if were & are:
+            return False
+        if others := [self._base[name] for name in are if name in self._base]:
+            return not self.same(base, now) or any(self.same(other, now) for other in others)
+        bound = [value for name in were if (value := self._names[side].value(name)) is not MISSING]
+        if are:
+            return bool(bound)
+        return any(self.same(base, value) for value in bound) and not self.same(base, now)
 
     def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.
@@ -297,7 +354,7 @@ class _Merge:
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
-        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.left_alone)
+        edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
         if not edits[0].touches(edits[1]):
             self._alias_kept(base, theirs, mine, edits)
             return combined(base, mine, self._kept_here(edits, base, mine, path, depth), edits[1])
@@ -347,6 +404,28 @@ class _Merge:
         whole = mine[:0]
         whole.extend(fresh)
         return whole
+
+
+class _Names:
+    """By object that can be changed in place, the names of which it is the value."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._names: dict[int, set[Any]] = {}
+        self._values: dict[Any, Any] = {}
+
+    def note(self, values: Mapping[Any, Any]) -> None:
+        for name, value in values.items():
+            kind = self._kinds.of(type(value))
+            if kind.way is not Way.ATOM and kind.frozen is None and not (kind.atom is not None and kind.atom(value)):
+                self._names.setdefault(id(value), set()).add(name)
+                self._values[name] = value
+
+    def value(self, name: Any) -> Any:
+        return self._values.get(name, MISSING)
+
+    def of(self, obj: Any) -> Set[Any]:
+        return self._names.get(id(obj), frozenset())
 
 
 def _attribute(path: str, name: str) -> str:

@@ -143,11 +143,12 @@ class Merging:
 
     def _merged(self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any]) -> merge.Merged:
         for tries_left in reversed(range(MAX_TRIES)):
-            mine: dict[Any, Any] = self._tracker.values(names)
+            mine: dict[Any, Any] = self._tracker.values(sorted(names))
+            beside = {name: value for name, value in self._namespace.copy().items() if name not in mine}
             copy = self._copy(mine)
             mine |= self._pickling.contents(key for key in copy if isinstance(key, ContentKey))
             try:
-                return merge.merge(base, mine, theirs, copy, check=tries_left > 0)
+                return merge.merge(base, mine, theirs, copy, check=tries_left > 0, beside=beside)
             except Torn:
                 continue
         raise AssertionError("the last try can't fail so")

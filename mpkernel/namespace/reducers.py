@@ -38,6 +38,7 @@ from mpkernel.namespace.definitions import DISPATCHER, importable, is_installed,
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.memory import extent
+from mpkernel.namespace.pages import WATCHED
 from mpkernel.namespace.parts import MODULE_NAMES
 from mpkernel.namespace.patches import original_of
 from mpkernel.namespace.stubs import Stub, note_of
@@ -47,6 +48,8 @@ _LOCKS = (_thread.LockType, _thread.RLock, threading.Condition, threading.Semaph
 _PLAIN_DTYPES = "biufcmMSUV"
 # An index of pandas with so few labels is copied each time.
 _SHORT = 1000
+# A part of a table that reaches over more memory than so many times its own is copied.
+_MOST_SPREAD = 8
 
 
 def handler_for(kind: type) -> tuple[Handler, bool]:
@@ -506,8 +509,27 @@ def reduce_frame(dumper: Dumper, frame: Any) -> Reduced:
 
 
 def reduce_block(dumper: Dumper, block: Any) -> Reduced:
-    """A block of a DataFrame, whose memory others may have, too: pandas 3 copies before it writes then."""
-    return _with_references(dumper.by_itself(block), getattr(block, "refs", None))
+    """A block of a DataFrame, whose memory others may have, too: pandas 3 copies before it writes then.
+
+    What isn't contiguous, as rows or columns in another order, pandas would copy for each look at it. It travels as a
+    view, too, if it is large, and most of what it is a view of.
+    """
+    reduced = dumper.by_itself(block)
+    values: Any = block.values
+    copy: Any = reduced[1][0] if type(reduced) is tuple and reduced[1] else None
+    if type(copy) is type(values) is sys.modules["numpy"].ndarray and copy is not values:
+        if copy.nbytes >= WATCHED and _spread(values) <= _MOST_SPREAD:
+            reduced = reduced[0], (values, *reduced[1][1:]), *reduced[2:]
+        else:
+            dumper.views.made.append(copy)
+            return reduced
+    return _with_references(reduced, getattr(block, "refs", None))
+
+
+def _spread(array: Any) -> float:
+    """How much memory an array reaches over, as a multiple of its own."""
+    low, high = extent(0, array.shape, array.strides, array.itemsize)
+    return (high - low) / int(array.nbytes)
 
 
 def reduce_index(dumper: Dumper, index: Any) -> Reduced:

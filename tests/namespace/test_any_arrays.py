@@ -61,8 +61,9 @@ ARRAYS = World(
 
 TABLES = World(
     f"import numpy as np, pandas as pd; n = {COUNT}\nd = pd.DataFrame({{'p': np.arange(n * 1.), 'q': np.zeros(n)}})\n"
-    "e = d.copy(); box = [d]; s = d['q']; a = e['p'].to_numpy(copy=True); e['r'] = np.arange(n) // 1000",
-    ["d", "e", "box[0]", "s.to_frame()", "a"],
+    "e = d.copy(); box = [d]; s = d['q']; a = e['p'].to_numpy(copy=True); e['r'] = np.arange(n) // 1000\n"
+    "head = d.head(); rest = e[n // 3:]",
+    ["d", "e", "box[0]", "s.to_frame()", "a", "head", "rest"],
     [
         "{v}.loc[{i}, 'p'] = {x}",
         "{v}.iloc[{i}:, 0] += {x}",
@@ -79,6 +80,10 @@ TABLES = World(
         "a[{i}] = {x}",
         "{v}['p'] = a",
         "a = {v}['q'].to_numpy(copy=True)",
+        "{v} = {v}[::-1].reset_index(drop=True)",
+        "head = {v}[{i}:][:{x}]",
+        "rest = {v}[{x}:]",
+        "rest.iloc[{i}, 0] = {x}; head.iloc[0, 0] = {x}",
         "{v}['w'] = ['word %d' % (number % {x}) for number in range(1, n + 1)] if {x} else ''",
     ],
     "de",
@@ -86,7 +91,7 @@ TABLES = World(
 
 steps = st.tuples(
     st.integers(0, 2),  # who runs it
-    st.integers(0, 15),  # which cell
+    st.integers(0, 19),  # which cell
     st.integers(0, 1),  # name
     st.integers(0, COUNT - 200),
     st.integers(0, 119),
@@ -154,7 +159,7 @@ def begin_cell(notebooks: list[Notebook], who: int) -> None:
         notebook.rest()
     notebooks[who].hear()
     if notebooks[who].sync.has_offers:
-        names = [*"abdes", "box", "part", "even", "rows"]
+        names = [*"abdes", "box", "part", "even", "rows", "head", "rest"]
         for other in notebooks:
             if other is not notebooks[who]:
                 with other.as_main():

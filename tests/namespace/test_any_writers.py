@@ -76,6 +76,25 @@ CONTAINERS = World(
     {"xs": r"xs\.append\({}\)|\*xs", "d": r"d\[", "s": r"s\.add"},
 )
 
+# One thing or the other is in a place of its own.
+PLACES = World(
+    "xs = []; ys = []; box = [xs]; d = {'k': ys}",
+    [
+        "xs.append({})",
+        "ys.append({})",
+        "box[0] = xs",
+        "box[0] = ys",
+        "d['k'] = xs",
+        "d['k'] = ys",
+        "xs.append({})\nbox[0] = d['k']",
+        "ys.append({})\nd['k'] = box[0]",
+        "box.append(ys)",
+        "xs = [*xs, {}]",
+        "pass",
+    ],
+    {"xs": r"xs\.append|\*xs", "ys": r"ys\.append"},
+)
+
 CLASSES = World(
     "xs = []; K = type('K', (), {'all': xs, '__module__': '__main__'}); k = K(); box = []",
     [
@@ -507,3 +526,14 @@ def test_nothing_is_lost_of_arrays(
 ) -> None:
     pytest.importorskip(library)
     run(course, world, deaths)
+
+
+@pytest.mark.parametrize("how", ["sent", "offered"])  # of what is held nobody tells what it has in common with others
+@pytest.mark.parametrize("deaths", [False, True], ids=["all live", "some die"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(course=courses)
+def test_nothing_is_lost_where_one_thing_takes_the_place_of_another(
+    how: str, deaths: bool, monkeypatch: pytest.MonkeyPatch, course: list[tuple[int, int, int]]
+) -> None:
+    travel(how, monkeypatch)
+    run(course, PLACES, deaths)

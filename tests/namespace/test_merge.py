@@ -254,6 +254,76 @@ def test_what_they_made_two_objects_of_one_is_two() -> None:
     assert result.conflicts == ["b"]
 
 
+@pytest.mark.parametrize("box", ["a box", "the box"])  # before the others, or after
+@pytest.mark.parametrize(
+    "make", [lambda n: [n], lambda n: {"n": n}, Thing, Opaque], ids=["list", "dict", "instance", "opaque"]
+)
+@pytest.mark.parametrize("content", [0, 1], ids=["same", "other"])
+def test_an_item_becomes_the_value_of_another_name_while_that_or_the_old_one_is_changed(
+    box: str, make: Callable[..., Any], content: int
+) -> None:
+    """Neither is lost, and neither is taken for a change of the other."""
+
+    def names() -> dict[str, Any]:
+        d, e = (make(n=number) if make is Thing else make(number) for number in (0, content))
+        return {"d": d, "e": e, box: [d, "other"]}
+
+    def move(sides: dict[str, Any]) -> None:
+        sides[box][0] = sides["e"]
+
+    def change(value: Any) -> None:
+        if isinstance(value, list):
+            value.append(3)
+        elif isinstance(value, dict):
+            value["new"] = 3
+        else:
+            value.n = 3
+
+    for changed, other in (("e", "d"), ("d", "e")):
+        for movers in ((True, False), (False, True), (True, True)):
+            mine, theirs, wanted = names(), names(), names()
+            for side, moves in zip((mine, theirs), movers, strict=True):
+                if moves:
+                    move(side)
+            change((theirs if movers[0] else mine)[changed])
+            change(wanted[changed])
+            result = merged_names(names(), mine, theirs)
+            assert result.conflicts == []
+            assert result.values[box][0] is result.values["e"]
+            assert result.values["e"] is not result.values["d"]
+            assert same(result.values["d"], wanted["d"]), (changed, movers)
+            assert same(result.values["e"], wanted["e"]), (changed, movers)
+            assert make is Opaque or result.values[other] is mine[other]
+
+
+def test_an_item_becomes_the_values_of_two_names_at_once() -> None:
+    def names() -> dict[str, Any]:
+        return {"d": [1], "e": [2], "box": [[0]]}
+
+    mine, theirs = names(), names()
+    mine["box"][0], theirs["box"][0] = mine["d"], theirs["e"]
+    result = merged_names(names(), mine, theirs)
+    assert result.conflicts == ["box[0]"]
+    assert result.values["box"][0] is result.values["d"] is mine["d"]
+    assert result.values["e"] == [2]
+    mine, theirs = names(), names()
+    mine["box"][0].append(7)
+    theirs["box"][0] = theirs["e"]
+    result = merged_names(names(), mine, theirs)
+    assert result.conflicts == ["box[0]"]
+    assert result.values == {"d": [1], "e": [2], "box": [[0, 7]]}
+
+
+def test_a_value_that_gets_a_name_is_merged_with_what_it_was() -> None:
+    mine, theirs = {"e": [2], "box": [[0]]}, {"e": [2], "box": [[0]]}
+    mine["box"][0].append(7)  # type: ignore[attr-defined]
+    theirs["e"] = theirs["box"][0]  # type: ignore[assignment]
+    result = merged_names({"e": [2], "box": [[0]]}, mine, theirs)
+    assert result.conflicts == []
+    assert result.values["box"] == [[0, 7]]
+    assert result.values["e"][0] == 0
+
+
 def test_cycles_merge() -> None:
     def names() -> Any:
         node = Thing(a=1, b=1)

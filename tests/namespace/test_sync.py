@@ -1035,6 +1035,49 @@ def test_what_was_offered_and_is_merged_is_no_offer_any_more(two: Two, monkeypat
     assert not there.sync.is_offered("x")
 
 
+@pytest.mark.parametrize("make", ["[]", "Thing()", "np.zeros(10)", "np.zeros(300_000)"])
+def test_an_equal_object_of_another_name_is_noticed_in_the_place_of_one(two: Two, make: str) -> None:
+    """All looks the same until somebody changes it."""
+    pytest.importorskip("numpy")
+    here, there = two
+    here.run(f"import numpy as np\nclass Thing: pass\nb = {make}; box = {{'x': {make}}}")
+    there.ask("box", "b")
+    assert here.run("box['x'] = b") == ["b", "box"]
+    assert here.run("i = 1") == ["i"]
+    there.ask("box", "b")
+    assert there.value("box['x'] is b")
+
+
+@pytest.mark.parametrize("part", ["d[['q', 'p']]", "d[::-1]", "d[n // 2:]", "d[::20]", "d['p'][::2]"])
+def test_a_part_of_a_table_is_told_only_when_it_was_changed(
+    two: Two, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though pandas copies some for each look at them."""
+    pytest.importorskip("pandas")
+    monkeypatch.setattr(weight, "HEAVY", 1 << 30)
+    here, there = two
+    here.run(
+        "import numpy as np, pandas as pd; n = 1_500_000; "
+        f"d = pd.DataFrame({{'p': np.arange(n * 1.), 'q': np.zeros(n)}}); part = {part}; del d"
+    )
+    assert here.run("i = 1") == ["i"]
+    assert here.run("part.size; i = 2") == ["i"]
+    there.ask("part")
+    assert there.value("part").equals(here.value("part"))
+    assert here.run("part.iloc[5] = 2.5") == ["part"]
+    there.ask("part")
+    assert there.value("part").equals(here.value("part"))
+
+
+def test_the_first_rows_of_a_table_are_by_themselves(two: Two) -> None:
+    pd = pytest.importorskip("pandas")
+    here, _ = two
+    here.run("import pandas as pd; d = pd.DataFrame({'p': range(100), 'q': range(100)}); first = d.head()")
+    if int(pd.__version__.split(".")[0]) >= 3:
+        assert here.run("first.loc[0, 'p'] = 7") == ["first"]
+    assert here.value("d.loc[0, 'p']") == 0
+
+
 def test_who_leaves_a_large_value_there_can_commit_what_shared_objects_with_its_own(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
