@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpkernel.namespace import changes, sync
 from mpkernel.namespace import transport as ways
+from mpkernel.namespace.pages import PageTracker
 from mpkernel.namespace.segments import choose, memfds_work
 from mpkernel.namespace.transport import Transport
 
@@ -25,6 +28,22 @@ def transport(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         pytest.skip("this system lets nobody mount a file system")
     monkeypatch.setattr(ways, "_HUGE_FROM", 0 if request.param == "huge pages" else 1 << 60)
     return choose(tmp_path, memfds=request.param != "files")
+
+
+@pytest.fixture(autouse=True)
+def nobody_watches_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Else nobody could watch what the next test has at that address: a process has one tracker, tests have many."""
+    trackers: list[PageTracker] = []
+    begin = PageTracker.__init__
+
+    def noted(self: PageTracker, **how: Any) -> None:
+        begin(self, **how)
+        trackers.append(self)
+
+    monkeypatch.setattr(PageTracker, "__init__", noted)
+    yield
+    for tracker in trackers:
+        tracker.close()
 
 
 @pytest.fixture(autouse=True)

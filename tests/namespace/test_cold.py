@@ -27,6 +27,19 @@ pytestmark = pytest.mark.skipif(
 SIZE = 40 << 20  # glibc has smaller ones in its heap, if such have been freed
 
 
+@pytest.fixture(autouse=True)
+def heap_without_room() -> Iterator[None]:
+    """Else glibc has larger ones there, too: what tests before have freed is one stretch by now."""
+    held = []
+    for _ in range(20):
+        array = np.empty(SIZE, "u1")
+        if cold._has_own_mapping(array.ctypes.data, SIZE):
+            break
+        held.append(array)
+    yield
+    held.clear()
+
+
 @pytest.fixture
 def tracker() -> Iterator[PageTracker]:
     tracker = PageTracker()
