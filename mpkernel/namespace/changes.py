@@ -238,8 +238,7 @@ class Tracker:
         """We have brought the memory of `names` up to date."""
         for name in names:
             if (group := self._groups.get(name)) and group.known:
-                digest = self._fingerprint(group)
-                group.digest = digest if digest is None or not digest.startswith(_JOINED) else None
+                group.digest = self._fingerprint(group)
                 if group.buffers is not None:
                     group.buffers.sent_as(group.buffers.key)
 
