@@ -150,7 +150,7 @@ class _Merge:
             base = named[0]  # though it may not have been here in the base: both sides have put it here
         if theirs is mine or quick_same(base, theirs):
             return mine
-        if base is not MISSING and (moved := self._moved(base, theirs, mine, path)) is not None:
+        if base is not MISSING and (moved := self._moved(base, theirs, mine, path)) is not MISSING:
             return moved
         if (known := self._done.get(id(mine))) is not None:
             return mine if known[1] is theirs else self._again(known[0] is base, base, theirs, mine, path)
@@ -166,13 +166,13 @@ class _Merge:
         return self.left_alone(base, mine) and not self._has_moved(base, mine, 2)
 
     def _moved(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
-        """If a side has put here what is the value of another name, what is to be here; else None.
+        """If a side has put here what is the value of another name, what is to be here; else MISSING.
 
         What became of that which was here before, if it has a name, is merged under that.
         """
         they, i_did = self._has_moved(base, theirs, 1), self._has_moved(base, mine, 2)
         if not (they or i_did) or (they and i_did and self._names_of(theirs, 1) & self._names_of(mine, 2)):
-            return None
+            return MISSING
         were = self._names_of(base, 0)
         if they and not i_did and (were or self.left_alone(base, mine)):
             return theirs

@@ -2,7 +2,8 @@
 
 Asyncio tells of tasks only. Timers (`loop.call_later`, tornado's PeriodicCallback), callbacks that are due, and file
 descriptors that are watched for somebody are found in attributes that all versions of its selector loops have; another
-loop, that somebody's policy makes, is taken to have none. (Rejected: a loop class that sees all callbacks as they are
+loop, that somebody's policy makes, is taken to have none. What is due of the loop's own methods is how another thread
+wakes it. (Rejected: a loop class that sees all callbacks as they are
 made. It costs each step of each task something.)
 """
 
@@ -23,16 +24,18 @@ def users_callbacks(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether code of the user's may run on `loop` without a task. To be asked in the thread of the loop."""
     inside: Any = loop
     handles: Iterable[asyncio.Handle] = chain(getattr(inside, "_scheduled", ()), getattr(inside, "_ready", ()))
-    if any(not handle.cancelled() and _is_users(handle) for handle in handles):
+    if any(not handle.cancelled() and _is_users(handle, loop) for handle in handles):
         return True
     selector = getattr(inside, "_selector", None)
     watched = selector.get_map() if selector is not None else None
     return len(watched or ()) > 1  # one is the pipe by which other threads wake the loop
 
 
-def _is_users(handle: Any) -> bool:
+def _is_users(handle: Any, loop: asyncio.AbstractEventLoop) -> bool:
     callback = handle._callback
     while isinstance(callback, functools.partial):
         callback = callback.func
+    if getattr(callback, "__self__", None) is loop:
+        return False
     module = str(getattr(getattr(callback, "__func__", callback), "__module__", None))
     return module == PUMP or not module.startswith(OURS)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from mpkernel.namespace.pages import PageTracker
+from scripts.harness import proc
 
 from .driver import Kernel
 from .sandbox import PATIENCE, poll_until
@@ -227,12 +228,8 @@ def test_what_a_subshell_does_until_it_is_deleted_is_merged(kernel: Kernel, tmp_
 
 
 def memory_of(kernel: Kernel) -> float:
-    """Megabytes of all processes, what they share counted once."""
-    total = 0
-    for process in kernel.processes():
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().pss
-    return total / MEGABYTE
+    """Megabytes of all processes, what they share counted once, without what others may share with them."""
+    return proc.pss_beside_libraries(process.pid for process in kernel.processes()) / MEGABYTE
 
 
 @needs_numpy

@@ -38,6 +38,16 @@ def test_what_the_kernel_has_on_its_loop_does_not_count(loop: asyncio.AbstractEv
     assert not users_callbacks(loop)
 
 
+def test_that_another_thread_has_woken_the_loop_does_not_count(loop: asyncio.AbstractEventLoop) -> None:
+    async def cell() -> bool:
+        loop._csock.send(b"\0")  # type: ignore[attr-defined]  # what `call_soon_threadsafe` does
+        await asyncio.sleep(0)  # the loop finds out, and goes on here before it reads that
+        assert len(loop._ready) == 1  # type: ignore[attr-defined]
+        return users_callbacks(loop)
+
+    assert not loop.run_until_complete(cell())
+
+
 def test_the_events_of_a_toolkit_do(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_later(3600, gui.Gui(loop, None)._pump, users)
     assert users_callbacks(loop)
