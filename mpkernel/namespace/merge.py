@@ -199,7 +199,8 @@ class _Merge:
         bound = [value for name in were if (value := self._names[side].value(name)) is not MISSING]
         if are:
             return bool(bound)
-        return any(self.same(base, value) for value in bound) and not self.same(base, now)
+        unchanged = self.same if side == 1 else self.left_alone
+        return any(unchanged(base, value) for value in bound) and not self.same(base, now)
 
     def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.

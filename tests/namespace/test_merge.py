@@ -337,6 +337,17 @@ def test_cycles_merge() -> None:
     assert (mine.a, mine.b, conflicts) == (2, 2, [])
 
 
+def test_none_is_put_in_the_place_of_a_variable_s_value_that_is_changed() -> None:
+    for mine_puts in (True, False):
+        base, mine, theirs = ({"d": d, "box": [d]} for d in ([1], [1], [1]))
+        putting, changing = (mine, theirs) if mine_puts else (theirs, mine)
+        putting["box"][0] = None
+        changing["d"].append(2)
+        result = merged_names(base, mine, theirs)
+        assert result.values == {"d": [1, 2], "box": [None]}
+        assert result.conflicts == []
+
+
 def test_empty_tuples_are_not_taken_for_one_object() -> None:
     value, _ = merged({"a": (), "b": ()}, {"a": (), "b": ()}, {"a": (1,), "b": ()})
     assert value == {"a": (1,), "b": ()}
