@@ -34,12 +34,16 @@ class Background:
 
     def look(self) -> bool:
         """After a commit: whether it may have left something out. That is looked for from now on."""
+        try:
+            return self._look()
+        except Exception:  # replies wait for this
+            self._kernel.log.exception("looking for changed variables failed")
+            return True
+
+    def _look(self) -> bool:
         went_on, self._kernel.sync.background = self._kernel.sync.background, self._goes_on()
         if went_on and not self._kernel.sync.background:
-            try:
-                self._kernel.sync.start_over()  # it has ended, and may have changed anything since the last look
-            except Exception:
-                self._kernel.log.exception("looking for changed variables failed")
+            self._kernel.sync.start_over()  # it has ended, and may have changed anything since the last look
         if self._at_leisure is not None:
             self._at_leisure.cancel()
             self._at_leisure = None

@@ -23,7 +23,8 @@ PUMP = "mpkernel.worker.gui"
 def users_callbacks(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether code of the user's may run on `loop` without a task. To be asked in the thread of the loop."""
     inside: Any = loop
-    handles: Iterable[asyncio.Handle] = chain(getattr(inside, "_scheduled", ()), getattr(inside, "_ready", ()))
+    # Copies, each made at one go: other threads add to what is due.
+    handles: Iterable[asyncio.Handle] = chain(*(tuple(getattr(inside, name, ())) for name in ("_scheduled", "_ready")))
     if any(not handle.cancelled() and _is_users(handle, loop) for handle in handles):
         return True
     selector = getattr(inside, "_selector", None)

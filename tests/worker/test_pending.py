@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,24 @@ def test_that_another_thread_has_woken_the_loop_does_not_count(loop: asyncio.Abs
         return users_callbacks(loop)
 
     assert not loop.run_until_complete(cell())
+
+
+def test_other_threads_may_wake_the_loop_meanwhile(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked about a handle may let them."""
+    for _ in range(3):
+        loop.call_soon(pending.users_callbacks, loop)
+    is_users = pending._is_users
+
+    def meanwhile(*handle: Any) -> bool:
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(pending.users_callbacks, loop))
+        thread.start()
+        thread.join()
+        return is_users(*handle)
+
+    monkeypatch.setattr(pending, "_is_users", meanwhile)
+    assert not users_callbacks(loop)
 
 
 def test_the_events_of_a_toolkit_do(loop: asyncio.AbstractEventLoop) -> None:
