@@ -258,14 +258,12 @@ def test_memory_does_not_grow_with_each_change(kernel: Kernel) -> None:
     for shell in (None, child):
         kernel.run("import numpy as np", shell)
     kernel.run("a = np.zeros(2**21)")
-    for number in range(5):
-        kernel.run(f"a[:] = {number}")
+    for number in range(20):
+        kernel.run(f"a = a + 1; a[{number}] = 0" if number % 2 else f"a[:] = {number}")
         assert kernel.value("float(a[-1])", child) == number
-    before = memory_of(kernel)
-    for number in range(15):
-        kernel.run(f"a = a + 1; a[{number}] = 0")
-        assert kernel.value("float(a[-1])", child) == number + 5
-    assert poll_until(lambda: memory_of(kernel) < before + 50, SOON), (
+        if number == 4:  # a spare process may come after this
+            before = memory_of(kernel)
+    assert poll_until(lambda: memory_of(kernel) < before + 40, SOON), (
         f"{memory_of(kernel) - before:.0f} MB more after 15 changes of an array of 16 MB"
     )
 
