@@ -18,6 +18,7 @@ from contextvars import Context
 from typing import Any
 
 from mpkernel.namespace import loggers
+from mpkernel.namespace.library_contents import Contents
 from mpkernel.namespace.library_options import options_of_libraries
 from mpkernel.namespace.loading import missing_library
 from mpkernel.namespace.own_modules import OwnModules
@@ -25,6 +26,7 @@ from mpkernel.namespace.patches import Patches
 from mpkernel.namespace.process_state import GONE, Facet, Items
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers, TorchRandomNumbers
 from mpkernel.namespace.registries import registries
+from mpkernel.namespace.uses import Places
 from mpkernel.namespace.warning_filters import Warnings
 
 
@@ -188,6 +190,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
     Those come first of which loading values may need the rest: where modules are found, and how.
     """
     modules = OwnModules(names)
+    places = Places(names, modules.is_own)
     return [
         Environment(),
         WorkingDirectory(),
@@ -204,5 +207,6 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
         Builtins(),
         Logging(),
         modules,
-        Patches(names, modules.is_own),
+        Patches(places),
+        Contents(places),
     ]

@@ -1,7 +1,7 @@
 """What a notebook sets in libraries: attributes of their modules and classes (``pd.DataFrame.brief = brief``).
 
-What libraries set by themselves isn't looked at. So it has to be in the notebook's code, in a statement or a function:
-an assignment, ``setattr`` with the name as a literal, or one of the ways that libraries offer for it.
+It has to be in the notebook's code (`mpkernel.namespace.uses`): an assignment, ``setattr`` with the name as a literal,
+or one of the ways that libraries offer for it.
 
 The kernel itself is made of libraries: ``signal.signal = None`` in one subshell would end every process of the kernel,
 new ones included. So what a cell replaces in them stays in its process. What it adds to them doesn't.
@@ -9,23 +9,20 @@ new ones included. So what a cell replaces in them stays in its process. What it
 
 from __future__ import annotations
 
-import dis
 import logging
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
+from mpkernel.namespace.uses import Places, found_in, uses
 
 log = logging.getLogger("mpkernel.namespace")
 
 # Module, what in it ("" for the module itself, else names with dots), attribute.
 Key = tuple[str, str, str]
 
-_OPS = frozenset(dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR"))
-_CALLS = frozenset(("setattr", "delattr"))
 _REGISTERS = {
     "register_dataframe_accessor": ("pandas", "DataFrame"),
     "register_series_accessor": ("pandas", "Series"),
@@ -37,7 +34,6 @@ _REGISTERS = {
     "register_series_namespace": ("polars", "Series"),
     "register_expr_namespace": ("polars", "Expr"),
 }
-_NOT_THESE = ("", "__main__", "__mp_main__", "builtins", "sys", "mpkernel", "IPython")
 # Third-party modules that the kernel is made of.
 _PARTS = frozenset(("cloudpickle", "comm", "traitlets", "xxhash", "zmq"))
 # Of the standard library, what it can do without.
@@ -97,36 +93,34 @@ def original(module: str, qualname: str, name: str) -> Any:
     found = _originals.known.get((module, qualname, name), GONE)
     if found is GONE:
         __import__(module)
-        return getattr(_found(module, qualname), name)
+        return getattr(found_in(module, qualname), name)
     return found
 
 
 class Patches(Facet):
-    """Each as a tuple of the value, an empty one if the attribute was deleted. `names` are the notebook's variables;
-    `is_own` tells modules of which the variables are shared anyway."""
+    """Each as a tuple of the value, an empty one if the attribute was deleted."""
 
     name = "patches"
 
-    def __init__(self, names: Mapping[str, Any], is_own: Callable[[types.ModuleType], bool]) -> None:
-        self._names = names
-        self._is_own = is_own
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._early: Items = {}  # of libraries that this process hasn't imported yet
-        self._parts = frozenset(name for name in sys.modules if _may_be_a_part(name))  # what the kernel is made of
+        self._parts = parts_of_the_kernel()
         self._untold: set[Key] = set()  # what is replaced there
 
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
-        for each in _reached(code, self._names):
-            for chain, name in _set_by(each):
+        for each in self._places.reached(code):
+            for chain, name in uses(each).sets:
                 with suppress(Exception):  # what the names lead to computes the rest
-                    self._watch(self._place(chain), name)
+                    self._watch(self._places.at(chain, computed=True), name)
             for register in _REGISTERS.keys() & each.co_names:
                 for text in each.co_consts:
                     if isinstance(text, str):
                         self._watch(_REGISTERS[register], text)
 
     def _watch(self, place: tuple[str, str] | None, name: str) -> None:
-        if place is None or (target := _found(*place)) is None:
+        if place is None or (target := found_in(*place)) is None:
             return
         key = (*place, name)
         is_ours = place[0] in self._parts and key not in _HOOKS
@@ -134,30 +128,15 @@ class Patches(Facet):
             self._untold.add(key)
         _originals.keep(key, _value(target, name))
 
-    def _place(self, chain: list[str]) -> tuple[str, str] | None:
-        """Where others find what the names in `chain` lead to; None if it isn't in a library."""
-        found, module, path = self._names.get(chain[0]), "", list[str]()
-        for name in (*chain[1:], None):
-            if isinstance(found, types.ModuleType):
-                module, path = ("" if self._is_own(found) else found.__name__), []
-            elif isinstance(found, type):
-                module, path = found.__module__, [found.__qualname__]
-            if module.partition(".")[0] in _NOT_THESE:
-                return None
-            if name is not None:
-                found, path = getattr(found, name, None), [*path, name]
-        place = module, ".".join(path)
-        return place if _found(*place) is found else None
-
     def read(self) -> Items:
         found = dict(self._early)
         for key, before in list(_originals.known.items()):
-            if (target := _found(*key[:2])) is None:
+            if (target := found_in(*key[:2])) is None:
                 continue
             now = _value(target, key[2])
             if now is GONE and not _has_own(target):
                 continue
-            if not _same(now, before):
+            if not same(now, before):
                 if key not in self._untold:
                     found[key] = () if now is GONE else (now,)
                 _originals.now[key] = now
@@ -168,11 +147,11 @@ class Patches(Facet):
     def differs(self, one: Any, other: Any) -> bool:
         if type(one) is not tuple or type(other) is not tuple or len(one) != len(other):
             return one is not other
-        return not all(map(_same, one, other))
+        return not all(map(same, one, other))
 
     def write(self, items: Items) -> None:
         for key, value in items.items():
-            if (target := _found(*key[:2])) is None:
+            if (target := found_in(*key[:2])) is None:
                 self._early[key] = value
                 continue
             self._early.pop(key, None)
@@ -191,8 +170,13 @@ class Patches(Facet):
                 self._early[key] = value
 
     def arrived(self) -> None:
-        if early := {key: value for key, value in self._early.items() if _found(*key[:2]) is not None}:
+        if early := {key: value for key, value in self._early.items() if found_in(*key[:2]) is not None}:
             self.write(early)
+
+
+def parts_of_the_kernel() -> frozenset[str]:
+    """Modules that the kernel is made of, asked before the notebook has imported any."""
+    return frozenset(name for name in sys.modules if _may_be_a_part(name))
 
 
 def _may_be_a_part(module: str) -> bool:
@@ -200,19 +184,9 @@ def _may_be_a_part(module: str) -> bool:
     return (package in sys.stdlib_module_names and package not in _NOT_PARTS) or package in _PARTS
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are one, or plain and equal."""
     return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
-
-
-def _found(module: str, path: str) -> Any:
-    """None if it isn't imported here."""
-    found: Any = sys.modules.get(module)
-    for name in path.split(".") if path else ():
-        try:
-            found = getattr(found, name)
-        except Exception:
-            return None
-    return found
 
 
 def _has_own(of: Any) -> bool:
@@ -229,35 +203,3 @@ def _value(of: Any, name: str) -> Any:
     except Exception:
         return GONE
     return value if type(value) in _PLAIN else GONE
-
-
-def _reached(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[types.CodeType]:
-    """`code`, what is defined in it, and the notebook's functions that these name."""
-    todo, seen = [code], set[int]()
-    while todo:
-        code = todo.pop()
-        if id(code) in seen:
-            continue
-        seen.add(id(code))
-        yield code
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        todo += [value.__code__ for name in code.co_names if type(value := names.get(name)) is types.FunctionType]
-
-
-def _set_by(code: types.CodeType) -> Iterator[tuple[list[str], str]]:
-    """Attributes that `code` may set, each after the names that lead from a variable to what it is set on."""
-    called = not _CALLS.isdisjoint(code.co_names)
-    if not called and _OPS.isdisjoint(code.co_code[::2]):
-        return
-    chain: list[str] = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
-            chain = [instruction.argval]
-        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            chain = chain and [*chain, instruction.argval]
-        elif instruction.opname not in ("EXTENDED_ARG", "CACHE"):
-            name = instruction.argval
-            sets = instruction.opcode in _OPS or (called and instruction.opname == "LOAD_CONST")
-            if chain and sets and isinstance(name, str):
-                yield chain, name
-            chain = []

@@ -65,6 +65,31 @@ A? Fraction(1).halved() == "another"
 A: del Fraction.halved, Fraction.is_half
 B? not hasattr(Fraction, "halved") and not hasattr(Fraction, "is_half")
 
+# lists and a dict of libraries
+A: import xml.sax, imaplib, optparse; xml.sax.default_parser_list.append("mpt"); kept = imaplib.Commands["NOOP"]
+   imaplib.Commands["MPT"] = ("AUTH",); del imaplib.Commands["NOOP"]
+B: import xml.sax, imaplib, optparse
+B? xml.sax.default_parser_list[-1] == "mpt" and imaplib.Commands["MPT"] == ("AUTH",) and "NOOP" not in imaplib.Commands
+B: def change():
+       optparse.Option.ATTRS += ["mpt"]
+       imaplib.Commands.update(NOOP=kept)
+   change(); xml.sax.default_parser_list[0] = "other"
+A? "mpt" in optparse.Option.ATTRS and imaplib.Commands["NOOP"] == kept
+A? xml.sax.default_parser_list == ["other", "mpt"]
+A: imaplib.Commands.pop("MPT"); xml.sax.default_parser_list.remove("mpt"); optparse.Option.ATTRS.remove("mpt")
+B? "MPT" not in imaplib.Commands and xml.sax.default_parser_list == ["other"] and "mpt" not in optparse.Option.ATTRS
+C: import xml.sax, imaplib
+C? xml.sax.default_parser_list == ["other"] and "MPT" not in imaplib.Commands
+C: xml.sax.default_parser_list[:] = ["xml.sax.expatreader"]
+A? xml.sax.default_parser_list == ["xml.sax.expatreader"]
+
+# a number of a library that is counted up
+A: import wave; kept = wave.WAVE_FORMAT_PCM; wave.WAVE_FORMAT_PCM += 1
+B: import wave
+B? wave.WAVE_FORMAT_PCM == kept + 1
+B: wave.WAVE_FORMAT_PCM -= 1
+A? wave.WAVE_FORMAT_PCM == kept
+
 # a function that another one stands in for, for a while
 A: import time, json; kept = time.sleep, json.JSONEncoder.default; slept = []
    def fake(seconds): slept.append(seconds)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import random
 import sys
+import textwrap
 import types
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from mpkernel.namespace.facets import Builtins
+from mpkernel.namespace.library_contents import Contents
 from mpkernel.namespace.library_options import MatplotlibOptions, PandasOptions
-from mpkernel.namespace.process_state import Facet
+from mpkernel.namespace.process_state import Facet, ProcessState
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers
+from mpkernel.namespace.stubs import Stub
+from mpkernel.namespace.uses import Places, uses
 from mpkernel.namespace.warning_filters import Warnings
 
 
@@ -108,3 +115,147 @@ def test_options_of_matplotlib() -> None:
             mpl.rcdefaults,
         ]
         assert unnoticed(facet, changes) == []
+
+
+# --- contents of libraries --------------------------------------------------------------------------------------------
+
+NAME = "mpt_containers"
+LIBRARY = """
+from collections import deque
+numbers, words, known, last = [1, 2], {"a": 1, "b": 2}, {"x"}, deque([1], maxlen=3)
+class Registry:
+    entries = {}
+class Computing:
+    @property
+    def entries(self): raise AssertionError("was asked for")
+computing, holder = Computing(), Registry()
+holder.own = []
+"""
+
+
+class Side:
+    """A process that has the library, or hasn't yet."""
+
+    def __init__(self, imported: bool = True) -> None:
+        self.library = types.ModuleType(NAME)
+        exec(LIBRARY, vars(self.library))
+        for cls in (self.library.Registry, self.library.Computing):
+            cls.__module__ = NAME
+        self.names: dict[str, object] = {"lib": self.library}
+        self.facet = Contents(Places(self.names, lambda module: False))
+        self.state = ProcessState([self.facet])
+        self.imported = imported
+        with self:
+            self.state.rebase()
+
+    def __enter__(self) -> None:
+        sys.modules.pop(NAME, None)
+        if self.imported:
+            sys.modules[NAME] = self.library
+
+    def __exit__(self, *exc: object) -> None:
+        sys.modules.pop(NAME, None)
+
+    def run(self, source: str, *, hears: dict[str, dict[object, object]] | None = None) -> Any:
+        """Returns what is to be committed. It may hear something before that."""
+        with self:
+            code = compile(source, "<cell>", "exec")
+            self.state.ran(code)
+            exec(code, self.names)
+        self.hear(hears or {})
+        with self:
+            return self.state.changes()
+
+    def hear(self, news: dict[str, dict[object, object]]) -> None:
+        with self:
+            for name, items in news.items():
+                self.state.receive(name, items)
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        lib = self.library
+        return lib.numbers, lib.words, lib.known, list(lib.last), lib.Registry.entries, lib.holder.own
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "lib.numbers.append(3)",
+        "lib.numbers += [3]",
+        "lib.numbers[0] = 5",
+        "del lib.numbers[:]",
+        "lib.words['c'] = 3; del lib.words['a']",
+        "lib.words.update(a=5)",
+        "lib.known.add('y'); lib.known.discard('x')",
+        "lib.last.append(2)",
+        "lib.Registry.entries.setdefault('k', 1)",
+        "lib.holder.own.append(1)",
+        "def change(): lib.words.clear()\nchange()",
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_cell_changes_in_a_container_of_a_library_is_told(cell: str, late: bool) -> None:
+    one, other = Side(), Side(imported=not late)
+    before = copy.deepcopy(one.told)
+    news = one.run(cell)
+    assert one.told != before
+    other.hear(news)
+    other.imported = True
+    assert other.run("pass") == {}
+    assert other.told == one.told
+    assert one.run("pass") == {}
+    restore = """
+        lib.numbers[:] = [1, 2]; lib.words.clear(); lib.words.update(a=1, b=2); lib.known.clear(); lib.known.add('x')
+        lib.last.clear(); lib.last.append(1); lib.Registry.entries.clear(); lib.holder.own.clear()
+    """
+    other.hear(one.run(textwrap.dedent(restore)))
+    assert other.told == one.told == before
+
+
+def test_two_that_change_a_container_at_once_have_both_changes() -> None:
+    one, other = Side(), Side()
+    first = one.run("lib.numbers.append('one'); lib.words['one'] = 1; lib.known.add('one')")
+    news = other.run("lib.numbers.append('other'); lib.words['other'] = 1; lib.known.add('other')", hears=first)
+    one.hear(news)
+    assert one.told == other.told
+    assert sorted(other.library.numbers, key=str) == [1, 2, "one", "other"]
+    assert other.library.words == {"a": 1, "b": 2, "one": 1, "other": 1}
+    assert other.library.known == {"x", "one", "other"}
+
+
+def test_contents_that_are_computed_or_the_kernel_s_own_are_left_alone() -> None:
+    one = Side()
+    assert one.run("if False: lib.computing.entries.append(1)") == {}
+    one.names["logging"] = logging
+    assert one.run("logging._levelToName[5] = 'MPT'; logging._levelToName.pop(5)") == {}
+    assert one.facet.read() == {}
+    assert one.run("logging._levelToName[5] = 'MPT'") == {}
+    del logging._levelToName[5]
+
+
+def test_an_entry_that_cannot_be_had_is_left_out() -> None:
+    one = Side()
+    one.run("lib.words['c'] = 3")
+    with one:
+        one.facet.write({(NAME, "words", "d"): (Stub.__new__(Stub),), (NAME, "words", "e"): (5,)})
+    assert one.library.words == {"a": 1, "b": 2, "c": 3, "e": 5}
+
+
+@pytest.mark.parametrize(
+    ("source", "sets", "changes"),
+    [
+        ("lib.x = 1", [(("lib",), "x")], []),
+        ("lib.x += 1", [(("lib",), "x")], [("lib", "x")]),
+        ("setattr(lib.C, 'x', 1)", [(("lib", "C"), "x")], []),
+        ("del lib.table['x']", [], [("lib", "table")]),
+        ("lib.table['x'] += 1", [], [("lib", "table")]),
+        ("lib.inner.paths.append(1)", [], [("lib", "inner", "paths")]),
+        ("lib.f(); x.append(1)", [], []),
+    ],
+)
+def test_what_code_may_set_and_change(
+    source: str, sets: list[tuple[tuple[str, ...], str]], changes: list[tuple[str, ...]]
+) -> None:
+    found = uses(compile(source, "<cell>", "exec"))
+    assert list(found.sets) == sets
+    assert list(found.changes) == changes
