@@ -12,7 +12,6 @@ import logging
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.patches import parts_of_the_kernel, same
@@ -44,8 +43,7 @@ class Contents(Facet):
         self.arrived()
         for each in self._places.reached(code):
             for chain in uses(each).changes:
-                with suppress(Exception):  # what the names lead to isn't what it seems
-                    self._watch(self._places.at(chain, computed=False))
+                self._watch(self._places.at(chain, *_KINDS))
 
     def _watch(self, place: Place | None) -> Any:
         """What is at `place`, if it can be followed."""

@@ -113,7 +113,7 @@ class Patches(Facet):
         for each in self._places.reached(code):
             for chain, name in uses(each).sets:
                 with suppress(Exception):  # what the names lead to computes the rest
-                    self._watch(self._places.at(chain, computed=True), name)
+                    self._watch(self._places.at(chain), name)
             for register in _REGISTERS.keys() & each.co_names:
                 for text in each.co_consts:
                     if isinstance(text, str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -42,11 +43,13 @@ class Places:
         self._names = names
         self._is_own = is_own
 
-    def at(self, chain: Chain, *, computed: bool) -> Place | None:
+    def at(self, chain: Chain, *kinds: type) -> Place | None:
         """Where others find what the names in `chain` lead to; None if it isn't in a library.
 
-        Attributes of instances that may be `computed` are asked for only if so. Raises what they raise, or TypeError.
+        With `kinds`, None also if it is of another one, and nothing is computed on the way: no module is imported that
+        is imported when it is needed. Without, it may raise whatever attributes raise.
         """
+        lookup = inspect.getattr_static if kinds else getattr
         found, module, path = self._names.get(chain[0]), "", list[str]()
         for name in (*chain[1:], None):
             if isinstance(found, types.ModuleType):
@@ -56,9 +59,10 @@ class Places:
             if module.partition(".")[0] in _NOT_THESE:
                 return None
             if name is not None:
-                is_kept = not computed and not isinstance(found, (types.ModuleType, type))
-                found = vars(found).get(name) if is_kept else getattr(found, name, None)
+                found = lookup(found, name, None)
                 path.append(name)
+        if kinds and type(found) not in kinds:
+            return None
         place = module, ".".join(path)
         return place if found_in(*place) is found else None
 

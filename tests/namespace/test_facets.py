@@ -129,6 +129,7 @@ class Computing:
     @property
     def entries(self): raise AssertionError("was asked for")
 computing, holder = Computing(), Registry()
+def __getattr__(name): raise AssertionError(f"{name} was imported too early")
 holder.own = []
 """
 
@@ -226,6 +227,7 @@ def test_two_that_change_a_container_at_once_have_both_changes() -> None:
 def test_contents_that_are_computed_or_the_kernel_s_own_are_left_alone() -> None:
     one = Side()
     assert one.run("if False: lib.computing.entries.append(1)") == {}
+    assert one.run("def f(): x[0] = lib.lazy.Class(); lib.lazy.entries.append(1)") == {}
     one.names["logging"] = logging
     assert one.run("logging._levelToName[5] = 'MPT'; logging._levelToName.pop(5)") == {}
     assert one.facet.read() == {}
