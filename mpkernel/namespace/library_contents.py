@@ -8,7 +8,6 @@ itself is made of stay as each process has them.
 from __future__ import annotations
 
 import copy
-import logging
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
@@ -16,10 +15,7 @@ from typing import Any
 
 from mpkernel.namespace.patches import parts_of_the_kernel, same
 from mpkernel.namespace.process_state import GONE, Facet, Items
-from mpkernel.namespace.stubs import Stub
 from mpkernel.namespace.uses import Place, Places, found_in, uses
-
-log = logging.getLogger("mpkernel.namespace")
 
 _SEQUENCES = (list, deque)
 _KINDS = (*_SEQUENCES, dict, OrderedDict, defaultdict, set)
@@ -37,7 +33,7 @@ class Contents(Facet):
         self._places = places
         self._parts = parts_of_the_kernel()
         self._first: dict[Place, Any] = {}  # copies of what there was before a cell, or another subshell, changed it
-        self._early: Items = {}  # of libraries that this process hasn't imported yet
+        self._early: Items = {}  # of libraries that this process hasn't imported yet, or not like that
 
     def ran(self, code: types.CodeType) -> None:
         self.arrived()
@@ -73,10 +69,9 @@ class Contents(Facet):
         for key, value in items.items():
             place: Place = key[:2]
             self._early.pop(key, None)
-            if found_in(place[0], "") is None:
-                self._early[key] = value
-            elif (container := self._watch(place)) is None or (value is not GONE and Stub in map(type, value)):
-                log.debug("%s.%s isn't what it is in another subshell", *place)
+            if (container := self._watch(place)) is None:  # it goes on being told, as it isn't gone elsewhere
+                if value is not GONE:
+                    self._early[key] = value
             elif isinstance(container, _SEQUENCES):
                 fresh = list(self._first[place] if value is GONE else value)
                 container.clear()

@@ -83,6 +83,15 @@ C? xml.sax.default_parser_list == ["other"] and "MPT" not in imaplib.Commands
 C: xml.sax.default_parser_list[:] = ["xml.sax.expatreader"]
 A? xml.sax.default_parser_list == ["xml.sax.expatreader"]
 
+# an entry of a library's dict that can't be copied
+A: import imaplib; imaplib.Commands["GENERATOR"] = (i for i in [1]); imaplib.Commands["MPT"] = 1
+B: import imaplib
+B? imaplib.Commands["MPT"] == 1
+B: del imaplib.Commands["MPT"]
+A? "MPT" not in imaplib.Commands and next(imaplib.Commands["GENERATOR"]) == 1
+A: del imaplib.Commands["GENERATOR"]
+B? "GENERATOR" not in imaplib.Commands
+
 # a number of a library that is counted up
 A: import wave; kept = wave.WAVE_FORMAT_PCM; wave.WAVE_FORMAT_PCM += 1
 B: import wave

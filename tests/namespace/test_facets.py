@@ -21,7 +21,6 @@ from mpkernel.namespace.library_contents import Contents
 from mpkernel.namespace.library_options import MatplotlibOptions, PandasOptions
 from mpkernel.namespace.process_state import Facet, ProcessState
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers
-from mpkernel.namespace.stubs import Stub
 from mpkernel.namespace.uses import Places, uses
 from mpkernel.namespace.warning_filters import Warnings
 
@@ -235,12 +234,18 @@ def test_contents_that_are_computed_or_the_kernel_s_own_are_left_alone() -> None
     del logging._levelToName[5]
 
 
-def test_an_entry_that_cannot_be_had_is_left_out() -> None:
-    one = Side()
-    one.run("lib.words['c'] = 3")
-    with one:
-        one.facet.write({(NAME, "words", "d"): (Stub.__new__(Stub),), (NAME, "words", "e"): (5,)})
-    assert one.library.words == {"a": 1, "b": 2, "c": 3, "e": 5}
+@pytest.mark.parametrize("imported", [True, False])
+def test_what_has_no_place_here_stays_where_it_is(imported: bool) -> None:
+    one, other = Side(), Side()
+    news = one.run("lib.words['c'] = 3; lib.numbers.append(3)")
+    other.imported = imported
+    del other.library.words
+    other.hear(news)
+    other.imported = True
+    one.hear(other.run("lib.known.add('other')"))
+    assert one.library.words == {"a": 1, "b": 2, "c": 3}
+    assert one.library.numbers == other.library.numbers == [1, 2, 3]
+    assert one.library.known == {"x", "other"}
 
 
 @pytest.mark.parametrize(
