@@ -22,7 +22,7 @@ from mpkernel.namespace.library_contents import Contents
 from mpkernel.namespace.library_options import options_of_libraries
 from mpkernel.namespace.loading import missing_library
 from mpkernel.namespace.own_modules import OwnModules
-from mpkernel.namespace.patches import Patches
+from mpkernel.namespace.patches import Patches, parts_of_the_kernel
 from mpkernel.namespace.process_state import GONE, Facet, Items
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers, TorchRandomNumbers
 from mpkernel.namespace.registries import registries
@@ -191,6 +191,7 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
     """
     modules = OwnModules(names)
     places = Places(names, modules.is_own)
+    parts = parts_of_the_kernel()
     return [
         Environment(),
         WorkingDirectory(),
@@ -207,6 +208,6 @@ def all_facets(context: Context, names: Mapping[str, Any]) -> list[Facet]:
         Builtins(),
         Logging(),
         modules,
-        Patches(places),
-        Contents(places),
+        Patches(places, parts),
+        Contents(places, parts),
     ]

@@ -13,7 +13,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from mpkernel.namespace.patches import parts_of_the_kernel, same
+from mpkernel.namespace.patches import same
 from mpkernel.namespace.process_state import GONE, Facet, Items
 from mpkernel.namespace.uses import Place, Places, found_in, uses
 
@@ -29,9 +29,9 @@ class Contents(Facet):
 
     name = "contents of libraries"
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, parts: frozenset[str]) -> None:
         self._places = places
-        self._parts = parts_of_the_kernel()
+        self._parts = parts  # see `parts_of_the_kernel`
         self._first: dict[Place, Any] = {}  # copies of what there was before a cell, or another subshell, changed it
         self._early: Items = {}  # of libraries that this process hasn't imported yet, or not like that
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from mpkernel.namespace.changeable import Changeable
 from mpkernel.namespace.definitions import is_installed, real_path
+from mpkernel.namespace.imported import Imported
 from mpkernel.namespace.process_state import GONE, UNTOLD, Facet, Items
 from mpkernel.namespace.small import (
     DEFINITIONS,
@@ -78,7 +79,7 @@ class OwnModules(Facet):
         self._places: tuple[str, list[str]] = ("", [])  # working directory and path when last looked at
         self._folders: tuple[str, ...] = ()  # below which own modules are
         self._find_folders()
-        self._known: set[str] = set()  # modules that were looked at
+        self._imported = Imported()
         self._own: list[str] = []
         # Of modules that this process hasn't imported yet, or made of what hasn't come yet.
         self._early: Items = {}
@@ -258,15 +259,10 @@ class OwnModules(Facet):
     def _look(self) -> None:
         """Find the modules that are the notebook's own among those that were imported since the last look."""
         if self._find_folders():
-            self._known = set(self._own)
-        if len(sys.modules) == len(self._known):
-            return
-        for name, module in tuple(sys.modules.items()):
-            if name not in self._known:
-                self._known.add(name)
-                if len(self._own) < MAX_MODULES and self.is_own(module):
-                    self._own.append(name)
-        self._known &= sys.modules.keys()
+            self._imported = Imported()
+        for name, module in self._imported.new():
+            if name not in self._own and len(self._own) < MAX_MODULES and self.is_own(module):
+                self._own.append(name)
 
     def _find_folders(self) -> bool:
         """Whether the notebook has gone to another folder, or looks for modules in one, where it hasn't before."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from mpkernel.namespace.process_state import GONE, Facet, Items
-from mpkernel.namespace.uses import Places, found_in, uses
+from mpkernel.namespace.uses import Place, Places, found_in, uses
 
 log = logging.getLogger("mpkernel.namespace")
 
@@ -102,10 +102,10 @@ class Patches(Facet):
 
     name = "patches"
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, parts: frozenset[str]) -> None:
         self._places = places
+        self._parts = parts
         self._early: Items = {}  # of libraries that this process hasn't imported yet
-        self._parts = parts_of_the_kernel()
         self._untold: set[Key] = set()  # what is replaced there
 
     def ran(self, code: types.CodeType) -> None:
@@ -119,7 +119,7 @@ class Patches(Facet):
                     if isinstance(text, str):
                         self._watch(_REGISTERS[register], text)
 
-    def _watch(self, place: tuple[str, str] | None, name: str) -> None:
+    def _watch(self, place: Place | None, name: str) -> None:
         if place is None or (target := found_in(*place)) is None:
             return
         key = (*place, name)

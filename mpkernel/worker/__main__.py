@@ -3,8 +3,9 @@
 import pickle
 import sys
 
-from mpkernel.worker.process import build_template, run
+from mpkernel.worker.process import run
+from mpkernel.worker.template import Template
 
 if __name__ == "__main__":
     _settings, _worker = pickle.load(sys.stdin.buffer)
-    run(build_template(_settings), _settings, _worker)
+    run(Template(_settings), _settings, _worker)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextvars
 import getpass
 import json
 import logging
@@ -22,9 +21,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
-from mpkernel.namespace.facets import all_facets
 from mpkernel.namespace.pickling import Pickling
-from mpkernel.namespace.process_state import ProcessState
 from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
@@ -43,9 +40,8 @@ from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
 from mpkernel.worker.parents import Parents
 from mpkernel.worker.service import Service
-from mpkernel.worker.shell import ZMQInteractiveShell
-from mpkernel.worker.shell_facets import shell_facets
 from mpkernel.worker.streams import Streams
+from mpkernel.worker.template import Template
 from mpkernel.worker.wrapped import Wrapped
 
 # The exit code of a worker that a cell has broken (sysexits.h: EX_SOFTWARE).
@@ -61,13 +57,12 @@ class WorkerKernel(LibraryAPI):
 
     def __init__(
         self,
-        shell: ZMQInteractiveShell,
+        template: Template,
         settings: WorkerSettings,
         worker: int,
         loop: asyncio.AbstractEventLoop,
-        lifeline_fd: int,
     ) -> None:
-        self.shell = shell
+        self.shell = shell = template.shell
         self.loop = loop
         self.log = logging.getLogger("mpkernel.worker")
         self.subshell_id: str | None = None
@@ -81,7 +76,7 @@ class WorkerKernel(LibraryAPI):
             username=settings.username,
             origin=f"w{worker}",
         )
-        self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message, lifeline_fd)
+        self.lanes = WorkerLanes(settings, worker, self.codec, self._on_message)
         self.interrupts.kicker = self.lanes.kicker = Kicker(self.lanes.wakeup_fd)
         self.lanes.later = shell.save_history
         self.streams = Streams(self.lanes, self.parents, settings, worker, self.wait_for_readers)
@@ -96,7 +91,7 @@ class WorkerKernel(LibraryAPI):
         self.debugger = Debugger(self)
         self.interrupts.first_await = lambda: self.lanes.send(messages.Awaits(self.cells.input_parent[0]))
         self.interrupts.let_go = self.debugger.let_go
-        self._context = contextvars.copy_context()
+        self._context = template.context
         self.callbacks = Callbacks(
             loop,
             begin=self._before_callbacks,
@@ -118,7 +113,7 @@ class WorkerKernel(LibraryAPI):
             self.lanes.send,
             self.warn,
             choose(settings.directory, memfds=settings.memfds),
-            ProcessState([*all_facets(self._context, shell.user_ns), *shell_facets(shell)]),
+            template.state,
         )
         self.sync.calls_back = lambda: self.comms.are_awaited or self.debugger.attached or listeners.are_set(shell)
         self.interrupts.awaited = lambda: self.sync.has_to_merge

@@ -65,7 +65,6 @@ class WorkerLanes(KernelThread):
         worker: int,
         codec: Codec,
         on_message: Callable[[messages.LaneMessage], None],
-        lifeline_fd: int,
     ) -> None:
         super().__init__("io")
         self._settings = settings
@@ -73,7 +72,7 @@ class WorkerLanes(KernelThread):
         self.codec = codec
         self._signer = settings.lane_signer()
         self._on_message = on_message
-        self._lifeline_fd = lifeline_fd
+        self._lifeline_fd = settings.lifeline_fd
         self._outbox: deque[Text | tuple[list[bytes], bool] | tuple[Callable[[], None]]] = deque()
         self._tokens = itertools.count(1)
         self._flushed = 0.0  # when `flush` was called last

@@ -4,64 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import os
-import resource
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from mpkernel import logs
 from mpkernel.messages import DUMP_SIGNAL, Describe, Logged
 from mpkernel.settings import WorkerSettings
-from mpkernel.worker.app import IPKernelApp, IPythonKernel
+from mpkernel.worker.app import IPythonKernel
 from mpkernel.worker.forks import Forks
 from mpkernel.worker.ipykernel_names import IPykernelNames
 from mpkernel.worker.kernel import WorkerKernel
+from mpkernel.worker.template import Template
 
 # A cell that eats all memory should be what the system kills, not the broker (proc(5), oom_score_adj).
 OOM_SCORE_ADJ = 500
 
 
-def build_template(settings: WorkerSettings) -> IPKernelApp:
-    """What all workers have in common: IPython imported, the profile read, a shell built. Starts no thread."""
-    if settings.open_files is not None:
-        with suppress(OSError, ValueError):
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
-    app = IPKernelApp.instance()
-    with _temporary_folders_in(settings.directory):
-        app.load_profile(settings)
-        shell = app.build_shell(settings)
-    shell.take_over_pdb()
-    shell.template_modules = frozenset(sys.modules)
-    gc.freeze()  # the pages of what exists now stay shared: the collector doesn't touch them
-    gc.enable()
-    return app
-
-
-@contextmanager
-def _temporary_folders_in(folder: Path) -> Iterator[None]:
-    """Where HOME can't be written to, IPython makes itself a folder for its profile, and never removes it."""
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-def run(app: IPKernelApp, settings: WorkerSettings, worker: int) -> NoReturn:
+def run(template: Template, settings: WorkerSettings, worker: int) -> NoReturn:
     """Be the worker until told to exit. Never returns."""
     _settle(settings, worker)
+    app = template.app
     settings = replace(settings, capture_fds=settings.capture_fds and app.capture_fd_output, quiet=app.quiet)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    kernel = WorkerKernel(app.shell, settings, worker, loop, settings.lifeline_fd)
+    kernel = WorkerKernel(template, settings, worker, loop)
     kernel.use_experimental_completions = IPythonKernel(parent=app).use_experimental_completions
     kernel.interrupts.install()
     Forks(kernel.interrupts, kernel.lanes.wakeup_fd).install()

@@ -11,7 +11,6 @@ until that has happened, and the broker has been told its pid: then there is a b
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import pickle
@@ -23,20 +22,23 @@ import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpkernel import logs
 from mpkernel.settings import SETTINGS_SIZE, WorkerSettings
 from mpkernel.surroundings import leave_deleted_folder
 
+if TYPE_CHECKING:
+    from mpkernel.worker.template import Template
+
 LAUNCH_FAILED = -1
 
 
 class Zygote:
-    def __init__(self, settings: WorkerSettings, sock: socket.socket, app: Any) -> None:
+    def __init__(self, settings: WorkerSettings, sock: socket.socket, template: Template | None) -> None:
         self._settings = settings
         self._sock = sock
-        self._app = app
+        self._template = template
         self._guarded: set[int] = set()
 
     def serve(self) -> None:
@@ -89,9 +91,8 @@ class Zygote:
         with suppress(OSError):
             os.write(go_write, b"g")
         os.close(go_write)
-        if self._app is not None and not self._app.shell.warm:
-            self._app.shell.warm_up()  # the first worker had to be there soon; the others find it done
-            gc.freeze()
+        if self._template is not None:
+            self._template.warm_up()
 
     def _tell(self, worker: int, pid: int) -> None:
         """A negative `pid` is what was wrong, an errno."""
@@ -119,12 +120,12 @@ class Zygote:
         try:
             os.setpgid(0, 0)
             self._sock.close()
-            if not os.read(go_read, 1):
+            if not os.read(go_read, 1) or self._template is None:
                 os._exit(1)  # the zygote was killed before it could say who we are
             os.close(go_read)
             from mpkernel.worker.process import run
 
-            run(self._app, self._settings, worker)
+            run(self._template, self._settings, worker)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 0
         except BaseException:
@@ -169,15 +170,15 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     if fork:
-        from mpkernel.worker.process import build_template  # meanwhile the broker makes the settings
+        import mpkernel.worker.process  # noqa: F401, all that workers need; meanwhile the broker makes the settings
+        from mpkernel.worker.template import Template
     settings = receive_settings(sock)
     if settings is None:
         return  # the kernel doesn't start
     settings = replace(settings, user_ns=user_ns)
     logs.silence(settings.silenced)
     logs.to_fd(2, settings.log_level, settings.log_format)
-    app = build_template(settings) if fork else None
-    Zygote(settings, sock, app).serve()
+    Zygote(settings, sock, Template(settings) if fork else None).serve()
 
 
 def receive_settings(sock: socket.socket) -> WorkerSettings | None:

@@ -19,6 +19,7 @@ from traitlets.config import Config
 from mpkernel.namespace.facets import Builtins
 from mpkernel.namespace.library_contents import Contents
 from mpkernel.namespace.library_options import MatplotlibOptions, PandasOptions
+from mpkernel.namespace.patches import parts_of_the_kernel
 from mpkernel.namespace.process_state import Facet, ProcessState
 from mpkernel.namespace.random_streams import NumpyRandomNumbers, RandomNumbers
 from mpkernel.namespace.uses import Places, uses
@@ -142,7 +143,7 @@ class Side:
         for cls in (self.library.Registry, self.library.Computing):
             cls.__module__ = NAME
         self.names: dict[str, object] = {"lib": self.library}
-        self.facet = Contents(Places(self.names, lambda module: False))
+        self.facet = Contents(Places(self.names, lambda module: False), parts_of_the_kernel())
         self.state = ProcessState([self.facet])
         self.imported = imported
         with self:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from mpkernel.namespace.imported import Imported
 from mpkernel.namespace.own_modules import OwnModules
 from mpkernel.namespace.process_state import GONE, UNTOLD, Items, ProcessState
 
@@ -157,6 +159,33 @@ def test_what_is_on_its_way_to_the_others_is_told_again_if_it_came_too_late() ->
     assert state.changes() == {NAME: {"a": "mine"}}
     state.receive(NAME, {"b": "theirs"})
     assert state.merge(NAME, {"b": "theirs"}, {}) == {"a": "mine", "b": "theirs"}
+
+
+def test_what_has_been_imported_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a", "b", "c"]
+    modules = {name: types.ModuleType(name) for name in names}
+    monkeypatch.setattr(sys, "modules", modules)
+    imported = Imported()
+
+    def new() -> list[str]:
+        return [name for name, _ in imported.new()]
+
+    assert new() == names
+    assert new() == []
+    modules["d"] = modules["e"] = types.ModuleType("d")
+    assert new() == ["d", "e"]
+    del modules["b"]
+    assert "b" not in new()
+    modules["b"] = types.ModuleType("b")
+    assert new()[-1:] == ["b"]
+    del modules["b"]
+    modules["f"] = types.ModuleType("f")
+    assert new()[-1:] == ["f"]
+    assert new() == []
+    modules.clear()
+    assert new() == []
+    modules["g"] = types.ModuleType("g")
+    assert new() == ["g"]
 
 
 def test_of_a_module_of_ones_own_what_is_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
