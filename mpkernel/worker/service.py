@@ -50,7 +50,8 @@ class Service:
 
     def start(self) -> None:
         self._thread.start()
-        KernelThread("warm-up", self._warm_up).start()
+        if not self._kernel.shell.warm:
+            KernelThread("warm-up", self._warm_up).start()
 
     def _warm_up(self) -> None:
         while not self._kernel.shell.warm and not self._called.wait(WARM_UP_DELAY):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.builtin_trap import BuiltinTrap
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from IPython.core.prefilter import PrefilterChecker
 from traitlets import Any as AnyTrait
@@ -157,7 +158,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.magics_manager.register_alias(alias, magic)
 
     def warm_up(self) -> None:
-        """Import what each worker would at its start, and its first traceback (60 ms), once.
+        """Import what each worker would at its start, compile what cells are split by, make a traceback (60 ms): once.
 
         Not what the first completion would: jedi parses builtins and typing into 30 MB of objects.
         """
@@ -165,6 +166,7 @@ class ZMQInteractiveShell(WithParent, InteractiveShell):
             self.warm = True
             for module in AT_START:
                 importlib.import_module(module)
+            TransformerManager().transform_cell("pass")  # not the shell's, which may call code of the user's
             try:
                 raise KeyboardInterrupt
             except KeyboardInterrupt as error:
