@@ -282,6 +282,11 @@ class Awaits(LaneMessage):
 
 
 @record
+class Ending(LaneMessage):
+    """The exit hooks are about to run."""
+
+
+@record
 class IOPub(LaneMessage):
     """A signed Jupyter message for the iopub channel: topic, then frames from the delimiter on.
 
@@ -472,7 +477,7 @@ _KINDS: dict[bytes, type[LaneMessage]] = {
         *(Assign, Request, CommRequest, News, Merge, InputReply, OpReply, Flushed, Passed, Exit),
         *(SideRequest, Taken, Keep, Release, Acquired, ReadLive, Call, LiveValue),
         *(Hello, Describe, Started, Awaits, IOPub, CommTarget, Commit, Resent, Missed, Acquire, Released, Settled),
-        *(Reply, Flush, Mark, Logged, Op, Debugged),
+        *(Ending, Reply, Flush, Mark, Logged, Op, Debugged),
         *(InputRequest, InputCancelled),
         *(AskLive, AskTheirs, AskCall, LiveAnswer),
     )

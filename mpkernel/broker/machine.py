@@ -170,6 +170,7 @@ class Machine:
             messages.Settled: self.sharing.on_settled,
             messages.Hello: self.pool.on_hello,
             messages.Describe: self._on_described,
+            messages.Ending: self.pool.on_ending,
             messages.InputRequest: self.stdin.on_request,
             messages.InputCancelled: lambda w, m: self.stdin.drop(w, token=m.token),
             messages.Op: self.ops.on_op,

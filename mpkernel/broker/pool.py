@@ -28,8 +28,9 @@ from mpkernel.surroundings import refusal_said
 if TYPE_CHECKING:
     from mpkernel.broker.machine import Machine
 
-# A worker that was asked to end (deleted, shutdown) is killed after this many seconds.
-END_GRACE = 1.0
+# A worker that was asked to end (deleted, shutdown) is killed after this many seconds, or so many from when its exit
+# hooks began to run: as long as jupyter_client waits until it becomes impatient.
+END_GRACE, HOOKS_GRACE = 1.0, 2.5
 # A spare process is forked this many seconds after the last one was taken: not while its taker starts.
 SPARE_DELAY = 0.25
 # So many workers in a row may die before they are ready, until the waiting requests are answered with an error.
@@ -108,6 +109,11 @@ class Pool:
         if worker.pid is not None:
             self._machine.act(SignalWorker(worker.id, signal.SIGTERM if worker.ready else signal.SIGKILL))
         self._machine.act(SetTimer(("kill", worker.id), grace))
+
+    def on_ending(self, worker: Worker, _message: messages.Ending) -> None:
+        """It has left its cells: what it does now may have to write something down, or to upload it."""
+        if worker.ending not in (None, "killed"):  # who kills it has said how long it has
+            self._machine.act(SetTimer(("kill", worker.id), HOOKS_GRACE))
 
     def on_gone(self, event: WorkerGone) -> None:
         worker = self._machine.workers.pop(event.worker, None)

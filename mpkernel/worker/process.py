@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpkernel import logs
-from mpkernel.messages import DUMP_SIGNAL, Describe, Logged
+from mpkernel.messages import DUMP_SIGNAL, Describe, Ending, Logged
 from mpkernel.settings import WorkerSettings
 from mpkernel.worker.app import IPythonKernel
 from mpkernel.worker.forks import Forks
@@ -86,6 +86,7 @@ def _settle(settings: WorkerSettings, worker: int) -> None:
 def _close(kernel: WorkerKernel) -> None:
     """The exit hooks run after this, with output still possible through the pipes' other ends."""
     kernel.sync.close()
+    kernel.lanes.send(Ending())
     if kernel.wrapped is not None:
         try:
             kernel.wrapped.shut_down(kernel.loop)

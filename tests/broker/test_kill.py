@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mpkernel import messages
+
 from .bench import Asked, Kernel
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -48,6 +50,15 @@ def test_after_the_grace_it_gets_kill(kernel: Kernel) -> None:
     reply = kernel.reply(request)
     assert (reply["sent"], reply["how"]) == (["TERM", "KILL"], "killed by SIGKILL")
     assert 2 < reply["after_s"] < 2.2
+
+
+def test_exit_hooks_have_what_is_left_of_the_grace(kernel: Kernel) -> None:
+    kernel.running()
+    worker = kernel.worker()
+    kill(kernel, grace=0.5)
+    worker.say(messages.Ending())
+    kernel.pass_time(0.6)
+    assert worker.signals == [TERM, KILL]
 
 
 def test_a_process_that_ended_in_time_gets_no_kill(kernel: Kernel) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import StartWorker, ToldToStop
-from mpkernel.broker.pool import END_GRACE
+from mpkernel.broker.pool import END_GRACE, HOOKS_GRACE
 
 from .bench import Asked, Kernel
 
@@ -69,6 +69,19 @@ def test_workers_that_do_not_end_are_killed(kernel: Kernel) -> None:
     shut_down(kernel)
     kernel.pass_time(END_GRACE + 0.1)
     assert [worker.signals for worker in kernel.living()] == [[TERM, KILL]] * 3
+
+
+def test_exit_hooks_have_more_time(kernel: Kernel) -> None:
+    busy(kernel)
+    shut_down(kernel)
+    stuck, *others = kernel.living()
+    kernel.pass_time(END_GRACE - 0.1)
+    for worker in others:
+        worker.say(messages.Ending())
+    kernel.pass_time(HOOKS_GRACE - 0.1)
+    assert [worker.signals for worker in (stuck, *others)] == [[TERM, KILL], [TERM], [TERM]]
+    kernel.pass_time(0.2)
+    assert [worker.signals for worker in others] == [[TERM, KILL]] * 2
 
 
 def test_the_kernel_stops_when_the_last_worker_is_gone(kernel: Kernel) -> None:

@@ -119,6 +119,15 @@ def test_atexit_functions_run_at_shutdown(kernel: Kernel) -> None:
     ]
 
 
+def test_an_exit_function_has_time_to_save_something(kernel: Kernel) -> None:
+    path = kernel.sandbox.cwd / "saved"
+    kernel.run(f"import atexit, pathlib; f = atexit.register(pathlib.Path({str(path)!r}).touch)")
+    kernel.run("import threading, time; threading.Thread(target=time.sleep, args=[0.9]).start()")  # it is waited for
+    kernel.run("f = atexit.register(time.sleep, 0.9)")
+    kernel.shut_down()
+    assert path.exists()
+
+
 def test_a_restarted_kernel_is_fresh_and_has_no_subshells(kernel: Kernel) -> None:
     child = kernel.create_subshell()
     kernel.run("old = 1", child)
