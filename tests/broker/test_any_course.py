@@ -221,6 +221,11 @@ class AnyCourse(RuleBasedStateMachine):
 
     @when(ready)
     @rule(who=anyone)
+    def run_exit_hooks(self, who: int) -> None:
+        self.worker(who, ready).say(messages.Ending())
+
+    @when(ready)
+    @rule(who=anyone)
     def resend(self, who: int) -> None:
         self.worker(who, ready).resend()
 
