@@ -66,13 +66,15 @@ def apart() -> Iterator[None]:
         figures = helpers.Gcf.figs = _Figures(figures)
     show: Any = inline.show
     to_draw, show._to_draw = show._to_draw, []
+    drawn, before = show._draw_called, set(figures.everybodys)
     token = _OWN.set(OrderedDict())
     try:
         yield
     finally:
         _OWN.reset(token)
         show._to_draw = to_draw
-        show._draw_called = bool(figures.everybodys)  # else the cell's figures would not be shown at its end
+        # Else the cell's figures would not be shown at its end.
+        show._draw_called = drawn or not before.issuperset(figures.everybodys)
 
 
 def _is_inline() -> bool:

@@ -444,6 +444,17 @@ def test_a_callback_and_the_cell_beside_it_each_show_their_own_figures(kernel: K
     assert kernel.value("fignums, plt.get_fignums()") == ([1], [])
 
 
+def test_a_callback_beside_a_cell_shows_no_figure_that_the_cell_would_not(kernel: Kernel) -> None:
+    comm = echo(kernel)
+    gate = kernel.gate("gate")
+    kernel.run("%matplotlib agg\nimport matplotlib.pyplot as plt\nplt.plot([1])\n%matplotlib inline")
+    cell = kernel.start(f"print('ready')\n{gate.pass_through}")
+    assert "display_data" not in types(comm.send({"do": "plt.get_fignums()"}))
+    gate.release()
+    assert cell.wait().output_types == ["stream"]
+    assert kernel.value("plt.get_fignums()") == [1]
+
+
 def test_subshells_plot_at_the_same_time(kernel: Kernel) -> None:
     shells = [None, *(kernel.create_subshell() for _ in range(3))]
     code = "import matplotlib.pyplot as plt\nplt.plot(range({n}))\nplt.title('{n}')\nNone"
