@@ -277,7 +277,7 @@ class Codec:
             raise BadMessage(f"a header of {max(len(signed[0]), len(signed[1]))} bytes; at most {MAX_HEADER_BYTES}")
         if not self.signer.verify(signature[0], signed):
             raise BadSignature("the signature doesn't match; is the key that of this kernel's connection file?")
-        if refuse_replays and signature[0]:
+        if refuse_replays and self.signer.key:
             self._remember(signature[0])
         header = _dict(loads(signed[0]), "header")
         for field in ("msg_type", "msg_id"):

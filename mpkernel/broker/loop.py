@@ -195,11 +195,12 @@ class Loop:
         """
         self._watch_launcher()
         ready = dict(self._poller.poll(self._next_timeout()))
-        self._act_on_signals()
+        _guarded("a signal", self._act_on_signals)
         if asked := [channel for channel in ("control", "shell") if self._sockets[channel] in ready]:
-            self._read_subscriptions()  # who has subscribed before it asked sees what becomes of it
+            # Who has subscribed before it asked sees what becomes of it.
+            _guarded("a subscription", self._read_subscriptions)
         for channel in asked:
-            self._read_frontend(channel)
+            _guarded(f"the {channel} channel", self._read_frontend, channel)
         for source in ready:
             if handler := self._handlers.get(source):
                 _guarded("a handler", handler)
@@ -305,7 +306,9 @@ class Loop:
             self._launcher_fd = fd
 
     def _next_timeout(self) -> int | None:
-        """Milliseconds until the next timer."""
+        """Milliseconds until the next timer; 0 if a signal has come whose byte in the pipe was read with another's."""
+        if self._noted:
+            return 0
         if not self._timers:
             return None
         return math.ceil(max(0.0, self._timers[0][0] - time.monotonic()) * 1000)

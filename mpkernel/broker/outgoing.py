@@ -75,7 +75,6 @@ class Outgoing:
         self._looks: dict[bytes, int] = {}  # without any progress, by client
         self._suspects: dict[int, int] | None = None  # connections to which nothing goes out, by inode: bytes that wait
         socket.sndhwm = MAX_MESSAGES
-        socket.copy_threshold = LARGE // 2  # what is copied can't be followed
         if self._to_all:
             socket.setsockopt(zmq.XPUB_NODROP, 1)  # "full" is an error that we see
         else:
@@ -157,17 +156,18 @@ class Outgoing:
         if large and not self._large.has_room(size):
             return False
         parts: list[Any] = list(frames)
-        if large:  # a frame that came in whole can't be tracked, but its memory can
-            parts = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
+        if large:  # libzmq lets go of all frames at once
+            at, tracked = _tracked(parts)
+            parts[at] = tracked
         try:
-            tracker = send(self._socket, parts, wait=False, copy=not large, track=large)
+            send(self._socket, parts, wait=False, copy=not large)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:  # the client is gone; JupyterLab's server closes sockets after each probe
             log.debug("a message on the %s channel could not be sent: %s", self._channel, error)
             return True
-        if tracker is not None:
-            self._large.add(size, tracker)
+        if large:
+            self._large.add(size, tracked.tracker)
         return True
 
     # --- clients that don't read --------------------------------------------------------------------------------------
@@ -210,6 +210,16 @@ class Outgoing:
                     connection.getpeername()  # else it's the listening one
                     if _local_address(connection) == ours and not select.select([], [connection], [], 0)[1]:
                         yield os.fstat(connection.fileno()).st_ino, connection
+
+
+def _tracked(frames: list[Any]) -> tuple[int, zmq.Frame]:
+    """The largest frame, and a new one of the same memory that tells when libzmq has let go of it.
+
+    (A frame that came in can't be tracked, and what is copied can't.)
+    """
+    at = max(range(len(frames)), key=lambda n: len(frames[n]))
+    data = frames[at].buffer if isinstance(frames[at], zmq.Frame) else frames[at]
+    return at, zmq.Frame(data, track=True, copy=False, copy_threshold=0)
 
 
 def _unsent(connection: socket.socket) -> int:

@@ -2,39 +2,94 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 import zmq
 
-from mpkernel.broker.events import FrontendMessage, Subscribed
+from mpkernel.broker.events import FrontendMessage, Interrupted, Subscribed
 from mpkernel.broker.loop import Loop
 
 PATIENCE = 10_000  # ms
+KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.ROUTER}
 
 
-def test_a_subscription_counts_before_a_request_that_came_after_it(tmp_path: Path) -> None:
-    machine, launcher = Mock(), Mock()
-    machine.handle.return_value = []
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    with zmq.Context() as made:
+        yield made
+        made.destroy(linger=0)
+
+
+@pytest.fixture
+def machine() -> Mock:
+    made = Mock()
+    made.handle.return_value = []
+    return made
+
+
+@pytest.fixture
+def sockets(context: zmq.Context[Any]) -> dict[str, zmq.Socket[bytes]]:
+    return {channel: context.socket(kind) for channel, kind in KINDS.items()}
+
+
+@pytest.fixture
+def loop(
+    context: zmq.Context[Any], machine: Mock, sockets: dict[str, zmq.Socket[bytes]], tmp_path: Path
+) -> Iterator[Loop]:
+    launcher = Mock()
     launcher.fileno.return_value = None
     settings: Any = Mock(directory=tmp_path, memfds=False)
-    with zmq.Context() as context:
-        kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.ROUTER}
-        sockets = {channel: context.socket(kind) for channel, kind in kinds.items()}
-        sockets["iopub"].set(zmq.XPUB_MANUAL, 1)
-        loop = Loop(machine, Mock(), sockets, launcher, settings, context)
-        with context.socket(zmq.SUB) as subscriber, context.socket(zmq.DEALER) as client:
-            for channel, socket in (("iopub", subscriber), ("shell", client)):
-                sockets[channel].bind(f"inproc://{channel}")
-                socket.connect(f"inproc://{channel}")
-                loop._watch(sockets[channel], lambda: None)
-            subscriber.subscribe(b"")
-            client.send(b"a request")
-            for channel in ("iopub", "shell"):
-                assert sockets[channel].poll(PATIENCE)
+    made = Loop(machine, Mock(), sockets, launcher, settings, context)
+    yield made
+    made._segments.close()
+
+
+def events(machine: Mock) -> list[type]:
+    return [type(call.args[0]) for call in machine.handle.call_args_list]
+
+
+def test_a_subscription_counts_before_a_request_that_came_after_it(
+    loop: Loop, machine: Mock, sockets: dict[str, zmq.Socket[bytes]], context: zmq.Context[Any]
+) -> None:
+    sockets["iopub"].set(zmq.XPUB_MANUAL, 1)
+    subscriber, client = context.socket(zmq.SUB), context.socket(zmq.DEALER)
+    for channel, socket in (("iopub", subscriber), ("shell", client)):
+        sockets[channel].bind(f"inproc://{channel}")
+        socket.connect(f"inproc://{channel}")
+        loop._watch(sockets[channel], lambda: None)
+    subscriber.subscribe(b"")
+    client.send(b"a request")
+    for channel in ("iopub", "shell"):
+        assert sockets[channel].poll(PATIENCE)
+    loop._turn()
+    assert events(machine) == [Subscribed, FrontendMessage]
+
+
+def test_a_signal_that_comes_while_another_is_acted_on_is_acted_on_soon(loop: Loop, machine: Mock) -> None:
+    def another(*_event: Any) -> list[Any]:
+        machine.handle.side_effect = None
+        os.kill(os.getpid(), signal.SIGINT)
+        return []
+
+    machine.handle.side_effect = another
+    before = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
+    try:
+        with ExitStack() as stack:
+            loop._note_signals(stack)
+            os.kill(os.getpid(), signal.SIGINT)
             loop._turn()
-        for socket in sockets.values():
-            socket.close(0)
-    events = [type(call.args[0]) for call in machine.handle.call_args_list]
-    assert events == [Subscribed, FrontendMessage]
+            assert loop._next_timeout() == 0
+            loop._turn()
+    finally:
+        for signum, handler in before.items():
+            if signal.getsignal(signum) is not handler:
+                signal.signal(signum, handler)
+    assert events(machine) == [Interrupted, Interrupted]
+    assert loop._next_timeout() is None
