@@ -12,6 +12,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Filing:
         self._transport = transport
         self._results: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._jobs: dict[int, SaveNamespace | LoadNamespace] = {}  # their components hold the segments
-        self._threads: list[threading.Thread] = []
+        self._threads: list[tuple[str, threading.Thread]] = []  # and the path that each is for
+        self._removed: set[str] = set()  # what isn't to be there when the kernel has ended
         self._cancelled = threading.Event()
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -61,15 +63,21 @@ class Filing:
     def _save(self, action: SaveNamespace) -> None:
         path, left_out, transport = Path(action.path), action.left_out, self._transport
         content = archive.describe(action.components)
+        earlier = [thread for of, thread in self._threads if of == action.path]
+
+        def cancelled() -> bool:
+            return self._cancelled.is_set() or action.path in self._removed
 
         def write() -> int:
+            for thread in earlier:
+                thread.join()
             key = signing_key(data_folder())
             saved = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
             if path.parent == kept_folder():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for left in path.parent.glob(archive.unfinished(path)):  # by this kernel, when it crashed
                     left.unlink()
-            return archive.write(path, key, content, left_out, transport, saved=saved, cancelled=self._cancelled.is_set)
+            return archive.write(path, key, content, left_out, transport, saved=saved, cancelled=cancelled)
 
         self._begin(action, write)
 
@@ -97,13 +105,20 @@ class Filing:
         thread = threading.Thread(target=run, name="filing", daemon=True)
         thread.start()
         self._jobs[token] = action
-        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        self._threads = [one for one in self._threads if one[1].is_alive()] + [(action.path, thread)]
+
+    def remove(self, path: str) -> None:
+        """Remove a file before the kernel ends, also if it is just being written. Raises OSError."""
+        self._removed.add(path)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
     def finished(self) -> list[Done]:
         """What has come of files since."""
         events: list[Done] = []
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
         while not self._results.empty():
-            os.read(self._read, 1)
             token, outcome = self._results.get()
             action = self._jobs.pop(token)
             events.append(self._event(action, outcome))
@@ -126,13 +141,16 @@ class Filing:
     def close(self) -> None:
         """Give up what is not finished."""
         self._cancelled.set()
-        for thread in self._threads:
+        for _, thread in self._threads:
             thread.join(CLOSE_LIMIT)
+        for path in self._removed:  # it may have been finished just then
+            with suppress(OSError):
+                os.unlink(path)
         while not self._results.empty():
             _, outcome = self._results.get()
             if isinstance(outcome, Content):
                 archive.drop(outcome.segments, self._transport)
-        if not any(thread.is_alive() for thread in self._threads):
+        if not any(thread.is_alive() for _, thread in self._threads):
             os.close(self._read)
             os.close(self._write)
 

@@ -66,6 +66,7 @@ class Keeping:
         self._notice = ""  # for the next cell
         self.loading = False  # cells wait for what was kept
         self.busy = False  # the last file is being made: the kernel doesn't end yet
+        self._last: int | None = None  # the token of that
 
     # --- on request -------------------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Keeping:
         self._machine.act(SetTimer(("kept",), WRITE_LIMIT))
 
         def write() -> None:
-            self._write_by_itself()
+            self._last = self._write_by_itself()
             end()
 
         self._machine.sharing.gather(write, LAST_CALL)
@@ -150,16 +151,18 @@ class Keeping:
                 job.given_up = True
                 job.answer(_reply("the kernel is shutting down", {}))
 
-    def _write_by_itself(self) -> None:
+    def _write_by_itself(self) -> int:
         self._dirty = False
-        self._write(_Job(self._path, [], [], None, self._machine.now))
+        return self._write(_Job(self._path, [], [], None, self._machine.now))
 
-    def _write(self, job: _Job) -> None:
+    def _write(self, job: _Job) -> int:
+        """Returns the token by which its end is known. One file is written after the other."""
         components, job.left_out = choose(self._machine.sharing.store.heads())
         job.names = sorted(name for component in components for name in component.names)
         token = self._machine.number()
         self._jobs[token] = job
         self._machine.act(SaveNamespace(token, job.path, components, job.left_out))
+        return token
 
     def on_saved(self, event: NamespaceSaved) -> None:
         """A file is written, or can't be."""
@@ -174,7 +177,8 @@ class Keeping:
             self._machine.act(Log("warning", f"the namespace isn't kept: {event.error}"))
         self._took, self._waits = self._machine.now - job.started, False
         if self.busy:
-            self._done_for_good()
+            if event.token == self._last:
+                self._done_for_good()
         elif self._dirty:
             self.changed()
 

@@ -37,6 +37,8 @@ log = logging.getLogger("mpkernel.broker")
 _MONITOR_EVENT = struct.Struct("=H")
 # Output of more bytes than this is handed on in the frame that it came in.
 NOT_COPIED = 1 << 16
+# Of what a process wrote last, and nobody has read, so many bytes are shown: more than a FIFO holds.
+MAX_LAST_WORDS = 1 << 20
 
 
 @dataclass(slots=True)
@@ -101,9 +103,9 @@ class Lanes:
         """What a worker that is gone wrote to fds 1 and 2 and had no time to send: (stream name, text)."""
         words = []
         for name, fd in self._lanes[worker].outputs.items() if worker in self._lanes else ():
-            data = b""
-            with suppress(BlockingIOError):
-                while chunk := os.read(fd, 1 << 16):
+            data = bytearray()
+            with suppress(BlockingIOError):  # what it has left behind may go on writing
+                while len(data) < MAX_LAST_WORDS and (chunk := os.read(fd, 1 << 16)):
                     data += chunk
             if data:
                 words.append((name, data.decode(errors="replace")))

@@ -279,9 +279,7 @@ class Loop:
 
     def _remove_file(self, action: RemoveFile) -> None:
         try:
-            os.unlink(action.path)
-        except FileNotFoundError:
-            pass
+            self._files().remove(action.path)
         except OSError as error:
             log.warning("%s can't be removed: %s", action.path, error.strerror)
 

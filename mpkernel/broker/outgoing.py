@@ -3,7 +3,8 @@
 libzmq queues for each client what the network doesn't take; that queue has a limit here. What comes when a client's
 queue is full waits in this module, in order: on iopub for all clients, as they get the same; on the other channels for
 that client alone. Nothing is dropped. Workers whose output waits here wait, too (`Acknowledge`), so it can't get much.
-What the broker itself publishes, status above all, doesn't stay behind the output of other requests.
+What the broker itself publishes, status above all, doesn't stay behind the output of other requests. It keeps its own
+order: the status that comes last is the one that is true.
 
 Who has taken nothing at all for so many looks is cut off (`cut_off_the_stuck`): one front end that is stopped must not
 stop the kernel for the others. libzmq connects again by itself as soon as its program reads.
@@ -26,7 +27,7 @@ import termios
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -43,7 +44,14 @@ LOOK_SOON, LOOK = 0.001, 0.01
 SAMPLES = 20
 
 PARENT = 4  # of an iopub message's frames: topic, delimiter, signature, header, parent header, …
-Item = list[bytes] | Callable[[], None]
+
+
+class _Held(NamedTuple):
+    frames: list[bytes]
+    own: bool
+
+
+Item = _Held | Callable[[], None]
 
 
 class _Large:
@@ -72,6 +80,7 @@ class Outgoing:
         self._to_all = socket.type == zmq.XPUB
         self._held: dict[bytes, deque[Item]] = {}  # by client; on iopub there is one queue, of b""
         self._parents: Counter[bytes] = Counter()  # of what is held up on iopub
+        self._own = 0  # so many of the broker's own are
         self._looks: dict[bytes, int] = {}  # without any progress, by client
         self._suspects: dict[int, int] | None = None  # connections to which nothing goes out, by inode: bytes that wait
         socket.sndhwm = MAX_MESSAGES
@@ -92,11 +101,13 @@ class Outgoing:
             self._go_on(key)
         if key not in self._held and self._try(frames):
             return
-        if own and self._to_all and self._parents[frames[PARENT]] == 0 and self._try(frames):
+        overtakes = own and self._to_all and not self._own and self._parents[frames[PARENT]] == 0
+        if overtakes and self._try(frames):
             return
-        self._held.setdefault(key, deque()).append(frames)
+        self._held.setdefault(key, deque()).append(_Held(frames, own))
         if self._to_all:
             self._parents[frames[PARENT]] += 1
+            self._own += own
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """On iopub: call `call` when all that was sent before has been handed over."""
@@ -136,12 +147,13 @@ class Outgoing:
         before = len(queue)
         while queue:
             item = queue[0]
-            if callable(item):
+            if not isinstance(item, _Held):
                 item()
-            elif not self._try(item):
+            elif not self._try(item.frames):
                 break
             elif self._to_all:
-                self._parents[item[PARENT]] -= 1
+                self._parents[item.frames[PARENT]] -= 1
+                self._own -= item.own
             queue.popleft()
         if not queue:
             del self._held[key]

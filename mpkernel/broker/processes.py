@@ -302,6 +302,7 @@ def reap(group_leaders: Container[int]) -> list[tuple[int, int]]:
     ended = []
     with suppress(ChildProcessError):
         while True:
+            child = -1
             if hasattr(os, "waitid"):
                 peek = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if peek is None:
@@ -309,7 +310,8 @@ def reap(group_leaders: Container[int]) -> list[tuple[int, int]]:
                 if peek.si_pid in group_leaders:
                     with suppress(ProcessLookupError, PermissionError):
                         os.killpg(peek.si_pid, signal.SIGKILL)
-            pid, status = os.waitpid(-1, os.WNOHANG)
+                child = peek.si_pid  # not another one, which has ended since
+            pid, status = os.waitpid(child, os.WNOHANG)
             if pid == 0:
                 break
             ended.append((pid, os.waitstatus_to_exitcode(status)))

@@ -162,6 +162,8 @@ class Sharing:
         self._refused.setdefault(event.worker, deque()).append(event.names)
 
     def on_resent(self, worker: Worker, message: messages.Resent) -> None:
+        if self.turns.puts_behind(worker, message):
+            return
         if refused := self._refused.get(worker.id):
             self.store.resent(worker.id, refused.popleft())
         if not refused:

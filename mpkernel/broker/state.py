@@ -137,9 +137,10 @@ class Subshell:
     @property
     def current(self) -> Request | None:
         """The request that an interrupt means: the running one, or the one that waits for the process to start."""
-        if self.running is not None:
+        if self.running is not None or not self.queue:
             return self.running
-        return self.queue[0] if self.queue and (self.worker is None or not self.worker.ready) else None
+        is_there = self.worker is not None and self.worker.ready and not self.worker.ending
+        return None if is_there and self.queue[0].is_comm else self.queue[0]
 
     @property
     def state(self) -> str:

@@ -31,7 +31,7 @@ class Turns:
         self._act = act
         self._holder: int | None = None
         self._overtaken: Counter[int] = Counter()  # since a commit went through, by worker
-        self._waiting: list[tuple[Worker, messages.Commit]] = []
+        self._waiting: list[tuple[Worker, messages.Commit | messages.Resent]] = []
 
     def puts_off(self, worker: Worker, message: messages.Commit) -> bool:
         """Whether a commit has to wait; it is made when the turn is over."""
@@ -43,6 +43,12 @@ class Turns:
                 return False
         self._waiting.append((worker, message))
         return True
+
+    def puts_behind(self, worker: Worker, message: messages.Resent) -> bool:
+        """Whether what comes after a commit of `worker` has to wait with it."""
+        if waits := self.waits(worker):
+            self._waiting.append((worker, message))
+        return waits
 
     def waits(self, worker: Worker) -> bool:
         """Whether something that `worker` has committed waits."""
@@ -75,11 +81,14 @@ class Turns:
         self._holder = None
         waiting, self._waiting = self._waiting, []
         for other, message in waiting:
-            self._sharing.on_commit(other, message)
+            if isinstance(message, messages.Commit):
+                self._sharing.on_commit(other, message)
+            else:
+                self._sharing.on_resent(other, message)
 
     def on_gone(self, worker: Worker) -> list[messages.Commit]:
         """Returns what it has committed before."""
-        left = [message for other, message in self._waiting if other is worker]
+        left = [message for other, message in self._waiting if other is worker and isinstance(message, messages.Commit)]
         self._waiting = [(other, message) for other, message in self._waiting if other is not worker]
         self.on_through(worker)
         return left

@@ -134,6 +134,8 @@ def write(
             file.flush()
             os.fsync(fd)
             size = file.tell()
+        if cancelled():
+            raise Cancelled
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -31,6 +31,29 @@ def test_an_interrupt_before_the_cell_runs_is_kept_until_it_does(kernel: Kernel)
     assert worker.signals == [INT]
 
 
+def test_an_interrupt_of_a_cell_that_waits_for_what_was_kept_is_not_lost() -> None:
+    kernel = Kernel(keep="/kept")
+    worker = kernel.worker().hello()
+    kernel.execute()
+    kernel.interrupt()
+    kernel.file_done(saved="")
+    worker.start()
+    assert worker.signals == [INT]
+
+
+def test_an_interrupt_of_a_cell_that_waits_for_the_old_process_to_end_is_not_lost(kernel: Kernel) -> None:
+    old = kernel.ready()
+    kernel.op("kill")
+    kernel.execute()
+    kernel.interrupt()
+    old.die(-signal.SIGTERM)
+    new = kernel.worker()
+    if not new.said_hello:
+        new.hello()
+    new.start()
+    assert new.signals == [INT]
+
+
 @pytest.mark.parametrize(("missed", "signals"), [(True, [INT, INT]), (False, [INT])])
 def test_an_interrupt_is_sent_though_the_worker_cannot_say_that_the_cell_runs(
     kernel: Kernel, missed: bool, signals: list[signal.Signals]

@@ -146,6 +146,20 @@ def test_at_a_restart_the_kernel_ends_when_all_is_written(kept: Kernel) -> None:
     assert not kept.done(RemoveFile)
 
 
+def test_at_a_restart_a_file_that_is_being_written_is_not_the_last(kept: Kernel) -> None:
+    kept.worker().commit("a")
+    kept.pass_time(2)
+    kept.worker().commit("b")
+    kept.control("shutdown_request", {"restart": True})
+    for worker in kept.living():
+        worker.die(0)
+    assert [saved_names(action) for action in kept.files] == [["a"], ["a", "b"]]
+    kept.file_done()
+    assert not kept.stopped
+    kept.file_done()
+    assert kept.stopped
+
+
 def test_who_waits_for_a_file_is_told_that_the_kernel_ends(kernel: Kernel) -> None:
     kernel.running()
     waiting = kernel.op("save", path="/file")  # for the cell

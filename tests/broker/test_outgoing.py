@@ -180,10 +180,22 @@ def test_status_does_not_wait_behind_the_output_of_others(bench: Bench) -> None:
         pytest.skip("it is on iopub")
     reader, _ = bench.client(), bench.client()
     sent = bench.fill()
-    bench.outgoing.send(message(b"1000", parent=b"{}"), own=True)  # of the request that prints
-    bench.outgoing.send(message(b"2000", parent=b"another"), own=True)
-    bench.outgoing.send(message(b"3000", parent=b"another"))
-    bench.outgoing.send(message(b"4000", parent=b"another"), own=True)  # but in order
-    assert numbers(bench, reader, sent) == [*range(sent - 1), 2000]
+    bench.outgoing.send(message(b"1000", parent=b"another"), own=True)
+    bench.outgoing.send(message(b"2000", parent=b"another"))
+    bench.outgoing.send(message(b"3000", parent=b"another"), own=True)  # but in order
+    bench.outgoing.send(message(b"4000", parent=b"one more"), own=True)  # what was last is last
+    assert numbers(bench, reader, sent) == [*range(sent - 1), 1000]
     bench.until(lambda: not bench.outgoing.waits, patience=20)
-    assert numbers(bench, reader, 4) == [sent - 1, 1000, 3000, 4000]
+    assert numbers(bench, reader, 4) == [sent - 1, 2000, 3000, 4000]
+
+
+def test_status_of_the_request_that_prints_comes_after_what_it_prints(bench: Bench) -> None:
+    if bench.kind == zmq.ROUTER:
+        pytest.skip("it is on iopub")
+    reader, _ = bench.client(), bench.client()
+    sent = bench.fill()
+    bench.outgoing.send(message(b"1000", parent=b"{}"), own=True)
+    bench.outgoing.send(message(b"2000", parent=b"another"), own=True)
+    assert numbers(bench, reader, sent - 1) == [*range(sent - 1)]
+    bench.until(lambda: not bench.outgoing.waits, patience=20)
+    assert numbers(bench, reader, 3) == [sent - 1, 1000, 2000]

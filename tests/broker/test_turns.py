@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker.events import SegmentsRefused
 from mpkernel.broker.turns import TURN_LIMIT
+from mpkernel.namespace.component import LOST
 
 from .bench import Asked, FakeWorker, Kernel
 
@@ -55,6 +59,25 @@ def test_a_commit_of_the_same_name_waits_and_is_merged_then(race: Race) -> None:
     assert not race.is_over(cell)
     race.quick.commit("x")
     assert race.is_over(cell)
+
+
+def test_what_was_lost_and_sent_again_in_a_turn_is_not_taken_for_lost(race: Race) -> None:
+    race.kernel.running("x = 1")
+    race.kernel.handle(SegmentsRefused(race.quick.id, ["x"]))
+    lost: list[Any] = [["x"], LOST, {"rebound": ["x"]}, 0]
+    race.quick.say(messages.Commit(race.quick._last_told(), [lost], [], force=False, blobs=()))
+    race.quick.reply()
+    race.quick.commit("x")
+    race.quick.say(messages.Resent())
+    race.slow.commit("x")
+    while any(worker.merge() for worker in (race.quick, race.slow)):
+        pass
+    race.kernel.execute("x = 9", race.child)
+    race.slow.commit("x")
+    race.slow.reply()
+    told = len(race.quick.got(messages.News))
+    race.kernel.execute("x")
+    assert any(head[0] == ["x"] for news in race.quick.got(messages.News)[told:] for head in news.components)
 
 
 def test_other_names_do_not_wait(race: Race) -> None:
