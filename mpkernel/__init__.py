@@ -81,8 +81,10 @@ def live(name: str, subshell: str | None = None) -> Any:
     """The value that the variable `name` has at this moment in a subshell, even while that runs a cell.
 
     `subshell` is ``"main"``, an id or a name; by default the one whose running cell was started last. The value is a
-    copy. Raises MPKernelError if there is no such subshell or variable, or if the value can't be pickled.
+    copy; what can't be copied comes as a stand-in (see `remote`). Raises MPKernelError if there is no such subshell or
+    variable, TypeError for what isn't a name.
     """
+    _check_names(name, *(() if subshell is None else (subshell,)))
     return _service().live(name, subshell)
 
 
@@ -90,8 +92,9 @@ def pull(*names: str) -> None:
     """Take over the newest values of these variables (default: of all), also from cells that are running elsewhere.
 
     At the start of a cell this happens by itself. Between, variables don't change under a running cell unless it asks.
-    Raises NameError if no subshell has such a variable.
+    Raises NameError if no subshell has such a variable, TypeError for what isn't a name.
     """
+    _check_names(*names)
     _service().pull(list(names) or None)
 
 
@@ -99,17 +102,25 @@ def publish(*names: str) -> None:
     """Let cells that start elsewhere see the present values of these variables (default: of all that have changed).
 
     At the end of a cell this happens by itself, but not in a subshell whose mode is ``snapshot`` or ``isolated``.
-    Raises NameError if there is no such variable.
+    Raises NameError if there is no such variable, TypeError for what isn't a name.
     """
+    _check_names(*names)
     _service().publish(list(names) or None)
 
 
 def theirs(name: str) -> Any:
     """The value of `name` that lost, when two subshells had changed it at the same time and it could not be merged.
 
-    Raises MPKernelError if there is none.
+    Raises MPKernelError if there is none, TypeError for what isn't a name.
     """
+    _check_names(name)
     return _service().theirs(name)
+
+
+def _check_names(*names: object) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"variables and subshells are given by name, as text ('x'), not as {type(name).__name__}")
 
 
 def everywhere(code: str) -> None:
@@ -133,7 +144,7 @@ def save(path: str | os.PathLike[str]) -> Report:
     """Write all that the subshells share into a file, signed with your key: variables, functions, classes, imports.
 
     What can't be copied is left out, and listed. An older file of that name is replaced when the new one is complete.
-    Raises RequestFailed, saying what is wrong.
+    Raises MPKernelError, saying what is wrong.
     """
     return Report("saved", _service().save(_absolute(path)))
 
@@ -142,7 +153,7 @@ def restore(path: str | os.PathLike[str]) -> Report:
     """Have back what `save` wrote: in all subshells, at their next cell; here at once. Other variables stay.
 
     A file that your key didn't sign, or that was altered or cut short, is refused before anything of it is loaded.
-    Raises RequestFailed, saying what to do.
+    Raises MPKernelError, saying what to do.
     """
     return Report("restored", _service().restore(_absolute(path)))
 
@@ -175,6 +186,8 @@ def remote(stub: Any) -> Remote:
     from mpkernel.namespace.stubs import Stub, note_of
 
     value = _service().names[stub] if isinstance(stub, str) and stub in _service().names else stub
+    if value is stub and isinstance(stub, str):
+        raise MPKernelError(f"there is no variable {stub!r} here")
     if type(value) is not Stub:
         raise MPKernelError(f"{stub!r} doesn't stand for something in another subshell: use it as it is")
     note = note_of(value)
@@ -229,7 +242,7 @@ def _refuse_private(name: str) -> None:
 def run(code: str, subshell: str) -> str:
     """Run `code` in `subshell` (``"main"``, an id or a name; a new name makes a new subshell), in the background.
 
-    Output appears under the cell that called this. Returns the subshell's id. Raises RequestFailed for the caller's own
+    Output appears under the cell that called this. Returns the subshell's id. Raises MPKernelError for the caller's own
     subshell, which is busy with the caller.
     """
     service = _service()

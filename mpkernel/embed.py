@@ -70,7 +70,7 @@ def start_kernel(user_ns: Mapping[str, Any] | None = None, argv: Sequence[str] =
     """Start a kernel whose cells see the variables in `user_ns`; returns as soon as clients can connect.
 
     They are copies, as they are now: what cells change stays in the kernel, and what the program changes isn't seen.
-    `argv` as on the command line. Raises StartError if the kernel can't start; it says why on stderr.
+    `argv` as on the command line. Raises MPKernelError if the kernel can't start; it says why on stderr.
     """
     read_end, write_end = os.pipe()
     sys.stdout.flush()

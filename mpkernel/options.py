@@ -11,6 +11,7 @@ import ast
 import io
 import logging
 import os
+import re
 import sys
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
@@ -93,6 +94,7 @@ class MPKernelApp(Application):
         help="Write all that happens to the broker into this file, from which a run can be replayed. It has what cells "
         "say and print.",
     ).tag(config=True)
+    raise_config_file_errors = Bool(True)  # else traitlets would go on without the file
     no_stdout = Bool(False, help="Drop what the kernel's own processes write to their stdout.").tag(config=True)
     no_stderr = Bool(False, help="Drop what the kernel's own processes write to their stderr: the log.").tag(
         config=True
@@ -190,7 +192,7 @@ class MPKernelApp(Application):
         """Read `argv` and the configuration files. Raises StartError; ends the process for ``--help``."""
         if any(argument.startswith(("-h", "--help")) for argument in argv):
             self._know_shell_options()
-        self.parse_command_line(argv)
+        self._parse(argv)
         from_command_line = self.cli_config
         for directory in reversed(jupyter_config_path()):
             self._load_file(CONFIG_NAME, directory)
@@ -202,6 +204,16 @@ class MPKernelApp(Application):
         self.update_config(from_command_line)
         self._adopt()
         self._check_profile()
+
+    def _parse(self, argv: list[str]) -> None:
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):  # argparse explains itself there, and exits
+                self.parse_command_line(argv)
+        except SystemExit as end:
+            if end.code:
+                raise StartError(f"{_explained(said.getvalue())}. See --help-all.") from None
+            raise
 
     def _check_profile(self) -> None:
         """Raises StartError if it is sure that IPython won't find its profile: without one there is no shell.
@@ -305,7 +317,7 @@ def check(argv: list[str]) -> None:
         with redirect_stderr(said):  # argparse explains itself there, and exits
             app.parse_command_line(argv)
     except SystemExit:
-        told.lines = told.lines or [said.getvalue().rpartition("error: ")[2].strip()]
+        told.lines = told.lines or [_explained(said.getvalue())]
     except (TraitError, ValueError) as error:
         told.lines.append(str(error))
     finally:
@@ -313,6 +325,14 @@ def check(argv: list[str]) -> None:
     problems = [*told.lines, *(f"unexpected argument {word!r}" for word in app.extra_args), *app.unknown_options()]
     if problems:
         raise StartError(f"{'; '.join(problems)}. The options are in `python -m mpkernel --help-all`")
+
+
+def _explained(said: str) -> str:
+    """What argparse has said, which takes each word that it doesn't know for an option that has a value."""
+    error = said.rpartition("error: ")[2].strip()
+    if match := re.fullmatch(r"argument (\S+): expected one argument", error):
+        return f"{match[1]} is no flag; if it is an option, its value is missing"
+    return error
 
 
 class _Told(logging.Filter):

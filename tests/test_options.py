@@ -39,6 +39,21 @@ def test_an_option_that_is_not_known_is_warned_of_once(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err.count("`nonsense` not recognized") == 1
 
 
+def test_a_word_that_is_not_known_ends_the_start() -> None:
+    with pytest.raises(StartError, match=r"^--kep is no flag; .*--help-all"):
+        options.load(["--kep"])
+
+
+def test_a_configuration_file_with_an_error_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    path = tmp_path / f"{options.CONFIG_NAME}.py"
+    path.write_text("c.MPKernelApp.keep = True")
+    assert options.load([]).keep
+    path.write_text("c.MPKernelApp.keep = = True")
+    with pytest.raises(StartError, match=rf"{options.CONFIG_NAME} in {tmp_path} can't be loaded: "):
+        options.load([])
+
+
 def test_what_was_taken_from_ipykernels_options_is_not_handed_on() -> None:
     ours = ["--IPythonKernel.help_links=[]", "--Kernel.stop_on_error_timeout=0.5"]
     shells = ["--IPythonKernel.use_experimental_completions=False", "--IPKernelApp.capture_fd_output=False"]
@@ -62,6 +77,7 @@ def test_what_was_taken_from_ipykernels_options_is_not_handed_on() -> None:
         (["--InteractiveShell.nonsense=3"], "InteractiveShell has no option 'nonsense'"),
         (["--Kernel.nonsense=3"], "Kernel has no option 'nonsense'"),
         (["--MPKernelApp.reader_patience=long"], "reader_patience"),
+        (["--kep"], "--kep is no flag"),
     ],
     ids=str,
 )

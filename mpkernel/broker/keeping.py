@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # By itself, the namespace is written so many seconds after a change, or so many times as long as it took last.
 PAUSE, SHARE = 2.0, 10.0
+# A file that nobody has written for a week counts as left behind (`mpkernel clean`): it is written anew after a day.
+DAY = 24 * 3600.0
 # When the kernel is restarted, large values have so many seconds to come; when it starts, its file has.
 LAST_CALL, LOAD_LIMIT = 1.0, 120.0
 # The kernel doesn't end before its last file is written, but for so many seconds.
@@ -91,6 +93,7 @@ class Keeping:
     def start(self) -> None:
         """When the kernel starts: what was kept comes first."""
         if self._path:
+            self._machine.act(SetTimer(("keep alive",), DAY))
             self.loading = True
             self._machine.act(SetTimer(("kept",), LOAD_LIMIT))
             self._load(self._path, None)
@@ -106,6 +109,11 @@ class Keeping:
         """The pause is over."""
         if not self._machine.stopping:
             self._write_by_itself()
+
+    def on_day_timer(self) -> None:
+        """Nothing need have changed."""
+        self.changed()
+        self._machine.act(SetTimer(("keep alive",), DAY))
 
     def on_kept_timer(self) -> None:
         """Reading what was kept, or writing it for the last time, takes too long."""

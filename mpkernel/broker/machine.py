@@ -508,6 +508,8 @@ class Machine:
                 self.pool.on_spare_timer()
             case ("keep",):
                 self.keeping.on_keep_timer()
+            case ("keep alive",):
+                self.keeping.on_day_timer()
             case ("kept",):
                 self.keeping.on_kept_timer()
             case ("exit",):

@@ -84,6 +84,9 @@ def _run(
     directory = stack.enter_context(_socket_directory(zygote))  # the zygote is about to know of it, and would remove it
     if zygote is not None:
         stack.callback(zygote.close, now=True)  # before the folder is gone, which it would complain of
+    segments = os.environ.get("MPKERNEL_SEGMENTS", "")
+    if segments not in ("", "files", "memfds"):
+        raise StartError(f"MPKERNEL_SEGMENTS is {segments!r}; it can be 'files' or 'memfds'")
     settings = WorkerSettings(
         directory=directory,
         broker_pid=os.getpid(),
@@ -95,7 +98,7 @@ def _run(
         username=codec.username,
         connection_file=str(path),
         kernel_id=path.stem.removeprefix("kernel-"),
-        memfds=os.environ.get("MPKERNEL_SEGMENTS") != "files" and _memfds_work(),
+        memfds=segments != "files" and _memfds_work(),
         config=app.shell_config(),
         profile=app.profile,
         log_level=cast(int | str, app.log_level),

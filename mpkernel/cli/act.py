@@ -194,6 +194,8 @@ def _choose_kernel(word: str, reports: Sequence[Report], timeout: float) -> Repo
     if report is not None:
         return report
     problem = f"kernel {reports[0].kernel.id} is not one of mpkernel's" if reports else f"there is no kernel {word!r}"
+    _, unreadable = kernels.find(kernels.runtime_directory())
+    problem = "; ".join([problem, *unreadable])
     everything = _everything(timeout)
     if not everything:
         raise TargetError(f"{problem}; {survey.NOTHING}")

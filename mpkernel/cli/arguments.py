@@ -170,7 +170,8 @@ def _add_clean(commands: _Commands) -> None:
     parser = _command(commands, "clean", "clean:run", "remove connection files of kernels that are no more")
     parser.description = (
         "Remove the connection files in the Jupyter runtime directory whose ports refuse connections, of whatever "
-        "kernel they were. Looks twice, some seconds apart, because a kernel may just be restarting."
+        "kernel they were. Looks twice, some seconds apart, because a kernel may just be restarting. Also removes the "
+        "variables that kernels with --keep have left, if they haven't been written for a week."
     )
     parser.add_argument("--all", action="store_true", help="also files younger than a minute, and don't look twice")
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")

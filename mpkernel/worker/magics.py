@@ -114,6 +114,8 @@ class KernelMagics(Magics):
     @line_magic
     def theirs(self, line: str) -> Any:
         """The value that lost when two subshells changed a variable at the same time: ``%theirs NAME``."""
+        if not line.strip():
+            raise UsageError("of which variable? %theirs NAME")
         try:
             return mpkernel.theirs(line.strip())
         except MPKernelError as error:

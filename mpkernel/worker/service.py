@@ -300,6 +300,8 @@ class Service:
     def _ask(self, make: Any, *, service: bool = False) -> Any:
         if threading.current_thread() is self._kernel.lanes:  # the garbage collector may run anything in any thread
             raise RequestFailed("the thread that receives the answer can't wait for it")
+        if os.getpid() != self._kernel.lanes.pid:
+            raise RequestFailed("this process was forked by a cell, and can't ask the kernel: do it in the cell")
         token = next(self._tokens)
         answer = self._waiting[token] = queue.SimpleQueue()
         try:

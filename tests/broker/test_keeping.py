@@ -6,6 +6,7 @@ import pytest
 
 from mpkernel import messages
 from mpkernel.broker.events import LoadNamespace, RemoveFile, SaveNamespace
+from mpkernel.broker.keeping import DAY, PAUSE
 from mpkernel.namespace.component import Component
 
 from .bench import Kernel
@@ -130,6 +131,13 @@ def test_commits_are_written_after_a_pause_one_file_at_a_time(kept: Kernel) -> N
     kept.file_done()
     kept.pass_time(2000)
     assert not kept.files
+
+
+def test_a_file_is_written_once_a_day_so_that_it_does_not_look_left_behind(kept: Kernel) -> None:
+    for _ in range(2):
+        kept.pass_time(DAY + PAUSE)
+        kept.file_done()
+        assert not kept.files
 
 
 def test_at_a_restart_the_kernel_ends_when_all_is_written(kept: Kernel) -> None:

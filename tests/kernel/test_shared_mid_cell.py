@@ -171,6 +171,20 @@ def test_names_stay_under_a_running_cell_until_it_pulls(story: Stories, pull: st
 
 
 @pytest.mark.mpkernel_only(NO_API)
+def test_who_gives_a_value_instead_of_its_name_is_told(story: Stories) -> None:
+    story("""
+        M: import mpkernel; x = [1]
+        M! TypeError: mpkernel.live(x)
+        M! TypeError: mpkernel.live("x", 5)
+        M! TypeError: mpkernel.theirs(None)
+        M! TypeError: mpkernel.pull(x)
+        M! TypeError: mpkernel.publish(["x"])
+        M! MPKernelError: mpkernel.remote("there_is_none")
+        M! UsageError: get_ipython().run_line_magic("theirs", "")
+    """)
+
+
+@pytest.mark.mpkernel_only(NO_API)
 def test_to_pull_what_nobody_has_is_an_error_and_what_somebody_has_deleted_is_not(story: Stories) -> None:
     story("""
         M: import mpkernel; x = 1

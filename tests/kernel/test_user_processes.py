@@ -41,6 +41,16 @@ def test_a_process_pool_runs_functions_of_the_notebook(kernel: Kernel, shell: st
     assert kernel.run("pool.shutdown()", shell).status == "ok"
 
 
+@pytest.mark.mpkernel_only("its API")
+def test_a_forked_child_that_asks_the_kernel_is_told_that_it_can_not(kernel: Kernel, shell: str | None) -> None:
+    code = (
+        "import mpkernel\ndef asks():\n    try: mpkernel.subshells()\n"
+        "    except mpkernel.MPKernelError as error: sys.exit(7 if 'forked' in str(error) else 1)\n"
+        "child = multiprocessing.get_context('fork').Process(target=asks); child.start(); child.join(); child.exitcode"
+    )
+    assert kernel.run(SQUARE + code, shell).text == "7"
+
+
 def test_signals_do_to_a_child_what_they_do_to_one_of_a_plain_python(kernel: Kernel, shell: str | None) -> None:
     """With a handler in Python, which runs at the next bytecode, a child that waits could miss its SIGTERM."""
     code = (
