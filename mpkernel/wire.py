@@ -9,7 +9,6 @@ broker together, and parses all four dicts where the broker needs one.
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import hmac
 import itertools
@@ -20,6 +19,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime  # by name, as `_encode`: a cell may put something else into these modules
 from pathlib import PurePath
 from typing import Any
 
@@ -41,12 +41,12 @@ Json = dict[str, Any]
 
 def utc_now() -> str:
     """The time as messages have it."""
-    return datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _default(value: object) -> Any:
     """What a content dict may hold beyond JSON's own types, as Jupyter's front ends expect it."""
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, datetime):
         if value.tzinfo is None:
             value = value.astimezone()
         return value.isoformat().replace("+00:00", "Z")
@@ -78,8 +78,8 @@ def _without_nan(value: Any) -> Any:
     return _without_nan(_default(value))
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, default=_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_encode = json.JSONEncoder(default=_default, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.loads
 
 
 def dumps(value: Any) -> bytes:
@@ -88,10 +88,10 @@ def dumps(value: Any) -> bytes:
     Raises TypeError for what has no JSON form.
     """
     try:
-        text = _json(value)
+        text = _encode(value)
     except ValueError:  # NaN, or what contains itself
         try:
-            text = _json(_without_nan(value))
+            text = _encode(_without_nan(value))
         except RecursionError as error:
             raise TypeError(f"a {type(value).__name__} that contains itself can't be sent as JSON") from error
     try:
@@ -108,7 +108,7 @@ def well_formed(text: str) -> str:
 def loads(data: bytes) -> Any:
     """The JSON in `data`. Raises BadMessage if it is none."""
     try:
-        return json.loads(data)
+        return _decode(data)
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"not JSON: {error}") from error
 
@@ -138,7 +138,7 @@ class Message:
     def sent(self) -> float | None:
         """When, by the sender's clock (seconds since 1970); None if it doesn't say."""
         try:
-            return datetime.datetime.fromisoformat(str(self.header.get("date"))).timestamp()
+            return datetime.fromisoformat(str(self.header.get("date"))).timestamp()
         except (ValueError, OverflowError, OSError):
             return None
 

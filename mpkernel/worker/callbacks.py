@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import signal
 import threading
 import time
 from collections import deque
@@ -108,8 +109,9 @@ class Callbacks:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
 
     def _next(self) -> CommRequest:
+        message = self._queue.popleft()
         self._taken += 1
-        return self._queue.popleft()
+        return message
 
     def _wake_main(self) -> None:
         with suppress(RuntimeError):  # the loop is closed: we are on our way out
@@ -126,11 +128,15 @@ class Callbacks:
             self._thread_loop.call_soon_threadsafe(self._take_urgent)
 
     def _run_thread(self) -> None:
+        # The IO thread has made it, which leaves these to the main one; what callbacks start is to get them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         self._thread_loop = loop = asyncio.new_event_loop()
         loop.call_soon(self._take_urgent)  # what has come before there was a loop to wake
         asyncio.set_event_loop(loop)
         while True:
-            with suppress(KeyboardInterrupt):  # came a moment after the callback that it was meant for
+            with suppress(
+                KeyboardInterrupt, SystemExit
+            ):  # a moment after the callback that it was meant for; of a task
                 loop.run_forever()
 
     def _take_urgent(self) -> None:
@@ -146,6 +152,8 @@ class Callbacks:
                 self._later(self._take_urgent)  # the main thread is at one, and may be busy with the cell after it
                 return
             try:
+                if self._taken >= self._last_urgent:  # the main thread has just had it
+                    return
                 message = self._next()
                 self._thread_is_in_callback = True
                 self._handle(message)

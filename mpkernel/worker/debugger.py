@@ -140,7 +140,7 @@ class Debugger:
             "success": result.get("success", True),
             **{key: result[key] for key in ("message", "body") if key in result},
         }
-        blobs = tuple(self._kernel.codec.pack("debug_reply", reply, parent=message.header_frame))
+        blobs = self._kernel.pack_reply(message, reply)
         self._kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs))
 
     def _handler(self, content: Json) -> Handler:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import getpass
-import json
 import logging
 import os
 import sys
@@ -25,7 +24,7 @@ from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.settings import WorkerSettings
-from mpkernel.wire import Codec, Json, Message, Signer, iopub_topic
+from mpkernel.wire import Codec, Json, Message, Signer, iopub_topic, loads
 from mpkernel.worker import figures, listeners, side_requests
 from mpkernel.worker.api import LibraryAPI, request_of
 from mpkernel.worker.background import Background
@@ -119,6 +118,7 @@ class WorkerKernel(LibraryAPI):
         self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False
         self.running = False
+        self._answered: int | None = None  # the last request that was
         self._callback_ran = False  # beside the cell
         self.request_task: asyncio.Task[None] | None = None
         self._main_thread = threading.main_thread()
@@ -194,13 +194,18 @@ class WorkerKernel(LibraryAPI):
         print(f"mpkernel: {text}", file=sys.stderr)
 
     def _on_request(self, request: messages.Request) -> None:
-        task = self.loop.create_task(self._run(request), context=self._context)
-        task.add_done_callback(self._end_if_broken)
+        # Not by `create_task`: a task factory of the user's may do anything.
+        task = asyncio.Task(self._run(request), loop=self.loop, context=self._context)
+        task.add_done_callback(lambda task: self._end_if_broken(request, task))
 
-    def _end_if_broken(self, task: asyncio.Task[None]) -> None:
+    def _end_if_broken(self, request: messages.Request, task: asyncio.Task[None]) -> None:
         """A request that cannot even be answered: a cell broke what we are made of. A new process is sound."""
-        if (task.cancelled() or task.exception() is not None) and not self.told_to_end:
-            self.die(task.exception() if not task.cancelled() else None)
+        error = None if task.cancelled() else task.exception()  # a cell may have cancelled all tasks, its own too
+        if self._answered == request.seq:
+            if error is not None:
+                self.log.error("after a request: %r", error, exc_info=error)
+        elif not self.told_to_end:
+            self.die(error)
 
     def die(self, error: BaseException | None) -> None:
         """End at once, as what is left of this process can't be relied on; the broker answers what it had to do."""
@@ -231,6 +236,7 @@ class WorkerKernel(LibraryAPI):
         reply = self._reply(request, message, content)
         self.running, self.request_task = False, None  # before anybody can know
         self.lanes.send(reply)
+        self._answered = request.seq
         if self.shell.exiting:
             self.lanes.send(messages.Op(0, "shutdown", {}))
         if self.interrupts.terminating:
@@ -253,13 +259,21 @@ class WorkerKernel(LibraryAPI):
             self._callback_ran = False
             self.sync.start_over()
         if message.msg_type.endswith("_request") and content is not None:
-            reply = message.msg_type.removesuffix("_request") + "_reply"
-            blobs = tuple(self.codec.pack(reply, content, parent=message.header_frame, metadata=metadata))
+            blobs = self.pack_reply(message, content, metadata)
         count, last = self.shell.execution_count - 1, self.interrupts.terminating
         if self.wrapped is not None:
             count = self.wrapped.kernel.execution_count
         background = self.background.look()
         return messages.Reply(request.seq, abort, count, blobs, last, background)
+
+    def pack_reply(self, message: Message, content: Json, metadata: Json | None = None) -> tuple[bytes, ...]:
+        """The frames of the reply to `message`; of an error if users' objects in `content` have no JSON form."""
+        reply, parent = message.msg_type.removesuffix("_request") + "_reply", message.header_frame
+        try:
+            return tuple(self.codec.pack(reply, content, parent=parent, metadata=metadata))
+        except Exception as error:
+            self.log.info("a %s can't be sent", reply, exc_info=True)
+            return tuple(self.codec.pack(reply, error_content(error), parent=parent, metadata=metadata))
 
     def _commit(self) -> None:
         try:
@@ -374,6 +388,9 @@ class WorkerKernel(LibraryAPI):
         soon: bool = False,
     ) -> None:
         """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
+        if os.getpid() != self.lanes.pid:
+            _print_instead(msg_type, content)
+            return
         self.streams.drain()
         blobs = self.codec.pack(
             msg_type,
@@ -391,8 +408,17 @@ class WorkerKernel(LibraryAPI):
     def wait_for_readers(self) -> None:
         """Front ends are far behind: whoever shows more waits for them, if that can be interrupted."""
         in_io_thread = threading.current_thread() is self.lanes
-        if os.getpid() == self.lanes.pid and not in_io_thread and self.interrupts.can_wait():
+        is_served = os.getpid() == self.lanes.pid and self.lanes.is_alive()
+        if is_served and not in_io_thread and self.interrupts.can_wait():
             self.lanes.pace.wait()
+
+
+def _print_instead(msg_type: str, content: Json) -> None:
+    """In a process that a cell has forked, which can print but send nothing."""
+    if msg_type == "error":
+        print("\n".join(content["traceback"]), file=sys.stderr)
+    elif text := content.get("data", {}).get("text/plain"):
+        print(text)
 
 
 def _free_log() -> None:
@@ -406,5 +432,5 @@ def _free_log() -> None:
 def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     """The Jupyter message that `request` carries; the broker has checked it."""
     n = request.n_idents
-    header = json.loads(request.blobs[n])
+    header = loads(request.blobs[n])
     return Message(request.blobs[:n], header, request.blobs[n:])

@@ -103,7 +103,8 @@ class Kicker:
         signal.signal(KICK_SIGNAL, self._on_kick)
         theirs = signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         if theirs not in (-1, self._wakeup_fd):
-            signal.set_wakeup_fd(theirs)
+            with suppress(OSError, ValueError):  # it was closed
+                signal.set_wakeup_fd(theirs)
 
     def _on_kick(self, _signum: int, frame: types.FrameType | None) -> None:
         limit = self._limit

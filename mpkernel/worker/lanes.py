@@ -298,5 +298,8 @@ class WorkerLanes(KernelThread):
         text = "".join(pieces)
         for start in range(0, len(text), MAX_STREAM_CHARS):
             content = {"name": name, "text": text[start : start + MAX_STREAM_CHARS]}
-            frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
-            send(socket, messages.pack(messages.IOPub(None, tuple(frames)), self._signer))
+            try:
+                frames = self.codec.pack("stream", content, parent=parent, idents=[f"stream.{name}".encode()])
+                send(socket, messages.pack(messages.IOPub(None, tuple(frames)), self._signer))
+            except Exception:  # a cell has broken what that is made of
+                log.exception("what was printed could not be sent")

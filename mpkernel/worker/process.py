@@ -36,7 +36,8 @@ def run(template: Template, settings: WorkerSettings, worker: int) -> NoReturn:
     kernel.interrupts.install()
     Forks(kernel.interrupts, kernel.lanes.wakeup_fd).install()
     IPykernelNames(kernel).install()
-    app.run_startup()
+    with kernel.streams.drained():
+        app.run_startup()
     kernel.sync.startup_done()
     kernel.service.start()
     if settings.kernel_class:

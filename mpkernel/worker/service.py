@@ -123,12 +123,11 @@ class Service:
             self.looks.put(request, message)
 
     async def _answer_later(self, wrapped: Wrapped, request: messages.SideRequest, message: Message) -> None:
-        self._reply(request, message, await wrapped.answer(message))
+        self._reply(request, message, await wrapped.answer(message, beside=True))
 
     def _reply(self, request: messages.SideRequest, message: Message, content: Json) -> None:
         kernel = self._kernel
-        reply = message.msg_type.removesuffix("_request") + "_reply"
-        blobs = tuple(kernel.codec.pack(reply, content, parent=message.header_frame))
+        blobs = kernel.pack_reply(message, content)
         kernel.lanes.send(messages.Reply(request.seq, abort=False, execution_count=0, blobs=blobs), service=True)
         kernel.lanes.when_sent(self._has_answered)
 

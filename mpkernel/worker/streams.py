@@ -18,14 +18,16 @@ import platform
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.worker.hooks import Hooked
-from mpkernel.worker.lanes import WorkerLanes
+from mpkernel.worker.lanes import PIPE_DELAY, WorkerLanes
 from mpkernel.worker.parents import Parents, WithParent
+from mpkernel.worker.threads import KernelThread
 
 READ_SIZE = 1 << 16
 
@@ -122,6 +124,7 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
         self._pipe = pipe
         self._wait_for_readers = wait_for_readers
         self._forked = False
+        self._rest_of_line = ""  # printed by a process that user code has forked
         os.register_at_fork(after_in_child=self._note_fork)
         self.echo: TextIO | None = None  # gets all text, too
 
@@ -129,7 +132,8 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._forked:  # by user code: there's no IO thread here, but the pipe is
-            os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
+            lines, newline, self._rest_of_line = (self._rest_of_line + text).rpartition("\n")
+            self._write_to_pipe(lines + newline)  # whole lines: others print, too
             return len(text)
         if text != "\n" and self._pipe.is_behind():
             self._pipe.drain()
@@ -152,8 +156,12 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
         """Whether this isn't a child that user code forked; ipykernel's streams have it."""
         return not self._forked
 
+    def _write_to_pipe(self, text: str) -> None:
+        if text:
+            os.write(self._pipe.write_end, text.encode(errors="backslashreplace"))
+
     def _note_fork(self) -> None:
-        self._forked = True
+        self._forked, self._rest_of_line = True, ""
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
         for line in lines:
@@ -161,7 +169,10 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
 
     def flush(self) -> None:
         """Wait until the broker has what was written: it is shown even if the process dies right after."""
-        if not self._forked and self._pipe.is_behind():
+        if self._forked:
+            rest, self._rest_of_line = self._rest_of_line, ""
+            self._write_to_pipe(rest)
+        elif self._pipe.is_behind():
             self._pipe.drain()
         self._lanes.flush()
 
@@ -216,6 +227,7 @@ class Streams:
         worker: int,
         wait_for_readers: Callable[[], None],
     ) -> None:
+        self._pid = os.getpid()
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
             echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -226,8 +238,27 @@ class Streams:
             setattr(sys, name, stream)
         self._libc_flush = _line_buffered_libc() if settings.capture_fds else lambda: None
 
+    @contextmanager
+    def drained(self) -> Iterator[None]:
+        """While there is no IO thread yet to read the pipes: a program that prints much would wait for ever."""
+        done = threading.Event()
+
+        def drain() -> None:
+            while not done.wait(PIPE_DELAY):
+                self.drain()
+
+        thread = KernelThread("startup", drain)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def drain(self) -> None:
         """At the end of a cell: everything that it has written is queued."""
+        if os.getpid() != self._pid:  # what was forked by a cell would take away what its parent shows
+            return
         self._libc_flush()
         for pipe in self._pipes:
             if pipe.is_behind():
@@ -239,7 +270,7 @@ def _line_buffered_libc() -> Callable[[], object]:
     libc = ctypes.CDLL(None)
     try:
         stdout = ctypes.c_void_p.in_dll(libc, "stdout" if sys.platform != "darwin" else "__stdoutp")
-        libc.setvbuf(stdout, None, 1, 0)  # _IOLBF
     except ValueError:  # a libc without that symbol
-        pass
-    return lambda: libc.fflush(None)
+        return lambda: None
+    libc.setvbuf(stdout, None, 1, 0)  # _IOLBF
+    return lambda: libc.fflush(stdout)  # not all there are: that would wait for a thread that reads from one

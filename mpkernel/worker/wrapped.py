@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
@@ -66,8 +67,9 @@ class Wrapped:
             **(reply or {}),
         }
 
-    async def answer(self, message: Message) -> Json:
-        """Content of the reply to a completion or the like."""
+    async def answer(self, message: Message, *, beside: bool = False) -> Json:
+        """Content of the reply to a completion or the like; `beside` a cell: it is no request of its own."""
+        interrupts = self._worker.interrupts
         content = message.content()
         arguments: Json = {}
         if message.msg_type in ("complete_request", "inspect_request"):
@@ -83,12 +85,15 @@ class Wrapped:
             arguments = {"hist_access_type": "tail", "output": False, "raw": True, **content}
         try:
             async with self._one_at_a_time:
-                return dict(await self._call("do_" + message.msg_type.removesuffix("_request"), **arguments))
-        except Exception as error:
-            return error_content(error)
+                method = "do_" + message.msg_type.removesuffix("_request")
+                if beside:
+                    return dict(await self._call(method, interrupts.callback(), **arguments))
+                return dict(await interrupts.drive(self._call(method, **arguments)))
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as raised:
+            return error_content(interrupts.behind(raised) or raised)
 
-    async def _call(self, method: str, **arguments: Any) -> Any:
-        with self._worker.interrupts.window():
+    async def _call(self, method: str, window: AbstractContextManager[None] | None = None, /, **arguments: Any) -> Any:
+        with window or self._worker.interrupts.window():
             return await result_of(getattr(self.kernel, method)(**arguments))
 
     def tell(self, *, restart: bool) -> None:

@@ -49,7 +49,12 @@ class EchoKernel(Kernel):
 
     async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         await asyncio.sleep(0)
+        if code == "hang":
+            time.sleep(1000)
+        elif code == "hang and await":
+            await asyncio.sleep(1000)
         return {
+            "odd": object() if code == "odd" else None,
             "status": "ok",
             "matches": [word for word in ("count", "pid") if word.startswith(code[:cursor_pos])],
             "cursor_start": 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .driver import Kernel
+from .driver import KERNEL, Kernel
 
 LOST_CONTEXT = "context variables are lost between cells"
 
@@ -69,6 +69,22 @@ def test_a_failing_callback_or_task_harms_nothing(kernel: Kernel, shell: str | N
     assert kernel.run(code, shell).status == "ok"
     assert kernel.run("await task", shell).ename == "ValueError"
     assert kernel.value("6 * 7", shell) == 42
+
+
+@pytest.mark.parametrize("cancel", ["asyncio.current_task().cancel()", "[t.cancel() for t in asyncio.all_tasks()]"])
+def test_a_cell_that_cancels_its_own_task_has_only_done_that(kernel: Kernel, shell: str | None, cancel: str) -> None:
+    pid = kernel.value("__import__('os').getpid()", shell)
+    assert kernel.run(f"import asyncio, os; mine = 1; cancelled = {cancel}", shell).status == "ok"
+    for _ in range(2):
+        assert kernel.value("mine, os.getpid()", shell) == (1, pid)
+
+
+def test_a_task_factory_that_takes_no_context_is_for_the_users_tasks(kernel: Kernel, shell: str | None) -> None:
+    if KERNEL == "ipykernel":
+        pytest.skip("it answers no request any more")
+    factory = "lambda loop, coroutine: asyncio.Task(coroutine, loop=loop)"
+    kernel.run(f"import asyncio; asyncio.get_running_loop().set_task_factory({factory})", shell)
+    assert kernel.run("await asyncio.create_task(asyncio.sleep(0, 'slept'))", shell).text == "'slept'"
 
 
 def test_a_future_set_by_a_thread_ends_an_await(kernel: Kernel, shell: str | None) -> None:

@@ -27,6 +27,10 @@ BREAKS = {
     "builtins replaced": "import builtins\nfor n in ('print', 'len', 'isinstance', 'open'): setattr(builtins, n, None)",
     "functions of modules replaced": "import json, signal, zmq\nsignal.signal = json.loads = zmq.Socket.send = None",
     "a clock that stands still": "import time; time.monotonic = lambda: 0.0",
+    "classes of modules replaced": (
+        "import datetime, json, time\ndatetime.datetime = json.JSONEncoder = json.dumps = None\n"
+        "for n in range(3): print(n); time.sleep(0.1)"
+    ),
     "modules gone": "import sys; sys.modules.clear()",
     "no stdout": "import sys; sys.stdout = sys.stderr = None; print('nowhere')",
     "hooks that raise": (
@@ -184,6 +188,28 @@ def test_a_broker_without_files_answers_all_the_same() -> None:
         connections.close()
         kernel.wait_until(lambda: kernel.process.num_fds() < 100, "end of connections")
         assert kernel.value("kept") == kernel.value("kept", kernel.create_subshell()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("a.py", "import os; os.system('seq 30000')"), ("a.ipy", "for n in range(6): print('x' * (1 << 20))")],
+    ids=["by a program", "by itself"],
+)
+def test_a_startup_file_may_print_much(tmp_path: Path, name: str, code: str) -> None:
+    startup = tmp_path / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / name).write_text(code)
+    with start_kernel(env={"IPYTHONDIR": str(tmp_path)}) as kernel:
+        for shell in (None, kernel.create_subshell()):
+            assert kernel.value("6 * 7", shell) == 42
+
+
+def test_a_reply_that_has_no_json_form_costs_no_process(kernel: Kernel, shell: str | None) -> None:
+    kernel.run("class Odd:\n    def _repr_json_(self): return {'a': object()}\nodd = Odd()", shell)
+    pid = kernel.value(PID, shell)
+    assert kernel.run("1", shell, user_expressions={"odd": "odd"}).ename in ("TypeError", "")
+    kernel.run("get_ipython().payload_manager.write_payload({'source': 'x', 'data': object()})", shell)
+    assert kernel.value(PID, shell) == pid
 
 
 def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> None:

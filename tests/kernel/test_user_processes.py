@@ -51,6 +51,47 @@ def test_a_forked_child_that_asks_the_kernel_is_told_that_it_can_not(kernel: Ker
     assert kernel.run(SQUARE + code, shell).text == "7"
 
 
+def test_what_a_forked_child_displays_is_printed_and_takes_nothing_away(kernel: Kernel) -> None:
+    code = (
+        "def work(n):\n    print('start', n, flush=True); display(n); print('end', n, flush=True)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool: _ = pool.map(work, range(10))"
+    )
+    shown = kernel.run(SQUARE + code).stdout
+    for n in range(10):
+        assert all(part in shown for part in (f"start {n}", f"end {n}"))
+
+
+@pytest.mark.mpkernel_only("its children wait for ever")
+def test_a_forked_child_has_no_input(kernel: Kernel) -> None:
+    code = (
+        "def asks():\n    try: input()\n    except EOFError: sys.exit(7)\n"
+        "child = multiprocessing.get_context('fork').Process(target=asks); child.start(); child.join(); child.exitcode"
+    )
+    assert kernel.run(SQUARE + code, allow_stdin=True).text == "7"
+
+
+def test_a_wakeup_fd_that_was_closed_harms_nothing(kernel: Kernel, shell: str | None) -> None:
+    pid = kernel.value("__import__('os').getpid()", shell)
+    code = "import signal, os, socket\none, other = socket.socketpair(); other.setblocking(False)\n"
+    kernel.run(code + "_ = signal.set_wakeup_fd(other.fileno()); other.close()", shell)
+    for _ in range(2):
+        assert kernel.value("os.getpid()", shell) == pid
+
+
+def test_a_cell_does_not_wait_for_c_code_that_reads_in_a_thread(kernel: Kernel) -> None:
+    path = kernel.sandbox.cwd / "fifo"
+    code = (
+        f"import ctypes, os, threading\nos.mkfifo({str(path)!r}); libc = ctypes.CDLL(None)\n"
+        "libc.fopen.restype = ctypes.c_void_p; end = os.open('fifo', os.O_RDWR); started = threading.Event()\n"
+        "file = ctypes.c_void_p(libc.fopen(b'fifo', b'r')); line = ctypes.create_string_buffer(9)\n"
+        "def read(): started.set(); libc.fgets(line, 9, file)\n"
+        "thread = threading.Thread(target=read); thread.start(); _ = started.wait()"
+    )
+    kernel.run(code)
+    assert kernel.value("thread.is_alive()") is True
+    assert kernel.run("_ = os.write(end, b'line\\n'); thread.join(); line.value").text == "b'line\\n'"
+
+
 def test_signals_do_to_a_child_what_they_do_to_one_of_a_plain_python(kernel: Kernel, shell: str | None) -> None:
     """With a handler in Python, which runs at the next bytecode, a child that waits could miss its SIGTERM."""
     code = (

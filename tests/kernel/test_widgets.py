@@ -430,6 +430,26 @@ def test_an_ipympl_figure_is_drawn_and_reacts(kernel: Kernel) -> None:
     cell.wait()
 
 
+def test_what_a_callback_beside_a_cell_starts_can_be_ended(kernel: Kernel) -> None:
+    comm = echo(kernel)
+    kernel.run("import subprocess")
+    cell = kernel.start(BUSY)
+    shown = comm.send({"do": "p = subprocess.Popen(['sleep', '100']); p.terminate(); ended = p.wait(9)"})
+    assert "error" not in types(shown)
+    kernel.interrupt()
+    cell.wait()
+    assert kernel.value("ended") == -15
+
+
+def test_a_task_of_a_callback_that_exits_ends_no_callbacks(kernel: Kernel) -> None:
+    comm = echo(kernel)
+    kernel.run("import asyncio, sys\nasync def leave(): sys.exit(3)")
+    cell = kernel.start(BUSY)
+    comm.send({"do": "task = asyncio.get_running_loop().create_task(leave())"})
+    assert echoed(comm.send({"do": "stop = True"})) != []
+    cell.wait()
+
+
 # --- plots ------------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import mpkernel
 
-from .driver import KERNEL, Kernel, start_kernel
+from .driver import KERNEL, Kernel, Pending, start_kernel
 
 pytestmark = pytest.mark.skipif(KERNEL != "mpkernel", reason="mpkernel's base class")
 
@@ -57,6 +57,40 @@ def test_a_completion_waits_for_the_cell(echo: Kernel) -> None:
     completion = echo.send("complete_request", {"code": "p", "cursor_pos": 1})
     assert cell.wait().stdout.endswith("slept")
     assert completion.wait().content["matches"] == ["pid"]
+
+
+def ask_for_completion(kernel: Kernel, code: str) -> Pending:
+    return kernel.send("complete_request", {"code": code, "cursor_pos": len(code)})
+
+
+@pytest.mark.parametrize(("code", "beside"), [("hang", False), ("hang", True), ("hang and await", False)])
+def test_a_completion_that_hangs_can_be_interrupted(echo: Kernel, code: str, beside: bool) -> None:
+    cell = echo.submit("sleep 0.3")
+    if not beside:
+        cell.wait()
+    else:
+        cell.wait_for_stream("asleep")
+    completion = ask_for_completion(echo, code)
+    cell.wait()
+
+    def answered() -> bool:
+        echo.interrupt()
+        return completion.reply is not None
+
+    echo.wait_until(answered, "the completion's reply")
+    assert completion.wait().ename == "KeyboardInterrupt"
+    assert echo.run("echo on").stdout == "on"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_completion_that_has_no_json_form_is_an_error(echo: Kernel, beside: bool) -> None:
+    cell = echo.submit("sleep 0.3")
+    if beside:
+        cell.wait_for_stream("asleep")
+    else:
+        cell.wait()
+    assert ask_for_completion(echo, "odd").wait().ename == "TypeError"
+    assert cell.wait().status == "ok"
 
 
 def test_what_do_execute_raises_is_the_cells_error(echo: Kernel) -> None:
