@@ -26,6 +26,7 @@ from mpkernel.namespace.definitions import (
     DEFAULTS,
     DISPATCHER,
     DISPATCHER_OWN,
+    MEMBERS_OWN,
     UNTOLD,
     Definition,
     Definitions,
@@ -105,6 +106,8 @@ def _globals(function: types.FunctionType, namespace: dict[Any, Any], definition
     if getattr(owner, "__dict__", None) is names and not made_by_hand(owner):
         return module, {}
     used = {name: names[name] for name in (*sorted(names_in(function.__code__)), "__name__") if name in names}
+    if "__file__" in names and all(namespace.get(name, names) is value for name, value in used.items()):
+        return None, {}  # a script that was %run: what it defines are the notebook's variables
     if names.get("__builtins__", True) == {}:  # as namedtuple wants it
         used["__builtins__"] = {}
     return (definitions.globals_id(names),), used
@@ -171,8 +174,7 @@ def _describe_enum(cls: Any, contents: tuple[str, ...]) -> Body:
 
 
 def _member_state(member: Any) -> dict[str, Any]:
-    made = ("_value_", "_name_", "__objclass__", "_sort_order_")
-    return {name: value for name, value in vars(member).items() if name not in made}
+    return {name: value for name, value in vars(member).items() if name not in MEMBERS_OWN}
 
 
 # --- the other way ---------------------------------------------------------------------------------------------------

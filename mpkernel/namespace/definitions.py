@@ -77,6 +77,8 @@ _MADE_ONCE = frozenset(
         *("_field_defaults", "model_config"),  # of a NamedTuple, of pydantic
     )
 )
+# Of an enum's member, what the class has made.
+MEMBERS_OWN = ("_value_", "_name_", "__objclass__", "_sort_order_")
 
 
 @dataclass(slots=True, eq=False)
@@ -311,6 +313,11 @@ class Definitions:
             parts.append(len(registered(cls)))
         members = vars(cls).get("_member_map_", ())  # an enum's own objects
         told = True
+        for member in dict(members).values():
+            for name, value in tuple(vars(member).items()):
+                if name not in MEMBERS_OWN:
+                    parts.append(name)
+                    told &= self._part(value, parts)
         for name, value in tuple(vars(cls).items()):
             if name in UNTOLD or name in members:
                 continue

@@ -86,7 +86,7 @@ class Dumper(pickle.Pickler):
         self._used = False
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
-        self._ways: dict[type, tuple[tuple[bool, bool], bool, bool]] = {}  # how instances are made: `_gently`, …
+        self._ways: dict[type, tuple[tuple[bool, bool], bool, bool, bool]] = {}  # how instances are made: `_gently`, …
         self._common = context.handlers
         self._deferred: list[Any] | None = None
         self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
@@ -306,9 +306,14 @@ class Dumper(pickle.Pickler):
             self._start_clock(kind)
         try:
             reduced = _reduced(obj) if reducer is None else reducer(obj)
+            if type(reduced) is str and kind.__module__ == "__main__":  # found by that name, if it is there already
+                reduced = (NEWOBJ, (kind,), object.__getstate__(obj))
             if type(reduced) is tuple and reduced[0] is NEWOBJ:
                 if (ways := self._ways.get(kind)) is None:
-                    ways = self._ways[kind] = _asks(kind), _shares_attributes(kind), _fills_itself(kind)
+                    ways = _asks(kind), _shares_attributes(kind), _fills_itself(kind), _tells_itself(kind)
+                    self._ways[kind] = ways
+                if ways[3]:
+                    reduced = _with_own_items(obj, reduced)
                 wrong, reduced = None, _gently(ways[0], reduced)
                 if ways[1]:  # which may be the object itself
                     reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
@@ -498,6 +503,18 @@ def _fills_itself(kind: type) -> bool:
     """Whether a method of the class puts in what such a list or dict has in it, when it has no attributes yet."""
     names = ("append", "extend") if issubclass(kind, list) else ("__setitem__",) if issubclass(kind, dict) else ()
     return any(type(getattr(kind, name)) is types.FunctionType for name in names)
+
+
+def _tells_itself(kind: type) -> bool:
+    """Whether a method of the class says what such a list or dict has in it."""
+    names = ("__iter__",) if issubclass(kind, list) else ("__iter__", "keys", "items") if issubclass(kind, dict) else ()
+    return any(type(getattr(kind, name)) is types.FunctionType for name in names)
+
+
+def _with_own_items(obj: Any, reduced: Any) -> Any:
+    items = list.__iter__(obj) if isinstance(obj, list) else None
+    pairs = iter(dict.items(obj)) if isinstance(obj, dict) else None
+    return (*reduced[:3], items, pairs)
 
 
 def _is_own_ordered_dict(kind: type) -> bool:

@@ -6,7 +6,9 @@ its name when something is logged, so that it is the very object that cells ther
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +72,8 @@ def described(handlers: list[logging.Handler]) -> Iterator[Description]:
 
 def _target(handler: logging.Handler) -> Any:
     """What it writes to: a standard stream, a file, a variable, itself; None: it stays here."""
-    if type(handler) is logging.FileHandler:
+    if isinstance(handler, logging.FileHandler) and type(handler).__module__.partition(".")[0] == "logging":
+        _append(handler)
         return "file", handler.baseFilename, handler.encoding
     if type(handler) is _Named:
         return "handler", handler.variable
@@ -85,6 +88,22 @@ def _target(handler: logging.Handler) -> Any:
     if type(handler) is logging.StreamHandler and (name := _name_of(handler.stream)) is not None:
         return "stream", name
     return handler if type(handler).__module__ == "__main__" else None
+
+
+def _append(handler: logging.FileHandler) -> None:
+    """Others write to the end of the file: what was opened with mode "w" would write over that."""
+    if handler.stream is not None:
+        fd = handler.stream.fileno()
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if not flags & os.O_APPEND:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
+def _file(path: str, encoding: str | None) -> logging.Handler:
+    """Of a file that its owner may rotate."""
+    from logging.handlers import WatchedFileHandler
+
+    return WatchedFileHandler(path, encoding=encoding)
 
 
 def _name_of(value: Any) -> str | None:
@@ -112,7 +131,7 @@ def made(target: Any, level: int, formatter: tuple[Any, ...] | None) -> logging.
 
 _MAKERS: dict[str, Any] = {
     "standard": lambda name: logging.StreamHandler(getattr(sys, name)),
-    "file": lambda path, encoding: logging.FileHandler(path, encoding=encoding),
+    "file": _file,
     "handler": _Named,
     "stream": lambda name: logging.StreamHandler(_Variable(name)),
 }

@@ -989,3 +989,49 @@ def test_exceptions_travel_with_their_traceback(story: Stories) -> None:
     """)
     result = story.kernel.run("raise errors[0]", story.subshell("B"))
     assert "def ratio(n): return 1 / n" in result.traceback
+
+
+def test_what_members_of_an_enum_have_in_attributes(story: Stories) -> None:
+    story("""
+        A: import enum
+           class E(enum.Enum):
+               A = 1
+               B = 2
+               def __init__(self, n): self.count = 0
+               def hit(self): self.count += 1
+           E.A.hit()
+        B: E.A.hit()
+        A? E.A.count == 2
+        B: E.B.tag = [3]
+        A? E.B.tag == [3]
+        A: E.B.tag.append(4); E.A.hit()
+        B? E.B.tag == [3, 4] and E.A.count == 3 and E.A is E(1)
+    """)
+
+
+def test_a_sentinel_that_says_its_name_when_it_is_pickled(story: Stories) -> None:
+    story("""
+        A: class S:
+               def __init__(self, name): self.name = name
+               def __reduce__(self): return self.name
+           SING = S('SING'); opts = {'x': SING, 'y': 1}
+        B? opts['x'] is SING and opts['y'] == 1 and type(SING) is S
+        B: opts['z'] = SING
+        A? opts['z'] is SING and opts['x'] is SING
+    """)
+
+
+def test_lists_and_dicts_that_tell_something_else_than_what_they_have(story: Stories) -> None:
+    story("""
+        A: class Rows(list):
+               def __iter__(self): return iter(enumerate(list.__iter__(self)))
+           class Stream(list):
+               def __iter__(self):
+                   while len(self): yield self.pop(0)
+           class Lazy(dict):
+               def items(self): return [(k, v()) for k, v in dict.items(self)]
+           r = Rows(['a', 'b']); s = Stream([1, 2]); z = Lazy(a=lambda: 5)
+        B: r.append('c'); s.append(3); z['b'] = lambda: 6
+        A? r[0] == 'a' and len(r) == 3 and len(s) == 3 and s[0] == 1 and z['a']() == 5 and z['b']() == 6
+        B? r[0] == 'a' and len(s) == 3 and z['a']() == 5
+    """)

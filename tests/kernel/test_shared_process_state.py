@@ -1067,3 +1067,29 @@ def test_options_of_libraries(tmp_path: Path) -> None:
     with start_kernel(env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}) as kernel:
         for text in OPTIONS.values():
             Stories(kernel)(text)
+
+
+def test_a_log_file_that_several_write_to(story: Stories) -> None:
+    story("""
+        A: import logging
+           logging.basicConfig(filename='app.log', filemode='w', level=logging.INFO, force=True, format='%(message)s')
+           logging.info('one')
+        B: import logging; logging.info('two')
+        A: logging.info('three')
+        A? open('app.log').read().split() == ['one', 'two', 'three']
+        A: logging.basicConfig(handlers=[], force=True)
+    """)
+
+
+def test_a_log_file_that_its_owner_rotates(story: Stories) -> None:
+    story("""
+        A: import glob, logging.handlers
+           log = logging.getLogger('mpt.rotating'); log.setLevel(20)
+           log.addHandler(logging.handlers.RotatingFileHandler('rotating.log', maxBytes=40, backupCount=3))
+           log.info('a' * 20)
+        B: log.info('b' * 20)
+        A: log.info('c' * 20); log.info('d' * 20)
+        B: log.info('e' * 20)
+        A? sorted(line[0] for path in glob.glob('rotating.log*') for line in open(path).read().split()) == [*'abcde']
+        A: log.handlers.clear()
+    """)

@@ -142,6 +142,27 @@ def test_names_that_a_file_makes(story: Stories) -> None:
     """)
 
 
+def test_functions_of_a_script_use_what_it_has_left_in_the_notebook(story: Stories) -> None:
+    (story.kernel.sandbox.cwd / "helpers.py").write_text(
+        "import math\nvals = [3]\ndef two(): return math.sqrt(4)\n"
+        "def g():\n    vals.append(1); return len(vals) + two()\n"
+        "class K:\n    def m(self): vals.append(9); return len(vals)\n"
+    )
+    story("""
+        A: %run helpers.py
+        B: n = g()
+        A? vals == [3, 1] and n == 4
+        A: n = g()
+        B? vals == [3, 1, 1] and g() == 6
+        A? vals == [3, 1, 1, 1]
+        B: n = K().m()
+        A? vals[-1] == 9 and n == 5 and K().m() == 6
+        B? len(vals) == 6
+        A: %run helpers.py
+        B? vals == [3] and g() == 4 and vals == [3, 1]
+    """)
+
+
 def test_a_function_of_a_file_changes_a_variable_of_the_notebook(story: Stories) -> None:
     (story.kernel.sandbox.cwd / "reach_main.py").write_text(
         "def add():\n    import __main__\n    __main__.count += 1\n"
