@@ -503,10 +503,9 @@ def _types(kind: type[LaneMessage]) -> tuple[tuple[Any, ...], ...]:
 
 
 _FIELD_TYPES = {kind: _types(kind) for kind in _KINDS.values()}
-_encode, _decode = (
-    json.JSONEncoder(separators=(",", ":")).encode,
-    json.loads,
-)  # a cell may replace what is in the module
+# Kept here, as a cell may replace what is in the module.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.loads
 
 
 def pack(message: LaneMessage, signer: Signer) -> list[bytes]:

@@ -20,6 +20,7 @@ Chain = tuple[str, ...]  # the names that lead from a variable to something
 _OPS = frozenset(dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR"))
 _CALLS = frozenset(("setattr", "delattr"))
 _ITEM_OPS = frozenset(dis.opmap[name] for name in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE") if name in dis.opmap)
+_ASSIGNMENTS = _OPS | _ITEM_OPS
 _METHODS = frozenset(
     (
         *("append", "appendleft", "extend", "extendleft", "insert", "remove", "pop", "popleft", "clear"),
@@ -94,7 +95,7 @@ def found_in(module: str, path: str) -> Any:
 def uses(code: types.CodeType) -> Uses:
     """What `code` itself may set, or change in place."""
     called = not _CALLS.isdisjoint(code.co_names)
-    if called or not _METHODS.isdisjoint(code.co_names) or not (_OPS | _ITEM_OPS).isdisjoint(code.co_code[::2]):
+    if called or not _METHODS.isdisjoint(code.co_names) or not _ASSIGNMENTS.isdisjoint(code.co_code[::2]):
         return _uses(code)
     return Uses((), ())
 
@@ -102,7 +103,7 @@ def uses(code: types.CodeType) -> Uses:
 @functools.lru_cache(maxsize=256)
 def _uses(code: types.CodeType) -> Uses:
     called = not _CALLS.isdisjoint(code.co_names)
-    assigns = not (_OPS | _ITEM_OPS).isdisjoint(code.co_code[::2])
+    assigns = not _ASSIGNMENTS.isdisjoint(code.co_code[::2])
     sets: dict[tuple[Chain, str], None] = {}
     changes: dict[Chain, None] = {}
     chain: Chain = ()

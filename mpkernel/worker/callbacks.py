@@ -134,9 +134,8 @@ class Callbacks:
         loop.call_soon(self._take_urgent)  # what has come before there was a loop to wake
         asyncio.set_event_loop(loop)
         while True:
-            with suppress(
-                KeyboardInterrupt, SystemExit
-            ):  # a moment after the callback that it was meant for; of a task
+            # An interrupt may come a moment after the callback that it was meant for; a task may exit.
+            with suppress(KeyboardInterrupt, SystemExit):
                 loop.run_forever()
 
     def _take_urgent(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import queue
 import sys
 import warnings
@@ -50,7 +49,7 @@ class Inputs:
             # As every kernel for Python says it: nbclient's tests go by these words, and people search for them.
             what = "getpass" if password else "raw_input"
             raise StdinNotImplementedError(f"{what} was called, but this frontend does not support input requests.")
-        if os.getpid() != self._lanes.pid:  # as in any process that has no terminal
+        if self._lanes.forked:  # as in any process that has no terminal
             raise EOFError("a process that was forked by a cell can't ask for input")
         sys.stdout.flush()
         sys.stderr.flush()

@@ -229,7 +229,7 @@ class WorkerKernel(LibraryAPI):
             except BaseException as error:  # not user code's: that is caught where it runs
                 content = error_content(error)
                 self.log.exception("a %s failed", message.msg_type)
-        if os.getpid() != self.lanes.pid:  # a child that the cell forked ran on to its end: the kernel is its parent
+        if self.lanes.forked:  # a child of the cell's ran on to its end: the kernel is its parent
             sys.stdout.flush()
             os._exit(0)
         _free_log()
@@ -388,7 +388,7 @@ class WorkerKernel(LibraryAPI):
         soon: bool = False,
     ) -> None:
         """Send a message on iopub, under `parent` (a header) or the request that the calling code belongs to."""
-        if os.getpid() != self.lanes.pid:
+        if self.lanes.forked:
             _print_instead(msg_type, content)
             return
         self.streams.drain()
@@ -408,7 +408,7 @@ class WorkerKernel(LibraryAPI):
     def wait_for_readers(self) -> None:
         """Front ends are far behind: whoever shows more waits for them, if that can be interrupted."""
         in_io_thread = threading.current_thread() is self.lanes
-        is_served = os.getpid() == self.lanes.pid and self.lanes.is_alive()
+        is_served = self.lanes.is_alive() and not self.lanes.forked
         if is_served and not in_io_thread and self.interrupts.can_wait():
             self.lanes.pace.wait()
 

@@ -115,12 +115,17 @@ class WorkerLanes(KernelThread):
             self._looks_again = True
             self._wake()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a process that a cell has forked: nobody sends anything here."""
+        return os.getpid() != self.pid
+
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until the broker has all that was queued; no longer than `timeout` seconds.
 
         In a loop that flushes all the time only now and then: each costs a round trip of half a millisecond.
         """
-        if os.getpid() != self.pid or threading.current_thread() is self or not self.is_alive():
+        if self.forked or threading.current_thread() is self or not self.is_alive():
             return
         previous, self._flushed = self._flushed, monotonic()
         if self._flushed - previous < FLUSH_PAUSE:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import queue
 import threading
 import types
@@ -177,7 +176,7 @@ class Service:
     def is_alive(self, worker: int) -> bool:
         """Whether a worker is there; also if that can't be known, as in a process that user code forked."""
         try:
-            return os.getpid() != self._kernel.lanes.pid or bool(self.op("alive", worker=worker)["alive"])
+            return self._kernel.lanes.forked or bool(self.op("alive", worker=worker)["alive"])
         except RequestFailed:  # on our way out
             return True
 
@@ -217,7 +216,7 @@ class Service:
     def fetch(self, name: str) -> bool:
         """In the midst of a cell: have the value of `name`, if it is only offered here; whether it is here now."""
         kernel = self._kernel
-        if not (kernel.sync.is_offered(name) and kernel.interrupts.in_users_code and os.getpid() == kernel.lanes.pid):
+        if not (kernel.sync.is_offered(name) and kernel.interrupts.in_users_code and not kernel.lanes.forked):
             return False
         self.acquire_reached([compile(name, "<name>", "eval")], crowded=False)
         with kernel.interrupts.shelter():
@@ -299,7 +298,7 @@ class Service:
     def _ask(self, make: Any, *, service: bool = False) -> Any:
         if threading.current_thread() is self._kernel.lanes:  # the garbage collector may run anything in any thread
             raise RequestFailed("the thread that receives the answer can't wait for it")
-        if os.getpid() != self._kernel.lanes.pid:
+        if self._kernel.lanes.forked:
             raise RequestFailed("this process was forked by a cell, and can't ask the kernel: do it in the cell")
         token = next(self._tokens)
         answer = self._waiting[token] = queue.SimpleQueue()

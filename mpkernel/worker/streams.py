@@ -227,7 +227,7 @@ class Streams:
         worker: int,
         wait_for_readers: Callable[[], None],
     ) -> None:
-        self._pid = os.getpid()
+        self._lanes = lanes
         self._pipes: list[Pipe] = []
         for name, fd in STREAMS.items():
             echo = None if settings.quiet else open(os.dup(fd), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -257,7 +257,7 @@ class Streams:
 
     def drain(self) -> None:
         """At the end of a cell: everything that it has written is queued."""
-        if os.getpid() != self._pid:  # what was forked by a cell would take away what its parent shows
+        if self._lanes.forked:  # it would take away what its parent shows
             return
         self._libc_flush()
         for pipe in self._pipes:

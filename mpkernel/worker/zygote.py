@@ -120,7 +120,8 @@ class Zygote:
         try:
             os.setpgid(0, 0)
             self._sock.close()
-            if not os.read(go_read, 1) or self._template is None:
+            assert self._template is not None, "a mere guard forks no worker"
+            if not os.read(go_read, 1):
                 os._exit(1)  # the zygote was killed before it could say who we are
             os.close(go_read)
             from mpkernel.worker.process import run

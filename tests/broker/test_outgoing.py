@@ -175,11 +175,16 @@ def test_one_message_may_be_larger_than_the_limit(bench: Bench) -> None:
     assert numbers(bench, client, 1) == [0]
 
 
-def test_status_does_not_wait_behind_the_output_of_others(bench: Bench) -> None:
+def behind(bench: Bench) -> tuple[zmq.Socket[bytes], int]:
+    """One of two clients of iopub that don't read, and how many messages were sent."""
     if bench.kind == zmq.ROUTER:
         pytest.skip("it is on iopub")
     reader, _ = bench.client(), bench.client()
-    sent = bench.fill()
+    return reader, bench.fill()
+
+
+def test_status_does_not_wait_behind_the_output_of_others(bench: Bench) -> None:
+    reader, sent = behind(bench)
     bench.outgoing.send(message(b"1000", parent=b"another"), own=True)
     bench.outgoing.send(message(b"2000", parent=b"another"))
     bench.outgoing.send(message(b"3000", parent=b"another"), own=True)  # but in order
@@ -190,10 +195,7 @@ def test_status_does_not_wait_behind_the_output_of_others(bench: Bench) -> None:
 
 
 def test_status_of_the_request_that_prints_comes_after_what_it_prints(bench: Bench) -> None:
-    if bench.kind == zmq.ROUTER:
-        pytest.skip("it is on iopub")
-    reader, _ = bench.client(), bench.client()
-    sent = bench.fill()
+    reader, sent = behind(bench)
     bench.outgoing.send(message(b"1000", parent=b"{}"), own=True)
     bench.outgoing.send(message(b"2000", parent=b"another"), own=True)
     assert numbers(bench, reader, sent - 1) == [*range(sent - 1)]
