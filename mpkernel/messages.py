@@ -107,7 +107,8 @@ class Merge(LaneMessage):
 
     The first `n_theirs` of the components are what they have now, the others what this worker started from: of `names`,
     and of those that were committed together with these. It answers with a `Commit` of `names`, and its last reply is
-    held back until then.
+    held back until then. `bound_there` are those of all these names that others have bound to another object meanwhile,
+    and `bound_here` those that the worker had by its first `commits`.
 
     It is void if the worker has changed one of the other names in a commit later than the first `commits`, or if a
     message of `relies_on` was void: then that may not be what it started from. Another `Merge` comes.
@@ -118,6 +119,8 @@ class Merge(LaneMessage):
     commits: int
     relies_on: list[int]
     names: list[str]
+    bound_there: list[str]
+    bound_here: list[str]
     components: list[Any]
     n_theirs: int
     blobs: Blobs

@@ -503,10 +503,13 @@ def _is_busy(worker: Worker) -> bool:
     return worker.subshell is not None and _runs_a_cell(worker.subshell) and worker.held_back is None
 
 
-def clash_fields(clash: Clash) -> tuple[list[int], list[str], list[Any], int, tuple[bytes, ...]]:
+def clash_fields(
+    clash: Clash,
+) -> tuple[list[int], list[str], list[str], list[str], list[Any], int, tuple[bytes, ...]]:
     """Of a `messages.Merge`."""
     heads, blobs = join([*(theirs := clash.theirs), *clash.base])
-    return sorted(clash.relies_on), sorted(clash.names), heads, len(theirs), blobs
+    bound = sorted(clash.bound_there), sorted(clash.bound_here)
+    return sorted(clash.relies_on), sorted(clash.names), *bound, heads, len(theirs), blobs
 
 
 def _fields(telling: Telling) -> tuple[list[Any], list[Any], tuple[bytes, ...]]:

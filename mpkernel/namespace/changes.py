@@ -85,7 +85,8 @@ class Changes:
     patched: list[Patch] = field(default_factory=list)
     held: list[list[str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    rebound: set[str] = field(default_factory=set)  # of the names in all these
+    rebound: set[str] = field(default_factory=set)  # of the names in all these: those that count as bound anew
+    bound: set[str] = field(default_factory=set)  # of these: those that code has bound to another object
 
     @property
     def names(self) -> set[str]:
@@ -340,9 +341,11 @@ class Tracker:
         beyond `allowance` is held, or looked at by `sweep`.
         """
         deliver = deliver and only is not None
+        forced = {name: self._bindings.known[name] for name in force if name in self._bindings.known}
         self.forget(force)
         deleted, changed = self._bindings.look(only)
-        changes = Changes(deleted=deleted, rebound=set(changed))
+        bound = {name for name, value in changed.items() if name not in forced or forced[name] is not value}
+        changes = Changes(deleted=deleted, rebound=set(changed), bound=bound)
         self._untold.update(changed)
         self._untold_deleted.update(deleted)
         dirty: set[str] = set()

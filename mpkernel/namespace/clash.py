@@ -17,7 +17,8 @@ class Clash:
     """A commit of `names` that came too late: what others have by now, and what the worker had started from.
 
     `heads` and `others`: of names that others committed together with these as well. `relies_on` has the numbers of
-    messages by which the worker was told of earlier ones: this takes for granted that it merges them.
+    messages by which the worker was told of earlier ones: this takes for granted that it merges them. `bound_there` and
+    `bound_here` are names that were bound to another object since then, by others and by the worker.
     """
 
     names: set[str] = field(default_factory=set)
@@ -25,6 +26,8 @@ class Clash:
     heads: dict[str, Entry] = field(default_factory=dict)
     others: dict[str, Entry] = field(default_factory=dict)
     relies_on: set[int] = field(default_factory=set)
+    bound_there: set[str] = field(default_factory=set)
+    bound_here: set[str] = field(default_factory=set)
 
     @property
     def theirs(self) -> list[Component]:

@@ -28,6 +28,18 @@ class Component:
         return int(self.meta.get("nbytes", 0)) or sum(len(blob) for blob in self.blobs)
 
     @property
+    def rebound(self) -> Sequence[str]:
+        """Those of the names that count as bound to another object; all, unless it is told."""
+        told: Sequence[str] = self.meta.get("rebound", self.names)
+        return told
+
+    @property
+    def bound(self) -> Sequence[str]:
+        """Those of them that code has bound. The others were sent as a whole for another reason."""
+        told: Sequence[str] = self.meta.get("bound", self.rebound)
+        return told
+
+    @property
     def given(self) -> Sequence[str]:
         """Those of the names whose values a worker is given: all, unless it was told which to take."""
         told: Sequence[str] = self.meta.get("take", self.names)
@@ -58,7 +70,7 @@ def check(heads: Sequence[Any], blobs: Sequence[bytes]) -> None:
         for key, of in _META.items():
             if not isinstance(meta.get(key, of()), of):
                 raise ValueError(f"the {key} of a component can't be {meta[key]!r:.40}")
-        for names_of in ("stubs", "rebound"):
+        for names_of in ("stubs", "rebound", "bound"):
             if not all(isinstance(name, str) for name in meta.get(names_of, ())):
                 raise ValueError(f"{names_of} are names")
         for told in (meta.get("segment"), meta.get("delta")):
@@ -84,6 +96,7 @@ _META: dict[str, type] = {
     "nbytes": int,
     "stubs": list,
     "rebound": list,
+    "bound": list,
     "onto": str,
     "left_out": list,
     "texts": list,

@@ -33,7 +33,7 @@ class _Frames:
     def columns(self, base: Any, theirs: Any, mine: Any) -> Any:
         """By column, if the rows are the same and columns have different names."""
         three = (base, theirs, mine)
-        if not (_same_axis(*(df.index for df in three)) and all(df.columns.is_unique for df in three)):
+        if not (science.same_axis(*(df.index for df in three)) and all(df.columns.is_unique for df in three)):
             return self._whole(base, theirs, mine, self._same_frame)
         b, t, m = ({label: df[label] for label in df.columns} for df in three)
         order = dict.fromkeys((*t, *m)) if list(b) == list(m) else dict.fromkeys((*m, *t))
@@ -52,9 +52,9 @@ class _Frames:
 
     def one_column(self, base: Any, theirs: Any, mine: Any) -> Any:
         """A Series by row, if the rows are the same."""
-        if not _same_axis(base.index, theirs.index, mine.index):
+        if not science.same_axis(base.index, theirs.index, mine.index):
             return self._whole(
-                base, theirs, mine, lambda a, b: _same_axis(a.index, b.index) and self._same_column(a, b)
+                base, theirs, mine, lambda a, b: science.same_axis(a.index, b.index) and self._same_column(a, b)
             )
         return self._values(base, theirs, mine, self._path)._mgr
 
@@ -105,7 +105,7 @@ class _Frames:
         return bool(a.array.equals(b.array))
 
     def _same_frame(self, a: Any, b: Any) -> bool:
-        if not (_same_axis(a.index, b.index) and _same_axis(a.columns, b.columns)):
+        if not (science.same_axis(a.index, b.index) and science.same_axis(a.columns, b.columns)):
             return False
         return all(self._same_column(a.iloc[:, at], b.iloc[:, at]) for at in range(a.shape[1]))
 
@@ -113,11 +113,3 @@ class _Frames:
 def _is_plain(column: Any) -> bool:
     """Whether its values are an array of numbers."""
     return type(column.dtype).__module__.startswith("numpy") and column.dtype != object
-
-
-def _same_axis(*axes: Any) -> bool:
-    first = axes[0]
-    return all(
-        axis is first or (axis.dtype == first.dtype and list(axis.names) == list(first.names) and first.equals(axis))
-        for axis in axes
-    )

@@ -131,6 +131,10 @@ class Graft:
         """The old object that is to be patched with the content of `new`; None if there is none."""
         return self._partners.get(id(new))
 
+    def stands_for(self, new: Any) -> Any:
+        """What will be wherever `new` is."""
+        return self._aliases.get(id(new), new)
+
     def unpair(self, new: Any) -> None:
         """Don't patch the old object that was found for `new`."""
         if (old := self._partners.pop(id(new), None)) is not None:

@@ -8,6 +8,8 @@ Where both changed the same thing, mine wins, since I commit later; its path is 
 
 from __future__ import annotations
 
+import copy
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,18 +17,22 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.anatomy import Kind, Kinds, Way
+from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
+from mpkernel.namespace.naming import Names, Naming, Side
 from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
-from mpkernel.namespace.same import Dumps, default_dumps, quick_same, same, token
+from mpkernel.namespace.same import Dumps, default_dumps, may_stem, quick_same, same, token
 from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
+from mpkernel.namespace.survey import BULK, Survey
 
 MAX_CONFLICTS = 20
 # What is nested deeper is taken as a whole, from one side or the other.
 MAX_DEPTH = 100
 MAX_KEY = 60
+# Of these, another object with the same content can be made without running any code of the user's.
+TWINS = (list, dict, set, bytearray, deque, defaultdict, OrderedDict, Counter)
 
 
 class Deleted(Enum):
@@ -40,10 +46,14 @@ DELETED = Deleted.DELETED
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What each name is to have, or `DELETED`; and the paths where both sides had changed something."""
+    """What each name is to have, or `DELETED`; and the paths where both sides had changed something.
+
+    `agreed` are names that both sides have bound to one object.
+    """
 
     values: dict[Any, Any]
     conflicts: list[str]
+    agreed: set[Any]
 
 
 def merge(
@@ -56,20 +66,22 @@ def merge(
     *,
     check: bool = False,
     beside: Mapping[Any, Any] | None = None,
+    bound: tuple[Set[Any], Set[Any]] = (frozenset(), frozenset()),
 ) -> Merged:
     """Merge `theirs` into `mine`, whose objects are patched. Besides names, there may be other places: as text, a path.
 
     A name that a dict doesn't have isn't there, or was deleted, on that side. `base` None: it isn't known, so all that
     differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
     `mpkernel.namespace.graft.graft`. With `check`, Torn is raised if `mine` has changed since `frozen_mine` was made
-    of it. `beside` are names that aren't merged, with values that may be in `mine`.
+    of it. `beside` are names that aren't merged, with values that may be in `mine`. `bound` are names that were bound
+    to another object since the base: by them, and here. A name that isn't in the base was.
     """
     grafting = Graft(keep)
     grafting.pair(mine, frozen_mine, copies=True, check=check)
     walk = _Merge(grafting, dumps, beside or {})
-    values = walk.names(base, theirs, frozen_mine)
+    values = walk.names(base, theirs, frozen_mine, bound)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
-    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts)
+    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.agreed)
 
 
 class _Merge:
@@ -79,15 +91,24 @@ class _Merge:
         self._dumps = dumps
         self._named: dict[int, tuple[Any, Any]] = {}  # by the id of mine, which is the value of a name: base and theirs
         self._base: dict[Any, Any] = {}
-        self._names = _Names(self._kinds), _Names(self._kinds), _Names(self._kinds)  # of the base, theirs and mine
-        self._beside = _Names(self._kinds)
-        self._beside.note(beside)
+        self._naming = Naming(self._kinds, ({}, {}, {}), (set(), set()))
+        self._beside = Names(self._kinds, beside)
+        self._twins: dict[Any, Any] = {}  # by name: another object, with the content that mine had at first
         self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
+        self._overruled: set[int] = set()  # ids of theirs
+        self._arrays: dict[int, Any] = {}  # that were merged: mine, by the id of theirs
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
+        self.agreed: set[Any] = set()  # names
 
-    def names(self, base: dict[Any, Any] | None, theirs: dict[Any, Any], mine: dict[Any, Any]) -> dict[Any, Any]:
+    def names(
+        self,
+        base: dict[Any, Any] | None,
+        theirs: dict[Any, Any],
+        mine: dict[Any, Any],
+        bound: tuple[Set[Any], Set[Any]],
+    ) -> dict[Any, Any]:
         """What each name is to have."""
         if base is None:
             for name in mine.keys() & theirs.keys():
@@ -95,26 +116,82 @@ class _Merge:
                     self.conflict(str(name))
             return theirs | mine
         self._base = base
-        for names, side in zip(self._names, (base, theirs, mine), strict=True):
-            names.note(side)
+        self._naming = Naming(self._kinds, (base, theirs, mine), bound)
+        there, here, anew = map(self._naming.bound, (Side.THEIRS, Side.MINE, Side.BASE))
         for name in mine:
-            if name in theirs and name in base:
+            if name in theirs and name not in anew:
                 self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
+        self._twins = {name: copy.copy(mine[name]) for name in there - here if type(mine.get(name)) in TWINS}
         values: dict[Any, Any] = {}
-        for name in dict.fromkeys((*mine, *theirs, *base)):
+        for name in sorted(dict.fromkeys((*mine, *theirs, *base)), key=anew.__contains__):  # the others first
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
+            if name not in anew and self._naming.matters:
+                self._naming.same_place(*three)
             try:
-                value = self.entry(*three, str(name))
+                value = self._bound_name(name, *three) if name in anew else self._name(name, *three)
             except Exception:  # hashes of keys, say, are user code
                 self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
-            if type(three[1]) is type(three[2]) and self._names[1].of(three[1]):  # what refers to the other, will to it
-                if value is three[2]:
-                    self._graft.alias(three[1], value)
-                elif value is three[1] and self._names[2].of(three[2]) == {name}:
-                    self._graft.alias(three[2], value)
             values[name] = DELETED if value is MISSING else value
+        if self._arrays:
+            self._show_merged(theirs)
         return values
+
+    def _show_merged(self, theirs: dict[Any, Any]) -> None:
+        """What of theirs is a view of an array that was merged is one of the merged array."""
+        survey = Survey(self._kinds, None, {}, {}, set())
+        survey.walk(theirs.values())
+        for group in survey.memories():
+            arrays = [node.obj for _, node in group]
+            wholes = [array for array in arrays if id(array) in self._arrays]
+            for array in arrays:
+                if id(array) not in self._arrays and (view := self._view(array, wholes)) is not None:
+                    self._graft.alias(array, view)
+
+    def _view(self, array: Any, wholes: list[Any]) -> Any:
+        """What `array` of theirs is of the arrays that were merged with `wholes`; None if it is a view of none."""
+        for whole in wholes:
+            if (view := science.view_of_other(array, whole, self._arrays[id(whole)])) is not None:
+                return view
+        return None
+
+    def _name(self, name: Any, base: Any, theirs: Any, mine: Any) -> Any:
+        """The merged value of a name: both sides have what became of that of the base, or it was replaced."""
+        value = self.entry(base, theirs, mine, str(name), depth=0 if isinstance(name, str) else 1)
+        if type(theirs) is type(mine) and self._naming.of(theirs, Side.THEIRS):  # what refers to the other, will to it
+            if value is mine:
+                self._graft.alias(theirs, mine)
+            elif value is theirs and self._naming.of(mine, Side.MINE) == {name}:
+                self._graft.alias(mine, theirs)
+        return value
+
+    def _bound_name(self, name: Any, base: Any, theirs: Any, mine: Any) -> Any:
+        """The same if a side has bound it to another object, which may be one that is elsewhere, too."""
+        if theirs is MISSING or mine is MISSING:
+            return self._name(name, base, theirs, mine)
+        there, here = (name in self._naming.bound(side) for side in (Side.THEIRS, Side.MINE))
+        stands_for = self._graft.stands_for(theirs)
+        known = (
+            there and (self._naming.is_old(theirs) or stands_for is not theirs),
+            here and self._naming.is_old(mine),
+        )
+        if stands_for is mine:
+            self.agreed.add(name)
+            lost = id(theirs) in self._overruled
+        elif there and here:
+            if not any(known):
+                return self._name(name, base, theirs, mine)
+            lost = not all(known) and not self.same(theirs, mine)
+        else:
+            elsewhere = self._naming.is_old(base)  # so that what the other side made of it is there
+            if not any(known) and not elsewhere:
+                return self._name(name, base, theirs, mine)
+            if not any(known) and may_stem(mine if here else theirs, base, self._dumps, self._kinds):
+                return self._name(name, base, theirs, mine if here else self._twins.get(name, mine))
+            lost = not (elsewhere or (self.same(base, theirs) if here else self.left_alone(base, mine)))
+        if lost:
+            self.conflict(str(name))
+        return mine if here or lost else theirs
 
     def same(self, a: Any, b: Any) -> bool:
         """Whether two loaded objects say the same."""
@@ -150,57 +227,65 @@ class _Merge:
             base = named[0]  # though it may not have been here in the base: both sides have put it here
         if theirs is mine or quick_same(base, theirs):
             return mine
-        if base is not MISSING and (moved := self._moved(base, theirs, mine, path)) is not MISSING:
+        if depth and base is not MISSING and (moved := self._moved(base, theirs, mine, path)) is not MISSING:
             return moved
+        if self._naming.matters and depth:
+            self._naming.same_place(base, theirs, mine)
         if (known := self._done.get(id(mine))) is not None:
             return mine if known[1] is theirs else self._again(known[0] is base, base, theirs, mine, path)
         kind = self._kinds.of(type(mine))
         if type(base) is type(theirs) is type(mine) and depth < MAX_DEPTH and self._has_parts(kind, base, theirs, mine):
             return self._object(kind, base, theirs, mine, path, depth)
-        return self.leaf(base, theirs, mine, path)
+        value = self.leaf(base, theirs, mine, path)
+        if self._naming.matters and type(base) is type(theirs) is type(mine) and kind.way is Way.OPAQUE:
+            self._graft.alias(theirs if value is mine else mine, value)  # names may have been bound to either
+        return value
 
     def _left_there(self, base: Any, theirs: Any) -> bool:
-        return self.same(base, theirs) and not self._has_moved(base, theirs, 1)
+        return self.same(base, theirs) and not self._has_moved(base, theirs, Side.THEIRS)
 
     def _left_here(self, base: Any, mine: Any) -> bool:
-        return self.left_alone(base, mine) and not self._has_moved(base, mine, 2)
+        return self.left_alone(base, mine) and not self._has_moved(base, mine, Side.MINE)
 
     def _moved(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """If a side has put here what is the value of another name, what is to be here; else MISSING.
 
         What became of that which was here before, if it has a name, is merged under that.
         """
-        they, i_did = self._has_moved(base, theirs, 1), self._has_moved(base, mine, 2)
-        if not (they or i_did) or (they and i_did and self._names_of(theirs, 1) & self._names_of(mine, 2)):
+        they, i_did = self._has_moved(base, theirs, Side.THEIRS), self._has_moved(base, mine, Side.MINE)
+        if not (they or i_did):
             return MISSING
-        were = self._names_of(base, 0)
+        both = self._naming.of(theirs, Side.THEIRS) & self._names_of(mine, Side.MINE)
+        one_sided = self._naming.bound(Side.THEIRS) ^ self._naming.bound(Side.MINE)
+        if they and i_did and both - one_sided:
+            return MISSING
+        were = self._naming.of(base, Side.BASE) - self._naming.bound(Side.BASE)
         if they and not i_did and (were or self.left_alone(base, mine)):
             return theirs
         if they or not (were or self.same(base, theirs)):
             self.conflict(path)
         return mine
 
-    def _names_of(self, obj: Any, side: int) -> Set[Any]:
-        """The names of which it is the value on a side: 0 is the base, 1 are they, 2 is mine."""
-        if (names := self._names[side].of(obj)) or side < 2:
-            return names
-        return self._beside.of(self._graft.partner(obj))
+    def _names_of(self, obj: Any, side: Side) -> Set[str]:
+        names = self._naming.of(obj, side)
+        return self._beside.of(self._graft.partner(obj)) if side is Side.MINE and not names else names
 
-    def _has_moved(self, base: Any, now: Any, side: int) -> bool:
+    def _has_moved(self, base: Any, now: Any, side: Side) -> bool:
         """Whether `now` isn't what became of `base`, but of something else.
 
-        Neither if a name was given to what is here, nor if one was taken away from it.
+        Not only if a name was given to what is here, or taken away from it.
         """
-        were, are = self._names_of(base, 0), self._names_of(now, side)
+        were, are, bound = self._naming.of(base, Side.BASE), self._names_of(now, side), self._naming.bound(side)
         if were & are:
             return False
-        if others := [self._base[name] for name in are if name in self._base]:
+        if others := [self._base[name] for name in are - bound if name in self._base]:
             return not self.same(base, now) or any(self.same(other, now) for other in others)
-        bound = [value for name in were if (value := self._names[side].value(name)) is not MISSING]
+        found = (self._naming.value(name, side) for name in were - bound)
+        became = [value for value in found if value is not MISSING]
         if are:
-            return bool(bound)
-        unchanged = self.same if side == 1 else self.left_alone
-        return any(unchanged(base, value) for value in bound) and not self.same(base, now)
+            return bool(became)
+        unchanged = self.same if side is Side.THEIRS else self.left_alone
+        return any(unchanged(base, value) for value in became) and not self.same(base, now)
 
     def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.
@@ -211,6 +296,7 @@ class _Merge:
         if split and live is not None and self.same(base, live):
             return theirs
         if not ((not split and self.same(base, theirs)) or self.same(theirs, mine)):
+            self._overruled.add(id(theirs))
             self.conflict(path)
         return mine
 
@@ -286,6 +372,7 @@ class _Merge:
         elif (arrays := [science.array_of(part, content) for content in contents])[2] is not None:
             if science.merge_arrays(*arrays):
                 self.conflict(path)
+            self._arrays[id(theirs)] = mine
             return True
         elif isinstance(part, Items):
             fresh = self._items(*contents, path, depth)
@@ -369,10 +456,20 @@ class _Merge:
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         fresh = list(mine)
-        for index in differing(base, theirs):
+        for index in self._to_merge(base, theirs, mine):
             three = base[index], theirs[index], mine[index]
             fresh[index] = self.value(*three, f"{path}[{index}]", depth + 1)
         return fresh
+
+    def _to_merge(self, base: list[Any], theirs: list[Any], mine: list[Any]) -> Iterable[int]:
+        """Where two lists of the same length may differ, or have what names were bound to."""
+        if not self._naming.matters:
+            return differing(base, theirs)
+        if len(base) <= BULK:
+            return range(len(base))
+        sides = (theirs, Side.THEIRS), (mine, Side.MINE)
+        bound = {at for items, side in sides for at, item in enumerate(items) if self._naming.bound_to(item, side)}
+        return sorted(bound.union(differing(base, theirs)))
 
     def _kept_here(self, edits: tuple[Edit, Edit], base: list[Any], mine: list[Any], path: str, depth: int) -> Edit:
         """Their edit, with my objects where theirs have only got another content."""
@@ -389,6 +486,10 @@ class _Merge:
             places = [edit.place(index) for edit in edits]
             if places[0] is not None and places[1] is not None:
                 self._same_key(theirs[places[0]], mine[places[1]])
+            if self._naming.matters:
+                sides = zip((theirs, mine), (edit.counterpart(index) for edit in edits), strict=True)
+                now = (MISSING if place is None else items[place] for items, place in sides)
+                self._naming.same_place(base[index], *now)
 
     def _mergeable(self, base: Any, theirs: Any, mine: Any) -> bool:
         kind = self._kinds.of(type(mine))
@@ -405,28 +506,6 @@ class _Merge:
         whole = mine[:0]
         whole.extend(fresh)
         return whole
-
-
-class _Names:
-    """By object that can be changed in place, the names of which it is the value."""
-
-    def __init__(self, kinds: Kinds) -> None:
-        self._kinds = kinds
-        self._names: dict[int, set[Any]] = {}
-        self._values: dict[Any, Any] = {}
-
-    def note(self, values: Mapping[Any, Any]) -> None:
-        for name, value in values.items():
-            kind = self._kinds.of(type(value))
-            if kind.way is not Way.ATOM and kind.frozen is None and not (kind.atom is not None and kind.atom(value)):
-                self._names.setdefault(id(value), set()).add(name)
-                self._values[name] = value
-
-    def value(self, name: Any) -> Any:
-        return self._values.get(name, MISSING)
-
-    def of(self, obj: Any) -> Set[Any]:
-        return self._names.get(id(obj), frozenset())
 
 
 def _attribute(path: str, name: str) -> str:

@@ -32,14 +32,16 @@ MAX_TRIES = 5
 class Rivals:
     """What others have of `names`, and of what they committed together with these; and what both sides began with.
 
-    `held`: names of which they have values too large to be sent. Beside values, what definitions hold; and conflicts
-    in definitions themselves.
+    `held`: names of which they have values too large to be sent. `bound_there` and `bound_here`: names that they, and
+    we, have bound to another object since. Beside values, what definitions hold; and conflicts in definitions.
     """
 
     names: set[str]
     theirs: dict[str, Any]
     base: dict[str, Any]
     held: set[str]
+    bound_there: set[str]
+    bound_here: set[str]
     their_contents: dict[ContentKey, Any] = field(default_factory=dict)
     base_contents: dict[ContentKey, Any] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
@@ -47,11 +49,15 @@ class Rivals:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Names that have other values now, or are deleted, and those of which something of theirs was overruled."""
+    """Names that have other values now, or are deleted, and those of which something of theirs was overruled.
+
+    `bound` are those that code here has bound to other objects than theirs has.
+    """
 
     names: Collection[str]
     gone: list[str]
     overruled: list[str]
+    bound: set[str]
 
 
 def _definitions(parts: list[Component]) -> dict[str, tuple[Version, bytes]]:
@@ -89,7 +95,8 @@ class Merging:
         """Raises whatever loading their values raises: a name that is missing would count as deleted."""
         parts = list(component.split(message.components, message.blobs))
         held = {name for part in parts[: message.n_theirs] if part.kind == HELD for name in part.given}
-        rivals = Rivals(set(message.names), {}, {}, held)
+        bound = set(message.bound_there), set(message.bound_here)
+        rivals = Rivals(set(message.names), {}, {}, held, *bound)
         sides = (parts[message.n_theirs :], parts[: message.n_theirs])
         rivals.conflicts = self._pickling.merge_classes(*map(_definitions, sides))
         for part in parts[: message.n_theirs]:
@@ -118,7 +125,8 @@ class Merging:
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._left_there(rivals.held)
         base = {name: value for name, value in base.items() if name in names}
-        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents)
+        bound = rivals.bound_there, rivals.bound_here
+        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents, bound)
         conflicts = rivals.conflicts + merged.conflicts
         made = {key: value for key, value in merged.values.items() if value is not merge.DELETED}
         self._pickling.put({key: value for key, value in made.items() if isinstance(key, ContentKey)})
@@ -139,16 +147,18 @@ class Merging:
             self._warn(
                 f"{listed(shown)} was changed in another subshell at the same time; this cell's value counts{other}"
             )
-        return Merged(values, gone, overruled)
+        return Merged(values, gone, overruled, rivals.bound_here - merged.agreed)
 
-    def _merged(self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any]) -> merge.Merged:
+    def _merged(
+        self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any], bound: tuple[set[str], set[str]]
+    ) -> merge.Merged:
         for tries_left in reversed(range(MAX_TRIES)):
             mine: dict[Any, Any] = self._tracker.values(sorted(names))
             beside = {name: value for name, value in self._namespace.copy().items() if name not in mine}
             copy = self._copy(mine)
             mine |= self._pickling.contents(key for key in copy if isinstance(key, ContentKey))
             try:
-                return merge.merge(base, mine, theirs, copy, check=tries_left > 0, beside=beside)
+                return merge.merge(base, mine, theirs, copy, check=tries_left > 0, beside=beside, bound=bound)
             except Torn:
                 continue
         raise AssertionError("the last try can't fail so")

@@ -40,6 +40,28 @@ def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = Non
     return _Comparison(dumps, kinds or Kinds()).run(a, b)
 
 
+def may_stem(now: Any, base: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
+    """Whether `now` looks as if it was made of `base`: it has some of its items, or there are none."""
+    if type(now) is not type(base):
+        return False
+    kinds = kinds or Kinds()
+    contents = [(part, part.read(base), part.read(now)) for part in kinds.of(type(base)).parts]
+    contents = [(part, was, has) for part, was, has in contents if len(was)]
+    return not contents or any(_have_in_common(part, was, has, dumps, kinds) for part, was, has in contents)
+
+
+def _have_in_common(part: Part, was: Any, has: Any, dumps: Dumps, kinds: Kinds) -> bool:
+    if isinstance(part, science.Frame):
+        return science.same_rows(was, has)
+    if isinstance(part, science.Elementwise) and not isinstance(was, list):
+        return was.shape == has.shape and bool((science.bits(was) == science.bits(has)).any())
+    if isinstance(part, Elements):
+        return not {token(element, dumps) for element in was}.isdisjoint(token(element, dumps) for element in has)
+    one, other = (list(content.items() if isinstance(part, Entries) else content) for content in (was, has))
+    ends = (zip(one, other, strict=False), zip(reversed(one), reversed(other), strict=False))
+    return any(same(a, b, dumps, kinds) for end in ends for a, b in end)
+
+
 def _dumps_atom(value: Any) -> bytes:
     return pickle.dumps(value, 5)
 

@@ -233,6 +233,20 @@ def merge_arrays(base: Any, theirs: Any, mine: Any) -> bool:
     return clash
 
 
+def view_of_other(view: Any, of: Any, other: Any) -> Any:
+    """An array that shows of `other` what `view` shows of `of`, an array of the same form; None if it can't be made."""
+    numpy = sys.modules["numpy"]
+    if not all(type(array) is numpy.ndarray and array.dtype == view.dtype for array in (view, of, other)):
+        return None
+    if of.strides != other.strides or not other.flags.forc or view.dtype.hasobject:
+        return None
+    whole, part = _extent(of), _extent(view)
+    if whole is None or part is None or part.low < whole.low or part.high > whole.high:
+        return None
+    first = view.__array_interface__["data"][0] - whole.low
+    return numpy.ndarray(view.shape, view.dtype, other.ravel("K"), first, view.strides)
+
+
 # --- pandas -----------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +288,20 @@ class Frame(Named):
             names["_item_cache"] = {}
         if "_is_copy" in own:
             names["_is_copy"] = None
+
+
+def same_axis(*axes: Any) -> bool:
+    """Whether axes of tables are the same."""
+    first = axes[0]
+    return all(
+        axis is first or (axis.dtype == first.dtype and list(axis.names) == list(first.names) and first.equals(axis))
+        for axis in axes
+    )
+
+
+def same_rows(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    """Whether two tables, as `Frame` reads them, have the same rows."""
+    return same_axis(*(content["_mgr"].axes[-1] for content in (one, other)))
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------

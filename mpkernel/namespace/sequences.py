@@ -43,6 +43,11 @@ class Edit:
             return index
         return index - self.stop + self.start + len(self.items) if index >= self.stop else None
 
+    def counterpart(self, index: int) -> int | None:
+        """Where that is, or what has taken its place."""
+        place = self.place(index)
+        return index if place is None and index < self.start + len(self.items) else place
+
 
 def combined(base: list[Any], mine: list[Any], theirs: Edit, own: Edit) -> list[Any]:
     """`mine` with their edit as well, which doesn't touch `own`. Appended by both: theirs go first."""

@@ -42,6 +42,7 @@ class NamespaceStore:
     clock: int = 0
     _number: int = 0
     _heads: dict[str, Entry] = field(default_factory=dict)  # ordered by version
+    _bound: dict[str, int] = field(default_factory=dict)  # the version with which a name was bound to another object
     _views: dict[int, View] = field(default_factory=dict)
     _losers: dict[str, Component] = field(default_factory=dict)  # the last ones
     _bury_at: int = LAST_DELETIONS
@@ -63,9 +64,10 @@ class NamespaceStore:
                 self._keep_loser(name, self._heads[name].component)
         for name in [name for name, number in view.clashing.items() if number <= after]:
             del view.clashing[name]  # merged
+            view.bound.discard(name)
         components = list(components)
         parts = [part for part in components if part.kind != DELETED]
-        rebound = {name for part in parts for name in part.meta.get("rebound", part.names)}
+        rebound = {name for part in parts for name in part.rebound}
         changed = {name for part in parts for name in part.names}
         view.changed(after, changed, rebound)
         self.clock += 1
@@ -86,9 +88,12 @@ class NamespaceStore:
             if "onto" in component.meta:
                 component = self._laid_over(component)
             entry = Entry(component, self.clock, worker)
+            bound = set(component.bound)
             for name in component.names:
                 if self._stays_deleted(view, name, component):
                     continue
+                if name in bound:
+                    self._bound[name] = self.clock
                 self._heads.pop(name, None)  # re-inserted at the end: the dict stays ordered by version
                 self._heads[name] = view.has[name] = entry
                 view.offered.pop(name, None)
@@ -117,14 +122,14 @@ class NamespaceStore:
             return False
         if view.knows_of_other(name, head):
             # It knew of the other value without having it: it can have replaced that, but not have changed it in place.
-            return component.kind != DELETED and name not in component.meta.get("rebound", component.names)
-        return component.kind != DELETED or name in head.component.meta.get("rebound", component.names)
+            return component.kind != DELETED and name not in component.rebound
+        return component.kind != DELETED or name in head.component.rebound
 
     def _stays_deleted(self, view: View, name: str, component: Component) -> bool:
         """Whether the name was deleted elsewhere while the object was only changed here."""
         head = self._heads.get(name)
         gone = head is not None and head.component.kind == DELETED and head is not view.has.get(name)
-        return gone and component.kind != DELETED and name not in component.meta.get("rebound", component.names)
+        return gone and component.kind != DELETED and name not in component.rebound
 
     def _fits(self, component: Component) -> bool:
         """Whether a delta is of what is the head; always, if it is none."""
@@ -152,6 +157,7 @@ class NamespaceStore:
     def _refuse(self, view: View, component: Component, clash: Clash) -> None:
         if component.kind == DELETED:  # what was changed elsewhere survives; the next news bring it back
             return
+        view.bound.update(component.bound)
         if all(name in view.clashing for name in component.names):
             return  # it was told already, and will commit what it has then
         clash.names.update(component.names)
@@ -169,6 +175,9 @@ class NamespaceStore:
         others = {name: entry for name, entry in began.items() if entry is not None}
         found = Clash(clash.names, clash.started, heads, others)
         found.relies_on = view.relied_on(found)
+        versions = {name: entry.version for name, entry in (clash.started | others).items()}
+        found.bound_there = {name for name in heads if self._bound.get(name, 0) > versions.get(name, -1)}
+        found.bound_here = heads.keys() & view.bound
         return found
 
     def _one_with(self, view: View, names: Collection[str]) -> list[str]:
@@ -354,6 +363,7 @@ class NamespaceStore:
         again: dict[tuple[int, int], Entry] = {}  # by what they were, and who has it
         for name in names:
             del self._heads[name]
+            self._bound[name] = self.clock
             was_known = [view for view in self._views.values() if view.offered.pop(name, None) or view.will_have(name)]
             if (found := self.older(name, heirs)) is not None:
                 heir, old = found
@@ -396,6 +406,7 @@ class NamespaceStore:
         for name in deleted[:-LAST_DELETIONS]:
             if not any(view.may_have(name, self._heads[name]) for view in self._views.values()):
                 del self._heads[name]
+                self._bound.pop(name, None)
                 for view in self._views.values():
                     view.has.pop(name, None)
         self._bury_at = LAST_DELETIONS + len(self._heads) * 3 // 2

@@ -77,6 +77,10 @@ class Survey:
             if not todo:
                 return
 
+    def met(self, obj: Any) -> bool:
+        """Whether `obj` can be reached. Of what is in bulk data, it must be one of `partners`."""
+        return id(obj) in self.mutable or id(obj) in self.immutable or id(obj) in self._other
+
     def _visit(self, obj: Any, todo: list[Any]) -> None:
         kind = self._kinds.of(type(obj))
         key = id(obj)
@@ -165,7 +169,7 @@ class Survey:
         """Arrays on the same memory are patched together or not at all."""
         before = len(self._partners)
         whole: list[tuple[Extent, list[Node]]] = []
-        for group in self._memories():
+        for group in self.memories():
             olds = self._old_memory(group)
             if olds is None:
                 self._drop(node for _, node in group)
@@ -176,8 +180,8 @@ class Survey:
                 self._drop(node for _, nodes in clash for node in nodes)
         return len(self._partners) < before
 
-    def _memories(self) -> Iterable[list[tuple[Extent, Node]]]:
-        """The arrays of the new graph, by the memory that they share."""
+    def memories(self) -> Iterable[list[tuple[Extent, Node]]]:
+        """The arrays of the graph, by the memory that they share."""
         return _overlapping(
             [
                 (extent, node)
@@ -188,7 +192,7 @@ class Survey:
 
     def lone_arrays(self) -> set[int]:
         """Ids of new arrays that share memory with no other."""
-        return {id(group[0][1].obj) for group in self._memories() if len(group) == 1}
+        return {id(group[0][1].obj) for group in self.memories() if len(group) == 1}
 
     def _drop(self, nodes: Iterable[Node]) -> None:
         for node in nodes:

@@ -101,7 +101,8 @@ class NamespaceSync:
         self._closed = False
         self._commits = 0
         self._changed_by: dict[str, int] = {}  # name: the last commit that the broker may not have had yet
-        self._bound_by: dict[str, int] = {}  # the same, of names that were rebound
+        self._rebound_by: dict[str, int] = {}  # the same, of names that count as rebound
+        self._bound_by: dict[str, int] = {}  # and of those that code has bound
         self._void: set[int] = set()  # numbers of messages that could not be followed
 
     def startup_done(self) -> None:
@@ -292,7 +293,9 @@ class NamespaceSync:
         components += [self._exchange.delta(patch) for patch in changes.patched]
         components += [Component(tuple(names), HELD) for names in changes.held]
         for part in components:
-            part.meta.setdefault("rebound", [name for name in part.names if name in changes.rebound])
+            rebound = part.meta.setdefault("rebound", [name for name in part.names if name in changes.rebound])
+            if not changes.bound.issuperset(rebound):
+                part.meta["bound"] = [name for name in rebound if name in changes.bound]
         components += [Component((name,), DELETED) for name in changes.deleted]
         if components or overruled is not None:
             heads, blobs = component.join(components)
@@ -302,10 +305,11 @@ class NamespaceSync:
 
     def _send_commit(self, commit: Commit) -> None:
         self._commits += 1
-        for names, kind, meta, _ in commit.components:
-            if kind != DELETED:
-                self._changed_by.update(dict.fromkeys(names, self._commits))
-                self._bound_by.update(dict.fromkeys(meta["rebound"], self._commits))
+        for part in component.split(commit.components, commit.blobs):
+            if part.kind != DELETED:
+                self._changed_by.update(dict.fromkeys(part.names, self._commits))
+                self._rebound_by.update(dict.fromkeys(part.rebound, self._commits))
+                self._bound_by.update(dict.fromkeys(part.bound, self._commits))
         self._send(commit)
 
     @contextmanager
@@ -335,6 +339,7 @@ class NamespaceSync:
             for names in again:
                 with self._telling():
                     changes = self._tracker.collect(only=names, force=names)
+                    changes.bound = changes.rebound  # which of them were is lost with the commit
                     self._publish(changes, in_message=True)
         finally:
             if refused:
@@ -380,16 +385,17 @@ class NamespaceSync:
             if part.names[0].startswith(PROCESS):
                 self._state_news.receive(part, imports=self.mode != "shared")
         parts = [part for part in parts if not part.names[0].startswith(PROCESS)]
-        changed, bound = self._changed_meanwhile(parts)
+        changed, rebound = self._changed_meanwhile(parts)
         changed |= _after(news.commits, self._changed_by)
-        bound |= _after(news.commits, self._bound_by)
+        rebound |= _after(news.commits, self._rebound_by)
+        _after(news.commits, self._bound_by)
         fresh: dict[str, Any] = {}
         contents: dict[ContentKey, Any] = {}
         grouped: list[tuple[list[str], list[str]]] = []
         missed: list[tuple[Component, BaseException]] = []
         with self._lending(fresh) as lend:
             for part in sorted(parts, key=_order):
-                if changed.isdisjoint(part.given) if part.kind != DELETED else bound.isdisjoint(part.given):
+                if changed.isdisjoint(part.given) if part.kind != DELETED else rebound.isdisjoint(part.given):
                     try:
                         names = self._take_over_as_needed(part, news, fresh, contents)
                     except Exception as error:
@@ -470,9 +476,8 @@ class NamespaceSync:
         try:
             return self._take_over(part, fresh, contents, imports=wanted)
         except NotImported:
-            rebound = part.meta.get("rebound", part.names)
             # Of an object that is here and was changed in place: somebody else may hold it.
-            held = any(name in self._namespace for name in part.given if name not in rebound)
+            held = any(name in self._namespace for name in part.given if name not in part.rebound)
             if wanted or not (held or self.background or self.calls_back()):
                 raise
         return self._take_over(part, fresh, contents, imports=True)
@@ -614,6 +619,7 @@ class NamespaceSync:
         """Commit what is here, in any case."""
         try:
             changes = self._tracker.collect(only=names, force=names)
+            changes.bound = changes.rebound
             self._publish(changes, overruled=names, force=True, merged=self._of_state(state))
         except BaseException:
             log.warning("%s can't be committed", listed(names), exc_info=True)
@@ -622,11 +628,14 @@ class NamespaceSync:
 
     def _merge(self, message: Merge, state: dict[str, Items]) -> None:
         rivals = self._merging.rivals(message)
+        later = {name for name, commits in self._bound_by.items() if commits > message.commits}
+        rivals.bound_here |= later
         state.update(self._merging.merge_state(rivals))
         self._state_news.drop(state)
         merged = self._merging.merge_values(rivals)
         self._number = max(self._number, message.number)
         changes = self._tracker.collect(only=merged.names)
+        changes.bound &= merged.bound
         changes.deleted += merged.gone
         self._publish(changes, merged=self._of_state(state), overruled=merged.overruled)
 

@@ -59,6 +59,7 @@ class View:
     clashing: dict[str, int] = field(default_factory=dict)  # name: number of the message that tells it to merge
     merges: dict[int, Clash] = field(default_factory=dict)  # by number: those that it may have yet to merge
     passed_over: set[str] = field(default_factory=set)  # names of which it has to be told once more
+    bound: set[str] = field(default_factory=set)  # names that it bound to another object, in commits yet to be merged
     lost: set[str] = field(default_factory=set)  # names of which it is to commit its value once more
     commits: int = 0  # so many have come from it
 

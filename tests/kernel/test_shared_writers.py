@@ -103,6 +103,84 @@ BOTH = {
         "d['a'].n == 1 and d['b'].n == 2",
     ),
 }
+# One binds a name to another object, while the other changes the object that it had, or binds it as well.
+_ROWS = "rows = [{'id': i} for i in range(4)]"
+_FIRST, _LAST = (f"for row in rows[{part}]: row['score'] = row['id'] * 10" for part in (":2", "2:"))
+_ALL = "[r.get('score') for r in rows] == [0, 10, 20, 30] and any(r is row for r in rows)"
+BOUND = {
+    "loops": (_ROWS, _FIRST, _LAST, _ALL),
+    "loops, the name was there": (f"{_ROWS}\nfor row in rows: row['ok'] = True", _FIRST, _LAST, _ALL),
+    "loops with other names": (
+        _ROWS,
+        _FIRST,
+        _LAST.replace("row ", "other ").replace("row[", "other["),
+        f"{_ALL} and other is rows[3] and row is rows[1]",
+    ),
+    "loops over instances": (
+        "class K: pass\nrows = [K() for i in range(4)]",
+        "for i, r in enumerate(rows[:2]): r.n = i",
+        "for i, r in enumerate(rows[2:]): r.n = i + 2",
+        "[r.n for r in rows] == [0, 1, 2, 3] and r in rows",
+    ),
+    "loops over all": (
+        _ROWS,
+        "for row in rows: row['a'] = 1",
+        "for row in rows: row['b'] = 2",
+        "rows == [{'id': i, 'a': 1, 'b': 2} for i in range(4)] and row is rows[3]",
+    ),
+    "nested": (
+        "t = {'a': {'x': []}, 'b': {'x': []}}",
+        "for v in t.values(): v['x'].append(1)",
+        "for w in t.values(): w['y'] = 2",
+        "t == {k: {'x': [1], 'y': 2} for k in 'ab'} and v is w is t['b']",
+    ),
+    "another item": (
+        f"{_ROWS}; row = rows[0]",
+        "row = rows[1]",
+        "rows[0]['n'] = 7",
+        "rows[:2] == [{'id': 0, 'n': 7}, {'id': 1}] and row is rows[1]",
+    ),
+    "another item, and the old one through the name": (
+        f"{_ROWS}; row = rows[0]",
+        "row['n'] = 7",
+        "row = rows[1]",
+        "rows[:2] == [{'id': 0, 'n': 7}, {'id': 1}] and row is rows[1]",
+    ),
+    "an item of a long list": (
+        "rows = [{'id': i} for i in range(4000)]",
+        "row = rows[1000]",
+        "rows[2000]['n'] = 1; rows[1000]['m'] = 2",
+        "row is rows[1000] and row == {'id': 1000, 'm': 2} and rows[2000]['n'] == 1",
+    ),
+    "some of the items": (
+        _ROWS,
+        "some = [r for r in rows if r['id'] > 1]; some[0]['a'] = 1",
+        "others = [r for r in rows if r['id'] < 3]; others[2]['b'] = 2",
+        "some[0] is others[2] is rows[2] and rows[2] == {'id': 2, 'a': 1, 'b': 2}",
+    ),
+    "one of two names": ("a = [1]; b = a", "a = [9]", "b.append(2)", "a == [9] and b == [1, 2]"),
+    "one of two names, later": ("a = [1]; b = a", "b.append(2)", "a = [9]", "a == [9] and b == [1, 2]"),
+    "one of two names, to a third": (
+        "a = [1]; b = a; c = [5]",
+        "b.append(2)",
+        "a = c; c.append(6)",
+        "a is c and a == [5, 6] and b == [1, 2]",
+    ),
+    "in a list with the old one": (
+        "a = [1]; box = [a]",
+        "a = [9]; box.append(a)",
+        "box[0].append(2)",
+        "box == [[1, 2], [9]] and a is box[1]",
+    ),
+    "made of what was": ("d = {'k': 0}", "d = {**d, 'a': 1}", "d['b'] = 2", "d == {'k': 0, 'a': 1, 'b': 2}"),
+    "made of what was, later": ("d = {'k': 0}", "d['b'] = 2", "d = {**d, 'a': 1}", "d == {'k': 0, 'a': 1, 'b': 2}"),
+    "made of what was, which has another name": (
+        "xs = [0]; old = xs",
+        "xs = [*xs, 1]",
+        "xs.append(2)",
+        "sorted(xs) == [0, 1, 2] and old == [0, 2]",
+    ),
+}
 ARRAYS = {
     "elements": ("a = np.zeros(10)", "a[0] = 1", "a[9] = 2", "a[0] == 1 and a[9] == 2 and a.sum() == 3"),
     "rows of a large one": (
@@ -116,6 +194,18 @@ ARRAYS = {
         "a[::2] = 1",
         "a[1::2] = 2",
         "a[::2].tolist() == [1] * 10_000 and a.sum() == 30_000",
+    ),
+    "a view that is new": (
+        "a = np.zeros(6)",
+        "v = a[2:4]; w = a[::-1]",
+        "a[2] = 1; x = a[1:3]",
+        "v[0] == w[3] == x[1] == 1 and all(np.shares_memory(a, each) for each in (v, w, x))",
+    ),
+    "bound to another": (
+        "a = np.zeros(3); b = a",
+        "a = a + 1",
+        "b[0] = 5",
+        "a.tolist() == [1, 1, 1] and b.tolist() == [5, 0, 0]",
     ),
     "a view and its array": (
         "a = np.zeros(10); v = a[5:]",
@@ -149,6 +239,12 @@ FRAMES = {
         "f['c'] = 1",
         "list(f.columns) == ['b', 'c']",
     ),
+    "some of the rows": (
+        "f = pd.DataFrame({'x': range(4), 'y': 0}); all_of_it = f",
+        "f = f[f.x > 1]",
+        "all_of_it.loc[0, 'y'] = 5",
+        "f.x.tolist() == [2, 3] and all_of_it.y.tolist() == [5, 0, 0, 0]",
+    ),
     "series": ("f = pd.Series([0, 0, 0])", "f[0] = 1", "f[2] = 3", "f.tolist() == [1, 0, 3]"),
 }
 
@@ -161,6 +257,11 @@ def merged(story: Stories, before: str, in_a: str, in_b: str, check: str, prepar
     assert (first.stderr, second.stderr) == ("", ""), "a warning, although both changes can be had"
     for letter in "ABM":
         story.check(letter, check)
+
+
+@pytest.mark.parametrize(("before", "in_a", "in_b", "check"), BOUND.values(), ids=BOUND)
+def test_a_name_is_bound_to_another_object(story: Stories, before: str, in_a: str, in_b: str, check: str) -> None:
+    merged(story, before, in_a, in_b, check)
 
 
 @pytest.mark.parametrize(("before", "in_a", "in_b", "check"), BOTH.values(), ids=BOTH)

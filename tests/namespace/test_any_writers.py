@@ -95,6 +95,36 @@ PLACES = World(
     {"xs": r"xs\.append|\*xs", "ys": r"ys\.append"},
 )
 
+
+def inner(value: Any) -> list[int]:
+    """Of the lists in a list."""
+    return [number for row in value for number in row]
+
+
+# Names are bound to one row after another, of which each is in the list.
+ROWS = World(
+    "rows = [[], [], []]; row = first = rows[0]; found = []",
+    [
+        "row = rows[1]",
+        "row = rows[2]; row.append({})",
+        "for row in rows[:2]: pass",
+        "for row in rows[1:]: row.append({}) if row is rows[2] else None",
+        "row.append({})",
+        "first.append({})",
+        "rows[0].append({})",
+        "rows[1].append({}); first = rows[1]",
+        "first = row",
+        "found = [row for row in rows if row]",
+        "found = [first]; first.append({})",
+        "found.append(row)",
+        "row = rows[1]\npull()\nrow.append({})",
+        "row, first = first, row",
+        "pass",
+    ],
+    {"rows": r"append\({}\)"},
+    inner,
+)
+
 CLASSES = World(
     "xs = []; K = type('K', (), {'all': xs, '__module__': '__main__'}); k = K(); box = []",
     [
@@ -530,10 +560,11 @@ def test_nothing_is_lost_of_arrays(
 
 @pytest.mark.parametrize("how", ["sent", "offered"])  # of what is held nobody tells what it has in common with others
 @pytest.mark.parametrize("deaths", [False, True], ids=["all live", "some die"])
+@pytest.mark.parametrize("world", [PLACES, ROWS], ids=["places", "rows"])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses)
 def test_nothing_is_lost_where_one_thing_takes_the_place_of_another(
-    how: str, deaths: bool, monkeypatch: pytest.MonkeyPatch, course: list[tuple[int, int, int]]
+    how: str, world: World, deaths: bool, monkeypatch: pytest.MonkeyPatch, course: list[tuple[int, int, int]]
 ) -> None:
     travel(how, monkeypatch)
-    run(course, PLACES, deaths)
+    run(course, world, deaths)

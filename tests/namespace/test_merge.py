@@ -324,6 +324,66 @@ def test_a_value_that_gets_a_name_is_merged_with_what_it_was() -> None:
     assert result.values["e"][0] == 0
 
 
+@pytest.mark.parametrize(
+    "make", [lambda n: [n], lambda n: {"n": n}, Thing, Opaque], ids=["list", "dict", "instance", "opaque"]
+)
+@pytest.mark.parametrize("here", [True, False], ids=["here", "there"])
+def test_a_name_that_was_bound_to_what_is_elsewhere(make: Callable[..., Any], here: bool) -> None:
+    """Both have it then, and neither is taken for what became of the object that the name had."""
+
+    def names(bound: int) -> dict[str, Any]:
+        rows = [make(n=number) if make is Thing else make(number) for number in range(3)]
+        return {"row": rows[bound], "rows": rows}
+
+    mine, theirs = names(1 if here else 0), names(0 if here else 1)
+    changing = theirs if here else mine
+    for index, row in enumerate(changing["rows"][:2]):
+        if isinstance(row, list):
+            row.append(index)
+        elif isinstance(row, dict):
+            row["new"] = index
+        else:
+            row.n = index + 10
+    changed = loaded(changing["rows"])
+    bound = (set(), {"row"}) if here else ({"row"}, set())
+    result = merge(loaded(names(0)), mine, loaded(theirs), loaded(mine), bound=bound)
+    assert result.conflicts == []
+    assert same(result.values["rows"], changed)
+    assert result.values["row"] is result.values["rows"][1] or make is Opaque
+    assert same(result.values["row"], changed[1])
+
+
+def test_a_name_was_bound_here_while_its_only_object_was_changed_there() -> None:
+    def names() -> dict[str, Any]:
+        return {"row": {"n": 0}, "rows": [{"n": 1}]}
+
+    for here in (True, False):
+        mine, theirs = names(), names()
+        binding, changing = (mine, theirs) if here else (theirs, mine)
+        binding["row"] = binding["rows"][0]
+        changing["row"]["lost"] = 1
+        bound = (set(), {"row"}) if here else ({"row"}, set())
+        result = merge(loaded(names()), mine, loaded(theirs), loaded(mine), bound=bound)
+        assert result.conflicts == ["row"]
+        assert result.values["rows"] == [{"n": 1}]
+        assert result.values["row"] == ({"n": 1} if here else {"n": 0, "lost": 1})
+
+
+def test_both_have_bound_a_name_to_one_object() -> None:
+    def names(bound: int) -> dict[str, Any]:
+        rows = [[0], [1], [2]]
+        return {"row": rows[bound], "rows": rows, "i": bound}
+
+    both = {"row", "i"}, {"row", "i"}
+    for theirs, agreed in ((names(1), {"row", "i"}), (names(2), {"i"})):
+        theirs["i"] = 1
+        mine = names(1)
+        result = merge(loaded(names(0)), mine, loaded(theirs), loaded(mine), bound=both)
+        assert result.conflicts == []
+        assert result.values["row"] is mine["rows"][1]
+        assert result.agreed == agreed
+
+
 def test_cycles_merge() -> None:
     def names() -> Any:
         node = Thing(a=1, b=1)

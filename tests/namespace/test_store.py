@@ -333,6 +333,36 @@ def test_what_is_replaced_before_the_offer_has_come_is_merged(store: NamespaceSt
     assert store.commit(B, told.number - 1, [new]) is not None
 
 
+def test_a_merge_tells_which_names_were_bound_to_another_object(store: NamespaceStore) -> None:
+    def part(content: bytes, *bound: str) -> Component:
+        return Component(("x", "y", "z"), meta={"rebound": ["x", "y", "z"], "bound": list(bound)}, blobs=(content,))
+
+    store.commit(A, 0, [part(b"1", "x", "y", "z")])
+    heard(store, B)
+    assert store.commit(A, 0, [part(b"2", "x")]) is None
+    assert store.commit(A, 0, [part(b"3")]) is None
+    clash = store.commit(B, 1, [part(b"4", "y")])
+    assert clash is not None
+    assert (clash.bound_there, clash.bound_here) == ({"x"}, {"y"})
+    assert store.commit(B, 1, [part(b"5", "z")]) is None  # it was told before
+    clash = store.brought_up(B, clash)
+    assert (clash.bound_there, clash.bound_here) == ({"x"}, {"y", "z"})
+    number = store.clash_told(B, clash)
+    assert store.commit(B, number, [part(b"6")]) is None  # it has merged
+    heard(store, A)
+    store.commit(B, number, [part(b"7")])
+    clash = store.commit(A, 0, [part(b"8", "x")])
+    assert clash is not None
+    assert (clash.bound_there, clash.bound_here) == (set(), {"x"})
+
+
+def test_a_name_that_was_not_there_counts_as_bound(store: NamespaceStore) -> None:
+    commit(store, A, x="1")
+    clash = store.commit(B, 0, [value("2", "x")])
+    assert clash is not None
+    assert (clash.bound_there, clash.bound_here) == ({"x"}, {"x"})
+
+
 def test_who_goes_its_own_way_is_told_only_what_it_wants(store: NamespaceStore) -> None:
     commit(store, A, x="1", y="1", both="1")
     telling = store.only(B, ["y", "nowhere"])
