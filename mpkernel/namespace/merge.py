@@ -23,8 +23,8 @@ from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.naming import Names, Naming, Side
 from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
-from mpkernel.namespace.same import Dumps, default_dumps, may_stem, quick_same, same, token
-from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
+from mpkernel.namespace.same import Dumps, default_dumps, may_stem, plain_bytes, quick_same, same, token
+from mpkernel.namespace.sequences import Edit, Moves, appended, by_index, combined, differing
 from mpkernel.namespace.survey import BULK, Survey
 
 MAX_CONFLICTS = 20
@@ -179,7 +179,7 @@ class _Merge:
             self.agreed.add(name)
             lost = id(theirs) in self._overruled
         elif there and here:
-            if not any(known):
+            if not any(known) and all(may_stem(now, base, self._dumps, self._kinds) for now in (theirs, mine)):
                 return self._name(name, base, theirs, mine)
             lost = not all(known) and not self.same(theirs, mine)
         else:
@@ -440,6 +440,8 @@ class _Merge:
         return fresh + [t[key] for key in t if key not in m and key not in b]
 
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
+        if (moved := self._moved_items(base, theirs, mine, path, depth)) is not None:
+            return moved
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
         edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
@@ -453,6 +455,32 @@ class _Merge:
         if not self.same(theirs, mine):
             self.conflict(path)
         return mine
+
+    def _moved_items(
+        self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int
+    ) -> list[Any] | None:
+        """One side at least has moved items, or taken out some, and the other has changed them in place, or so has it.
+
+        None if that isn't so, or if one was changed that was taken out.
+        """
+        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.left_alone)
+        moves = Moves.of(base, edits, self._mark)
+        if moves is None:
+            return None
+        changed_here = (not self.left_alone(base[at], mine[moves.places[1][at]]) for at in moves.gone(0))
+        changed_there = (not self.same(base[at], theirs[moves.places[0][at]]) for at in moves.gone(1))
+        if any(changed_here) or any(changed_there):
+            return None
+        if moves.differ:
+            self.conflict(path)
+        fresh = []
+        for at in moves.order:
+            now_there, now_here = theirs[moves.places[0][at]], mine[moves.places[1][at]]
+            fresh.append(self.value(base[at], now_there, now_here, f"{path}[{at}]", depth + 1))
+        return fresh
+
+    def _mark(self, item: Any) -> Any:
+        return item if type(item) in ATOMS else plain_bytes(item) or token(item, self._dumps)
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         fresh = list(mine)

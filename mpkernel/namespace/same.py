@@ -15,7 +15,7 @@ import cloudpickle
 from mpkernel.namespace import science
 from mpkernel.namespace.anatomy import Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
-from mpkernel.namespace.parts import Bytes, Elements, Entries, Items, Part
+from mpkernel.namespace.parts import Bytes, Elements, Entries, Items, Named, Part
 
 Dumps = Callable[[Any], bytes]
 # How many objects are compared to find out what belongs together; it need not be exact.
@@ -41,18 +41,22 @@ def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = Non
 
 
 def may_stem(now: Any, base: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
-    """Whether `now` looks as if it was made of `base`: it has some of its items, or there are none."""
+    """Whether `now` looks as if it was made of `base`: it has some of its items or columns, or there are none.
+
+    Instances don't: what two of a class have in common is that they are of that.
+    """
     if type(now) is not type(base):
         return False
     kinds = kinds or Kinds()
-    contents = [(part, part.read(base), part.read(now)) for part in kinds.of(type(base)).parts]
-    contents = [(part, was, has) for part, was, has in contents if len(was)]
-    return not contents or any(_have_in_common(part, was, has, dumps, kinds) for part, was, has in contents)
+    parts = kinds.of(type(base)).parts
+    if any(isinstance(part, science.Frame) for part in parts):
+        return science.has_columns_of(now, base)
+    contents = [(part, part.read(base), part.read(now)) for part in parts if not isinstance(part, Named)]
+    filled = [(part, was, has) for part, was, has in contents if len(was)]
+    return len(filled) < len(contents) or any(_have_in_common(*three, dumps, kinds) for three in filled)
 
 
 def _have_in_common(part: Part, was: Any, has: Any, dumps: Dumps, kinds: Kinds) -> bool:
-    if isinstance(part, science.Frame):
-        return science.same_rows(was, has)
     if isinstance(part, science.Elementwise) and not isinstance(was, list):
         return was.shape == has.shape and bool((science.bits(was) == science.bits(has)).any())
     if isinstance(part, Elements):

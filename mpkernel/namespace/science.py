@@ -299,9 +299,15 @@ def same_axis(*axes: Any) -> bool:
     )
 
 
-def same_rows(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
-    """Whether two tables, as `Frame` reads them, have the same rows."""
-    return same_axis(*(content["_mgr"].axes[-1] for content in (one, other)))
+def has_columns_of(now: Any, base: Any) -> bool:
+    """Whether a table, or one column, has all rows and a column of another, or that has none."""
+    if not same_axis(base.index, now.index):
+        return False
+    if base.ndim == 1:
+        return bool((base.to_numpy() == now.to_numpy()).any()) or base.empty
+    if not (base.columns.is_unique and now.columns.is_unique):
+        return False
+    return base.empty or any(base[label].equals(now[label]) for label in base.columns.intersection(now.columns))
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------

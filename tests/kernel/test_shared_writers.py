@@ -69,6 +69,18 @@ BOTH = {
         "K.g = lambda self: 2; K.b = 3",
         "k.f() == 1 and k.g() == 2 and not hasattr(K, 'a') and K.b == 3",
     ),
+    "sorted here, an element changed there": (
+        "xs = [{'n': n} for n in (3, 1, 2)]",
+        "xs.sort(key=lambda x: x['n'])",
+        "xs[0]['new'] = 1",
+        "xs == [{'n': 1}, {'n': 2}, {'n': 3, 'new': 1}]",
+    ),
+    "some elements taken out, another changed": (
+        "xs = [[n] for n in range(6)]",
+        "xs[3].append(9)",
+        "xs[:] = [x for x in xs if x[0] % 2]",
+        "xs == [[1], [3, 9], [5]]",
+    ),
     "deque, both ends": (
         "from collections import deque; q = deque([0])",
         "q.append(1)",

@@ -82,6 +82,12 @@ DISJOINT: list[tuple[Any, Any, Any, Any]] = [  # base, mine, theirs, wanted
     (np.zeros(2, complex), np.array([1j, 0]), np.array([0, 2j]), np.array([1j, 2j])),
     (np.array(["a", "b"]), np.array(["c", "b"]), np.array(["a", "d"]), np.array(["c", "d"])),
     (np.array([None, None]), np.array([[1], None], object), np.array([None, {}]), np.array([[1], {}], dtype=object)),
+    ([3, 1, 2], [1, 2, 3], [30, 1, 2], [1, 2, 30]),
+    ([3, 1, 2], [3, 10, 2], [1, 2, 3], [10, 2, 3]),
+    ([{"n": 2}, {"n": 1}], [{"n": 1}, {"n": 2}], [{"n": 2, "new": 0}, {"n": 1}], [{"n": 1}, {"n": 2, "new": 0}]),
+    ([[0], [1], [2]], [[0], [1, 9], [2]], [[2], [1], [0]], [[2], [1, 9], [0]]),
+    ([[0], [1], [2], [3]], [[1], [3]], [[0], [1], [2], [3, 9]], [[1], [3, 9]]),
+    ([Thing(n=2), Thing(n=1)], [Thing(n=1), Thing(n=2)], [Thing(n=2), Thing(n=5)], [Thing(n=5), Thing(n=2)]),
     ({"x": 1}, {"x": 1}, {"y": 2}, {"y": 2}),
     ([1], [1], "now a string", "now a string"),
     ([1], (2,), [1], (2,)),
@@ -103,6 +109,9 @@ CLASHES: list[tuple[Any, Any, Any, Any, str]] = [  # base, mine, theirs, wanted,
     (Thing(w=1), Thing(w=2), Thing(w=3), Thing(w=2), "x.w"),
     ([1, 2], [1, 3], [1, 4], [1, 3], "x[1]"),
     ([1, 2, 3], [1, 9], [1, 2, 8, 3], [1, 9], "x"),
+    ([0, 1], [1, 0], [2, 1], [1, 0], "x[0]"),  # two numbers were written
+    ([[0], [1], [2]], [[2], [0]], [[0], [1, 9], [2]], [[2], [0]], "x"),
+    ([[0], [1], [2]], [[1], [0], [2]], [[2], [1], [0]], [[1], [0], [2]], "x"),
     (1, 2, 3, 2, "x"),
     (1.0, float("nan"), 2.0, float("nan"), "x"),
     ([1], {1}, (1, 2), {1}, "x"),
@@ -367,6 +376,41 @@ def test_a_name_was_bound_here_while_its_only_object_was_changed_there() -> None
         assert result.conflicts == ["row"]
         assert result.values["rows"] == [{"n": 1}]
         assert result.values["row"] == ({"n": 1} if here else {"n": 0, "lost": 1})
+
+
+FRESH: list[tuple[Any, Any, Any]] = [  # base, mine, theirs
+    ({"k": 0}, {"a": 1}, {"b": 2}),
+    ([1, 2], [3], [4, 5]),
+    ({1}, {2}, {3}),
+    (Thing(a=0, b=0, c=0), Thing(a=1, b=0, c=0), Thing(a=0, b=2, c=0)),
+    (np.zeros(3), np.ones(3), np.array([0, 2, 0])),
+]
+
+
+@pytest.mark.parametrize(("base", "mine", "theirs"), FRESH, ids=[type(case[0]).__name__ for case in FRESH])
+def test_two_new_objects_of_one_name_are_not_mixed(base: Any, mine: Any, theirs: Any) -> None:
+    both = {"x"}, {"x"}
+    result = merge({"x": loaded(base)}, {"x": mine}, {"x": loaded(theirs)}, {"x": loaded(mine)}, bound=both)
+    assert result.conflicts == ["x"]
+    assert result.values["x"] is mine
+    assert same(mine, loaded(mine))
+
+
+def test_two_new_tables_of_one_name_are_not_mixed() -> None:
+    pd = pytest.importorskip("pandas")
+
+    def merged_both(base: Any, mine: Any, theirs: Any) -> Merged:
+        both = {"df"}, {"df"}
+        return merge({"df": base}, {"df": mine}, {"df": theirs}, {"df": mine.copy()}, bound=both)
+
+    base = pd.DataFrame({"a": [1, 2]})
+    result = merged_both(base, pd.DataFrame({"c": [3, 4]}), pd.DataFrame({"d": [5, 6]}))
+    assert (list(result.values["df"]), result.conflicts) == (["c"], ["df"])
+    result = merged_both(base, base.assign(c=1), base.assign(d=2))
+    assert (sorted(result.values["df"]), result.conflicts) == (["a", "c", "d"], [])
+    column = base["a"]
+    result = merged_both(column, column * 10, column * 20)
+    assert (result.values["df"].tolist(), result.conflicts) == ([10, 20], ["df"])
 
 
 def test_both_have_bound_a_name_to_one_object() -> None:
