@@ -17,6 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
+from mpkernel.namespace.alignment import Alignment, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
@@ -24,7 +25,7 @@ from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.naming import Names, Naming, Side
 from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
 from mpkernel.namespace.same import Dumps, default_dumps, may_stem, plain_bytes, quick_same, same, token
-from mpkernel.namespace.sequences import Edit, Moves, appended, by_index, combined, differing
+from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
 from mpkernel.namespace.survey import BULK, Survey
 
 MAX_CONFLICTS = 20
@@ -440,8 +441,10 @@ class _Merge:
         return fresh + [t[key] for key in t if key not in m and key not in b]
 
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
-        if (moved := self._moved_items(base, theirs, mine, path, depth)) is not None:
-            return moved
+        if all(in_place(base, items, self._mark) for items in (theirs, mine)):
+            return self._by_index(base, theirs, mine, path, depth)
+        if (fresh := self._woven(base, theirs, mine, path, depth)) is not None:
+            return fresh
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
         edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
@@ -456,31 +459,31 @@ class _Merge:
             self.conflict(path)
         return mine
 
-    def _moved_items(
-        self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int
-    ) -> list[Any] | None:
-        """One side at least has moved items, or taken out some, and the other has changed them in place, or so has it.
-
-        None if that isn't so, or if one was changed that was taken out.
-        """
+    def _woven(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any] | None:
+        """With all that both sides have moved, taken out, put in and changed; None if it isn't clear what that is."""
         edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.left_alone)
-        moves = Moves.of(base, edits, self._mark)
-        if moves is None:
+        there, here = (Alignment.of(base, edit, self._mark) for edit in edits)
+        found = woven(there, here) if there is not None and here is not None else None
+        if there is None or found is None:
             return None
-        changed_here = (not self.left_alone(base[at], mine[moves.places[1][at]]) for at in moves.gone(0))
-        changed_there = (not self.same(base[at], theirs[moves.places[0][at]]) for at in moves.gone(1))
-        if any(changed_here) or any(changed_there):
-            return None
-        if moves.differ:
+        places, differ = found
+        if differ:
             self.conflict(path)
-        fresh = []
-        for at in moves.order:
-            now_there, now_here = theirs[moves.places[0][at]], mine[moves.places[1][at]]
-            fresh.append(self.value(base[at], now_there, now_here, f"{path}[{at}]", depth + 1))
+        fresh: list[Any] = []
+        for at, their_place, my_place in places:
+            them = MISSING if their_place is None else theirs[their_place]
+            item = them if my_place is None else mine[my_place]
+            if at is not None and (at in there.changed or self._naming.matters):
+                item = self.value(base[at], them, item, f"{path}[{at}]", depth + 1)
+            elif at is not None:
+                self._same_key(them, item)
+            fresh.append(item)
         return fresh
 
     def _mark(self, item: Any) -> Any:
-        return item if type(item) in ATOMS else plain_bytes(item) or token(item, self._dumps)
+        if type(item) in ATOMS:
+            return type(item), repr(item) if isinstance(item, (float, complex)) else item
+        return plain_bytes(item) or token(item, self._dumps)
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         fresh = list(mine)

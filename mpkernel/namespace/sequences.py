@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mpkernel.namespace.atoms import plain
 from mpkernel.namespace.same import plain_bytes, quick_same
 
 # So many items are compared at once.
 CHUNK = 256
-FEW = 3
 Same = Callable[[Any, Any], bool]
-# What is equal for items that are the same.
-Mark = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,55 +52,6 @@ class Edit:
         """Where that is, or what has taken its place."""
         place = self.place(index)
         return index if place is None and index < self.start + len(self.items) else place
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """What two edits left of a list. One of them at least only moved items or took out some; neither put in any.
-
-    `order` has the indexes of what is in both, as it is to be; `places`, for each edit, where it has the items.
-    """
-
-    order: list[int]
-    places: tuple[dict[int, int], dict[int, int]]
-    differ: bool  # both moved items, in different ways: the second one counts
-
-    @classmethod
-    def of(cls, base: list[Any], edits: tuple[Edit, Edit], mark: Mark) -> Self | None:
-        """None if the edits are of another kind, or don't touch."""
-        if not edits[0].touches(edits[1]):
-            return None
-        orders = [_order(base, edit, mark) for edit in edits]
-        if orders == [None, None] or any(o is None and not e.in_place for o, e in zip(orders, edits, strict=True)):
-            return None
-        one, other = (range(len(base)) if order is None else order for order in orders)
-        places = _places(one), _places(other)
-        left = [[at for at in order if at in places[0] and at in places[1]] for order in (one, other)]
-        return cls(left[orders[1] is not None], places, None not in orders and left[0] != left[1])
-
-    def gone(self, edit: int) -> Set[int]:
-        """The indexes of what only this edit took out."""
-        return self.places[1 - edit].keys() - self.places[edit].keys()
-
-
-def _places(order: Iterable[int]) -> dict[int, int]:
-    return {at: place for place, at in enumerate(order)}
-
-
-def _order(base: list[Any], edit: Edit, mark: Mark) -> list[int] | None:
-    """The indexes of items of the base in their new order, if they were only moved or taken out; else None.
-
-    To write a few numbers or the like is to move none.
-    """
-    marks = [mark(item) for item in base[edit.start : edit.stop]]
-    if plain(base[edit.start : edit.stop]) and (len(marks) < FEW or len(set(marks)) < len(marks)):
-        return None
-    places: dict[Any, deque[int]] = {}
-    for index, its in enumerate(marks, edit.start):
-        places.setdefault(its, deque()).append(index)
-    found = [left.popleft() for item in edit.items if (left := places.get(mark(item)))]
-    whole = len(found) == len(edit.items) > 0
-    return [*range(edit.start), *found, *range(edit.stop, len(base))] if whole else None
 
 
 def combined(base: list[Any], mine: list[Any], theirs: Edit, own: Edit) -> list[Any]:

@@ -1,0 +1,127 @@
+"""Where the items of a list are after an edit; and two edits of one list, woven into one.
+
+Items are known by their content. Who sorts a list, or takes out the first item and puts another at the end, has left
+all others as they were; what is in the place of an item that is gone is what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from mpkernel.namespace.atoms import plain
+from mpkernel.namespace.sequences import Edit, differing
+
+# What is equal for items that are the same.
+Mark = Callable[[Any], Any]
+# Fewer numbers or the like that are in each other's places were written there, not moved.
+FEW = 3
+START = -1
+
+
+class Place(NamedTuple):
+    """Of an item, the indexes in the base, theirs and mine; each None if it isn't there."""
+
+    base: int | None
+    theirs: int | None
+    mine: int | None
+
+
+def in_place(base: list[Any], now: list[Any], mark: Mark) -> bool:
+    """Whether no item is where another was: items became others where they were, if at all."""
+    if len(base) != len(now):
+        return False
+    pairs = [(mark(base[at]), mark(now[at])) for at in differing(base, now)]
+    changed = [(was, has) for was, has in pairs if was != has]
+    return {was for was, _ in changed}.isdisjoint(has for _, has in changed)
+
+
+@dataclass(slots=True)
+class Alignment:
+    """`places` tells, by index of the base, where an item is now; what isn't in it was taken out.
+
+    `new` are indexes of items that were put in. `changed` are those of the base that were taken out or became something
+    else, `rewritten` stretches of the base that were replaced by another number of items.
+    """
+
+    places: dict[int, int]
+    new: list[int] = field(default_factory=list)
+    changed: set[int] = field(default_factory=set)
+    rewritten: list[range] = field(default_factory=list)
+    moved: bool = False
+
+    @classmethod
+    def of(cls, base: list[Any], edit: Edit, mark: Mark) -> Self | None:
+        """None if it can't be told, as two of the items that the edit is about have the same content."""
+        span, items = range(edit.start, edit.stop), edit.items
+        were = {mark(base[at]): at for at in span}
+        are = {mark(item): at for at, item in enumerate(items, edit.start)}
+        if len(were) < len(span) or len(are) < len(items):
+            return None
+        found = {at: are[its] for its, at in were.items() if its in are}
+        shift = len(items) - len(span)
+        self = cls({at: at if at < edit.start else at + shift for at in range(len(base)) if at not in span} | found)
+        self.moved = list(found.values()) != sorted(found.values())
+        gaps = list(_gaps(edit, {} if self.moved else found))
+        if self.moved:
+            gaps = [([at for at in gaps[0][0] if at not in found], sorted(set(gaps[0][1]).difference(found.values())))]
+            if (edit.in_place and len(span) < FEW and plain(items)) or (all(gaps[0]) and not edit.in_place):
+                return None
+        for gone, new in gaps:
+            self._replaced(gone, new, at_end=edit.stop == len(base) and gone[-1:] == [len(base) - 1])
+        return self
+
+    def _replaced(self, gone: list[int], new: list[int], *, at_end: bool) -> None:
+        """In one place, what is gone and what is new."""
+        self.changed.update(gone)
+        if len(gone) == len(new) or (at_end and len(gone) < len(new)):  # the last ones were appended
+            self.places.update(zip(gone, new, strict=False))
+            new = new[len(gone) :]
+        elif gone and new:
+            self.rewritten.append(range(gone[0], gone[-1] + 1))
+        self.new += new
+
+    def after(self, kept: Container[int]) -> dict[int, list[int]]:
+        """In the order of the list: for each of the `kept` items of the base, and START, what was put in behind it."""
+        at_place = {place: at for at, place in self.places.items()}
+        found: dict[int, list[int]] = {START: []}
+        last = START
+        for place in sorted([*at_place, *self.new]):
+            if (at := at_place.get(place)) is None:
+                found[last].append(place)
+            elif at in kept:
+                found[last := at] = []
+        return found
+
+
+def _gaps(edit: Edit, found: dict[int, int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Between items that are still there, the indexes of what is gone and of what is new."""
+    start = edit.start, edit.start
+    for end in (*found.items(), (edit.stop, edit.start + len(edit.items))):
+        yield list(range(start[0], end[0])), list(range(start[1], end[1]))
+        start = end[0] + 1, end[1] + 1
+
+
+def woven(theirs: Alignment, mine: Alignment) -> tuple[list[Place], bool] | None:
+    """The list with both edits, and whether both moved items, in different ways; then mine counts.
+
+    What both put into one place: theirs goes first. None if one has rewritten, or taken out, what the other changed.
+    """
+    for one, other in ((theirs, mine), (mine, theirs)):
+        if other.changed & (other.places.keys() - one.places.keys()):
+            return None
+        inside = other.after(other.places)
+        for stretch in one.rewritten:
+            if other.moved or not other.changed.isdisjoint(stretch) or any(inside.get(at) for at in stretch[:-1]):
+                return None
+    kept = theirs.places.keys() & mine.places.keys()
+    there, here = theirs.after(kept), mine.after(kept)
+    order = there if theirs.moved and not mine.moved else here
+    result: list[Place] = []
+    for at in order:
+        if at != START:
+            result.append(Place(at, theirs.places[at], mine.places[at]))
+        result += [Place(None, place, None) for place in there[at]]
+        result += [Place(None, None, place) for place in here[at]]
+    return result, theirs.moved and mine.moved and list(there) != list(here)
