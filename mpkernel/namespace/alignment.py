@@ -15,9 +15,14 @@ from mpkernel.namespace.sequences import Edit, differing
 
 # What is equal for items that are the same.
 Mark = Callable[[Any], Any]
+Item = tuple[int, Any]  # with its index
 # Fewer numbers or the like that are in each other's places were written there, not moved.
 FEW = 3
-START = -1
+START, END = -1, -2
+
+
+class Unclear(Exception):
+    """It can't be told what became of which item."""
 
 
 class Place(NamedTuple):
@@ -53,7 +58,7 @@ class Alignment:
 
     @classmethod
     def of(cls, base: list[Any], edit: Edit, mark: Mark) -> Self | None:
-        """None if it can't be told, as two of the items that the edit is about have the same content."""
+        """None if two of the items that the edit is about have the same content. May raise Unclear."""
         span, items = range(edit.start, edit.stop), edit.items
         were = {mark(base[at]): at for at in span}
         are = {mark(item): at for at, item in enumerate(items, edit.start)}
@@ -65,9 +70,12 @@ class Alignment:
         self.moved = list(found.values()) != sorted(found.values())
         gaps = list(_gaps(edit, {} if self.moved else found))
         if self.moved:
-            gaps = [([at for at in gaps[0][0] if at not in found], sorted(set(gaps[0][1]).difference(found.values())))]
-            if (edit.in_place and len(span) < FEW and plain(items)) or (all(gaps[0]) and not edit.in_place):
+            if edit.in_place and len(span) < FEW and plain(items):
                 return None
+            gone, new = [at for at in span if at not in found], sorted(set(are.values()).difference(found.values()))
+            gaps = [
+                (gone, _matched([(at, base[at]) for at in gone], [(at, items[at - edit.start]) for at in new], mark))
+            ]
         for gone, new in gaps:
             self._replaced(gone, new, at_end=edit.stop == len(base) and gone[-1:] == [len(base) - 1])
         return self
@@ -83,7 +91,10 @@ class Alignment:
         self.new += new
 
     def after(self, kept: Container[int]) -> dict[int, list[int]]:
-        """In the order of the list: for each of the `kept` items of the base, and START, what was put in behind it."""
+        """In the order of the list: for each of the `kept` items of the base, and START, what was put in behind it.
+
+        What is behind all of them is for END.
+        """
         at_place = {place: at for at, place in self.places.items()}
         found: dict[int, list[int]] = {START: []}
         last = START
@@ -92,6 +103,7 @@ class Alignment:
                 found[last].append(place)
             elif at in kept:
                 found[last := at] = []
+        found[END], found[last] = found[last], []
         return found
 
 
@@ -103,24 +115,55 @@ def _gaps(edit: Edit, found: dict[int, int]) -> Iterator[tuple[list[int], list[i
         start = end[0] + 1, end[1] + 1
 
 
-def woven(theirs: Alignment, mine: Alignment) -> tuple[list[Place], bool] | None:
+def _matched(gone: list[Item], new: list[Item], mark: Mark) -> list[int]:
+    """The indexes of the new items, in the order of what they were: each the one with the most in common with that."""
+    if not gone or len(gone) == len(new) == 1:
+        return [at for at, _ in new]
+    if not new:
+        return []
+    if len(gone) != len(new):
+        raise Unclear
+    traits = [(at, _traits(item, mark)) for at, item in new]
+    found = []
+    for _, item in gone:
+        its = _traits(item, mark)
+        best, second = sorted(((len(its & theirs), at) for at, theirs in traits), reverse=True)[:2]
+        if best[0] == second[0]:
+            raise Unclear
+        found.append(best[1])
+    if len(set(found)) < len(found):
+        raise Unclear
+    return found
+
+
+def _traits(item: Any, mark: Mark) -> set[Any]:
+    if isinstance(item, dict):
+        return {(mark(key), mark(value)) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return {(at, mark(value)) for at, value in enumerate(item)}
+    names = getattr(item, "__dict__", None)
+    return {(name, mark(value)) for name, value in names.items()} if isinstance(names, dict) else set()
+
+
+def woven(theirs: Alignment, mine: Alignment) -> tuple[list[Place], bool]:
     """The list with both edits, and whether both moved items, in different ways; then mine counts.
 
-    What both put into one place: theirs goes first. None if one has rewritten, or taken out, what the other changed.
+    What both put into one place: theirs goes first. Raises Unclear if one has rewritten, or taken out, what the other
+    changed.
     """
     for one, other in ((theirs, mine), (mine, theirs)):
         if other.changed & (other.places.keys() - one.places.keys()):
-            return None
+            raise Unclear
         inside = other.after(other.places)
         for stretch in one.rewritten:
             if other.moved or not other.changed.isdisjoint(stretch) or any(inside.get(at) for at in stretch[:-1]):
-                return None
+                raise Unclear
     kept = theirs.places.keys() & mine.places.keys()
     there, here = theirs.after(kept), mine.after(kept)
     order = there if theirs.moved and not mine.moved else here
     result: list[Place] = []
     for at in order:
-        if at != START:
+        if at >= 0:
             result.append(Place(at, theirs.places[at], mine.places[at]))
         result += [Place(None, place, None) for place in there[at]]
         result += [Place(None, None, place) for place in here[at]]

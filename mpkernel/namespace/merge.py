@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.alignment import Alignment, in_place, woven
+from mpkernel.namespace.alignment import Alignment, Unclear, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
@@ -49,12 +49,12 @@ DELETED = Deleted.DELETED
 class Merged:
     """What each name is to have, or `DELETED`; and the paths where both sides had changed something.
 
-    `agreed` are names that both sides have bound to one object.
+    `bound` are names that have another object than theirs, as they were bound to it here, or are bound back to it.
     """
 
     values: dict[Any, Any]
     conflicts: list[str]
-    agreed: set[Any]
+    bound: set[Any]
 
 
 def merge(
@@ -82,7 +82,7 @@ def merge(
     walk = _Merge(grafting, dumps, beside or {})
     values = walk.names(base, theirs, frozen_mine, bound)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
-    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.agreed)
+    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.bound)
 
 
 class _Merge:
@@ -101,7 +101,7 @@ class _Merge:
         self._arrays: dict[int, Any] = {}  # that were merged: mine, by the id of theirs
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
-        self.agreed: set[Any] = set()  # names
+        self.bound: set[Any] = set()  # names
 
     def names(
         self,
@@ -124,7 +124,7 @@ class _Merge:
                 self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
         self._twins = {name: copy.copy(mine[name]) for name in there - here if type(mine.get(name)) in TWINS}
         values: dict[Any, Any] = {}
-        for name in sorted(dict.fromkeys((*mine, *theirs, *base)), key=anew.__contains__):  # the others first
+        for name in self._in_order(dict.fromkeys((*mine, *theirs, *base))):
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
             if name not in anew and self._naming.matters:
                 self._naming.same_place(*three)
@@ -134,9 +134,20 @@ class _Merge:
                 self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
             values[name] = DELETED if value is MISSING else value
+            if name in anew and value is three[2] and not (name in there and self._graft.stands_for(three[1]) is value):
+                self.bound.add(name)
         if self._arrays:
             self._show_merged(theirs)
         return values
+
+    def _in_order(self, names: Iterable[Any]) -> list[Any]:
+        """Those that were bound to other objects last; of these, first what may have the others in it."""
+        sizes = dict.fromkeys(names, 0)
+        for name in sizes.keys() & self._naming.bound(Side.BASE):
+            survey = Survey(self._kinds, None, {}, {}, set())
+            survey.walk(self._naming.value(name, side) for side in (Side.THEIRS, Side.MINE))
+            sizes[name] = -len(survey.mutable)
+        return sorted(sizes, key=lambda name: (name in self._naming.bound(Side.BASE), sizes[name]))
 
     def _show_merged(self, theirs: dict[Any, Any]) -> None:
         """What of theirs is a view of an array that was merged is one of the merged array."""
@@ -177,7 +188,6 @@ class _Merge:
             here and self._naming.is_old(mine),
         )
         if stands_for is mine:
-            self.agreed.add(name)
             lost = id(theirs) in self._overruled
         elif there and here:
             if not any(known) and all(may_stem(now, base, self._dumps, self._kinds) for now in (theirs, mine)):
@@ -443,11 +453,31 @@ class _Merge:
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         if all(in_place(base, items, self._mark) for items in (theirs, mine)):
             return self._by_index(base, theirs, mine, path, depth)
-        if (fresh := self._woven(base, theirs, mine, path, depth)) is not None:
-            return fresh
+        edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
+        try:
+            there, here = (Alignment.of(base, edit, self._mark) for edit in edits)
+            if there is not None and here is not None:
+                return self._woven(base, theirs, mine, (there, here), path, depth)
+        except Unclear:
+            if edits[1].empty:
+                return theirs
+            if not edits[0].empty and not self.same(theirs, mine):
+                self.conflict(path)
+            return mine
+        return self._with_equal_items(base, theirs, mine, edits, path, depth)
+
+    def _with_equal_items(
+        self,
+        base: list[Any],
+        theirs: list[Any],
+        mine: list[Any],
+        edits: tuple[Edit, Edit],
+        path: str,
+        depth: int,
+    ) -> list[Any]:
+        """Content doesn't tell where an item is: it counts as being where it was, unless a stretch was replaced."""
         if len(base) == len(theirs) == len(mine):
             return self._by_index(base, theirs, mine, path, depth)
-        edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
         if not edits[0].touches(edits[1]):
             self._alias_kept(base, theirs, mine, edits)
             return combined(base, mine, self._kept_here(edits, base, mine, path, depth), edits[1])
@@ -459,21 +489,24 @@ class _Merge:
             self.conflict(path)
         return mine
 
-    def _woven(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any] | None:
-        """With all that both sides have moved, taken out, put in and changed; None if it isn't clear what that is."""
-        edits = Edit.between(base, theirs, self.same), Edit.between(base, mine, self.left_alone)
-        there, here = (Alignment.of(base, edit, self._mark) for edit in edits)
-        found = woven(there, here) if there is not None and here is not None else None
-        if there is None or found is None:
-            return None
-        places, differ = found
+    def _woven(
+        self,
+        base: list[Any],
+        theirs: list[Any],
+        mine: list[Any],
+        alignments: tuple[Alignment, Alignment],
+        path: str,
+        depth: int,
+    ) -> list[Any]:
+        """With all that both sides have moved, taken out, put in and changed. May raise Unclear."""
+        places, differ = woven(*alignments)
         if differ:
             self.conflict(path)
         fresh: list[Any] = []
         for at, their_place, my_place in places:
             them = MISSING if their_place is None else theirs[their_place]
             item = them if my_place is None else mine[my_place]
-            if at is not None and (at in there.changed or self._naming.matters):
+            if at is not None and (at in alignments[0].changed or self._naming.matters):
                 item = self.value(base[at], them, item, f"{path}[{at}]", depth + 1)
             elif at is not None:
                 self._same_key(them, item)
@@ -483,6 +516,8 @@ class _Merge:
     def _mark(self, item: Any) -> Any:
         if type(item) in ATOMS:
             return type(item), repr(item) if isinstance(item, (float, complex)) else item
+        if (name := self._naming.lasting_name(item)) is not None:
+            return name
         return plain_bytes(item) or token(item, self._dumps)
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:

@@ -147,7 +147,7 @@ class Merging:
             self._warn(
                 f"{listed(shown)} was changed in another subshell at the same time; this cell's value counts{other}"
             )
-        return Merged(values, gone, overruled, rivals.bound_here - merged.agreed)
+        return Merged(values, gone, overruled, merged.bound)
 
     def _merged(
         self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any], bound: tuple[set[str], set[str]]

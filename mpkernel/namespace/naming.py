@@ -44,6 +44,11 @@ class Naming:
         """The names of which it is the value."""
         return self._names[side].of(obj)
 
+    def lasting_name(self, obj: Any) -> str | None:
+        """One by which an object is known on all sides, whichever it is of."""
+        names = (name for side in Side for name in self.of(obj, side))
+        return min((name for name in names if name not in self._bound[Side.BASE]), default=None)
+
     def bound_to(self, obj: Any, side: Side) -> Set[str]:
         """Those of them that were bound on that side."""
         return self.of(obj, side) & self._bound[side]

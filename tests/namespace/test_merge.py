@@ -428,13 +428,13 @@ def test_both_have_bound_a_name_to_one_object() -> None:
         return {"row": rows[bound], "rows": rows, "i": bound}
 
     both = {"row", "i"}, {"row", "i"}
-    for theirs, agreed in ((names(1), {"row", "i"}), (names(2), {"i"})):
+    for theirs, others in ((names(1), set()), (names(2), {"row"})):
         theirs["i"] = 1
         mine = names(1)
         result = merge(loaded(names(0)), mine, loaded(theirs), loaded(mine), bound=both)
         assert result.conflicts == []
         assert result.values["row"] is mine["rows"][1]
-        assert result.agreed == agreed
+        assert result.bound == others
 
 
 def test_cycles_merge() -> None:
