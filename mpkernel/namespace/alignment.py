@@ -16,6 +16,7 @@ from mpkernel.namespace.sequences import Edit, differing
 # What is equal for items that are the same.
 Mark = Callable[[Any], Any]
 Item = tuple[int, Any]  # with its index
+Traits = list[set[Any]]
 # Fewer numbers or the like that are in each other's places were written there, not moved.
 FEW = 3
 START, END = -1, -2
@@ -77,18 +78,25 @@ class Alignment:
                 (gone, _matched([(at, base[at]) for at in gone], [(at, items[at - edit.start]) for at in new], mark))
             ]
         for gone, new in gaps:
-            self._replaced(gone, new, at_end=edit.stop == len(base) and gone[-1:] == [len(base) - 1])
+            self.changed.update(gone)
+            if gone and new and len(gone) != len(new):
+                traits = [_traits(base[at], mark) for at in gone], [_traits(items[at - edit.start], mark) for at in new]
+                self._replaced(gone, new, traits, at_end=gone[-1] == len(base) - 1)
+            else:
+                self.places.update(zip(gone, new, strict=False))
+                self.new += [] if gone else new
         return self
 
-    def _replaced(self, gone: list[int], new: list[int], *, at_end: bool) -> None:
-        """In one place, what is gone and what is new."""
-        self.changed.update(gone)
-        if len(gone) == len(new) or (at_end and len(gone) < len(new)):  # the last ones were appended
-            self.places.update(zip(gone, new, strict=False))
-            new = new[len(gone) :]
-        elif gone and new:
+    def _replaced(self, gone: list[int], new: list[int], traits: tuple[Traits, Traits], *, at_end: bool) -> None:
+        """In one place, what is gone and what is new, in other numbers."""
+        alike = dict(_alike(*traits))
+        if at_end and len(gone) < len(new):  # perhaps the last ones were appended
+            likely = sum(not its.isdisjoint(theirs) for its, theirs in zip(*traits, strict=False))
+            alike = alike if len(alike) > likely else dict(enumerate(range(len(gone))))
+        self.places |= {gone[which]: new[other] for which, other in alike.items()}
+        self.new += [at for which, at in enumerate(new) if which not in alike.values()]
+        if len(alike) < min(len(gone), len(new)):
             self.rewritten.append(range(gone[0], gone[-1] + 1))
-        self.new += new
 
     def after(self, kept: Container[int]) -> dict[int, list[int]]:
         """In the order of the list: for each of the `kept` items of the base, and START, what was put in behind it.
@@ -113,6 +121,16 @@ def _gaps(edit: Edit, found: dict[int, int]) -> Iterator[tuple[list[int], list[i
     for end in (*found.items(), (edit.stop, edit.start + len(edit.items))):
         yield list(range(start[0], end[0])), list(range(start[1], end[1]))
         start = end[0] + 1, end[1] + 1
+
+
+def _alike(gone: Traits, new: Traits) -> Iterator[tuple[int, int]]:
+    """Which have something in common with which of the new ones, in the same order."""
+    start = 0
+    for which, its in enumerate(gone):
+        common, other = max(((len(its & new[at]), -at) for at in range(start, len(new))), default=(0, 0))
+        if common:
+            yield which, -other
+            start = 1 - other
 
 
 def _matched(gone: list[Item], new: list[Item], mark: Mark) -> list[int]:

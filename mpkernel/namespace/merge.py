@@ -118,36 +118,40 @@ class _Merge:
             return theirs | mine
         self._base = base
         self._naming = Naming(self._kinds, (base, theirs, mine), bound)
-        there, here, anew = map(self._naming.bound, (Side.THEIRS, Side.MINE, Side.BASE))
+        there, here, undecided = *map(self._naming.bound, (Side.THEIRS, Side.MINE)), self._naming.undecided
         for name in mine:
-            if name in theirs and name not in anew:
+            if name not in undecided:
                 self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
         self._twins = {name: copy.copy(mine[name]) for name in there - here if type(mine.get(name)) in TWINS}
         values: dict[Any, Any] = {}
         for name in self._in_order(dict.fromkeys((*mine, *theirs, *base))):
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
-            if name not in anew and self._naming.matters:
+            if name not in undecided and self._naming.matters:
                 self._naming.same_place(*three)
             try:
-                value = self._bound_name(name, *three) if name in anew else self._name(name, *three)
+                value = self._undecided(name, *three) if name in undecided else self._name(name, *three)
             except Exception:  # hashes of keys, say, are user code
                 self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
             values[name] = DELETED if value is MISSING else value
-            if name in anew and value is three[2] and not (name in there and self._graft.stands_for(three[1]) is value):
+            if (
+                name in there | here
+                and value is three[2]
+                and not (name in there and self._graft.stands_for(three[1]) is value)
+            ):
                 self.bound.add(name)
         if self._arrays:
             self._show_merged(theirs)
         return values
 
     def _in_order(self, names: Iterable[Any]) -> list[Any]:
-        """Those that were bound to other objects last; of these, first what may have the others in it."""
+        """Those that were bound or deleted last; of these, first what may have the others in it."""
         sizes = dict.fromkeys(names, 0)
-        for name in sizes.keys() & self._naming.bound(Side.BASE):
+        for name in sizes.keys() & self._naming.undecided:
             survey = Survey(self._kinds, None, {}, {}, set())
             survey.walk(self._naming.value(name, side) for side in (Side.THEIRS, Side.MINE))
             sizes[name] = -len(survey.mutable)
-        return sorted(sizes, key=lambda name: (name in self._naming.bound(Side.BASE), sizes[name]))
+        return sorted(sizes, key=lambda name: (name in self._naming.undecided, sizes[name]))
 
     def _show_merged(self, theirs: dict[Any, Any]) -> None:
         """What of theirs is a view of an array that was merged is one of the merged array."""
@@ -177,11 +181,12 @@ class _Merge:
                 self._graft.alias(mine, theirs)
         return value
 
-    def _bound_name(self, name: Any, base: Any, theirs: Any, mine: Any) -> Any:
-        """The same if a side has bound it to another object, which may be one that is elsewhere, too."""
-        if theirs is MISSING or mine is MISSING:
-            return self._name(name, base, theirs, mine)
+    def _undecided(self, name: Any, base: Any, theirs: Any, mine: Any) -> Any:
+        """The same if a side has deleted it, or bound it to another object, which may be one that is elsewhere, too."""
         there, here = (name in self._naming.bound(side) for side in (Side.THEIRS, Side.MINE))
+        if theirs is MISSING or mine is MISSING:
+            unwanted = not (there or here) and self._naming.is_old(base)  # what was made of it is elsewhere
+            return MISSING if unwanted else self._name(name, base, theirs, mine)
         stands_for = self._graft.stands_for(theirs)
         known = (
             there and (self._naming.is_old(theirs) or stands_for is not theirs),
@@ -282,21 +287,12 @@ class _Merge:
         return self._beside.of(self._graft.partner(obj)) if side is Side.MINE and not names else names
 
     def _has_moved(self, base: Any, now: Any, side: Side) -> bool:
-        """Whether `now` isn't what became of `base`, but of something else.
-
-        Not only if a name was given to what is here, or taken away from it.
-        """
-        were, are, bound = self._naming.of(base, Side.BASE), self._names_of(now, side), self._naming.bound(side)
-        if were & are:
-            return False
-        if others := [self._base[name] for name in are - bound if name in self._base]:
-            return not self.same(base, now) or any(self.same(other, now) for other in others)
-        found = (self._naming.value(name, side) for name in were - bound)
-        became = [value for value in found if value is not MISSING]
-        if are:
-            return bool(became)
-        unchanged = self.same if side is Side.THEIRS else self.left_alone
-        return any(unchanged(base, value) for value in became) and not self.same(base, now)
+        """Whether `now` isn't what became of `base`, but of something else, as names tell that nobody has bound."""
+        bound = self._naming.bound(side)
+        values = [self._naming.value(name, side) for name in self._naming.of(base, Side.BASE) - bound]
+        if became := [value for value in values if value is not MISSING]:
+            return all(value is not now for value in became)
+        return any(name in self._base for name in self._names_of(now, side) - bound)
 
     def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.
@@ -506,7 +502,7 @@ class _Merge:
         for at, their_place, my_place in places:
             them = MISSING if their_place is None else theirs[their_place]
             item = them if my_place is None else mine[my_place]
-            if at is not None and (at in alignments[0].changed or self._naming.matters):
+            if at is not None and (self._naming.matters or any(at in side.changed for side in alignments)):
                 item = self.value(base[at], them, item, f"{path}[{at}]", depth + 1)
             elif at is not None:
                 self._same_key(them, item)

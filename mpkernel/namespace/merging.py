@@ -119,8 +119,9 @@ class Merging:
     def merge_values(self, rivals: Rivals) -> Merged:
         """Bring the namespace up to date."""
         here, theirs, base = self._namespace, rivals.theirs, rivals.base
-        # Of what else they have committed together with these: not what was deleted here.
-        names = rivals.names | {name for name in theirs if name in here or name not in base}
+        # Of what else they have committed together with these: not what was deleted here, but if they have bound it.
+        known = here.keys() | rivals.bound_there
+        names = rivals.names | {name for name in theirs if name in known or name not in base}
         theirs = {name: value for name, value in theirs.items() if name in names}
         names = {name for grouped in names for name in self._tracker.group(grouped)}
         names -= self._left_there(rivals.held)

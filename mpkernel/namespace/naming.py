@@ -26,15 +26,20 @@ class Naming:
     """`sides` are names (and other places) with their values: of the base, theirs and mine.
 
     `bound` are names that they, and I, have bound to another object since; those that the base doesn't have are, too.
+    These and the names that were deleted are `undecided`: what they are to have depends on where objects are.
     """
 
     def __init__(self, kinds: Kinds, sides: tuple[Values, Values, Values], bound: tuple[Set[Any], Set[Any]]) -> None:
         base, theirs, mine = sides
-        there, here = bound[0] | (theirs.keys() - base.keys()), bound[1] | (mine.keys() - base.keys())
+        there, here = (
+            now.keys() & (bound[side] | (now.keys() - base.keys())) for side, now in enumerate((theirs, mine))
+        )
         self._bound = there | here, there, here  # by side; of the base: by any
         self._names = [Names(kinds, side) for side in sides]
         self._old: dict[int, Any] = {}  # by id
-        self.matters = any(self._names[side].values.keys() & self._bound[side] for side in (Side.THEIRS, Side.MINE))
+        deleted = base.keys() - theirs.keys(), base.keys() - mine.keys()
+        self.undecided = there | here | deleted[0] | deleted[1]
+        self.matters = any(names.values.keys() & self.undecided for names in self._names)
 
     def bound(self, side: Side) -> Set[Any]:
         """The names that were bound on a side; for the base: on any."""

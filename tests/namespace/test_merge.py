@@ -94,6 +94,12 @@ DISJOINT: list[tuple[Any, Any, Any, Any]] = [  # base, mine, theirs, wanted
     ([1, 2, 3, 4, 5], [1, 3, 5], [1, 2, 4, 5], [1, 5]),
     ([1, 2, 3, 4], [7, 1, 2, 8, 4], [1, 2, 3, 9, 4], [7, 1, 2, 8, 9, 4]),
     ([1, 2], [0, 1, 20], [1, 2, 3], [0, 1, 20, 3]),
+    (
+        [{"n": 1}, {"n": 2}],
+        [{"n": 0}, {"n": 1, "a": 1}, {"n": 2}],
+        [{"n": 1, "b": 2}, {"n": 2}],
+        [{"n": 0}, {"n": 1, "a": 1, "b": 2}, {"n": 2}],
+    ),
     ([0.0, 1, 2, 3], [-0.0, True, 3], [0.0, 1, 2, 3, 4], [-0.0, True, 3, 4]),
     ([3, 5, 7], [1, 3, 7, 5], [2, 3, 7, 5], [2, 1, 3, 7, 5]),
     ([Thing(n=2), Thing(n=1)], [Thing(n=1), Thing(n=2)], [Thing(n=2), Thing(n=5)], [Thing(n=5), Thing(n=2)]),
@@ -332,14 +338,46 @@ def test_an_item_becomes_the_values_of_two_names_at_once() -> None:
     assert result.values == {"d": [1], "e": [2], "box": [[0, 7]]}
 
 
+def test_an_item_that_was_replaced_is_not_what_another_place_has() -> None:
+    def names() -> dict[str, Any]:
+        x = [1]
+        return {"x": x, "box": [x], "d": {}}
+
+    mine, theirs = names(), names()
+    mine["box"][0] = [9]
+    theirs["box"].append(5)
+    theirs["d"]["x"] = theirs["x"]
+    result = merged_names(names(), mine, theirs)
+    assert result.conflicts == []
+    assert result.values == {"x": [1], "box": [[9], 5], "d": {"x": [1]}}
+    assert result.values["d"]["x"] is result.values["x"]
+
+
 def test_a_value_that_gets_a_name_is_merged_with_what_it_was() -> None:
-    mine, theirs = {"e": [2], "box": [[0]]}, {"e": [2], "box": [[0]]}
-    mine["box"][0].append(7)  # type: ignore[attr-defined]
-    theirs["e"] = theirs["box"][0]  # type: ignore[assignment]
-    result = merged_names({"e": [2], "box": [[0]]}, mine, theirs)
+    def names() -> dict[str, Any]:
+        return {"e": [2], "box": [[0]]}
+
+    mine, theirs = names(), names()
+    mine["box"][0].append(7)
+    theirs["e"] = theirs["box"][0]
+    result = merge(names(), mine, loaded(theirs), loaded(mine), bound=({"e"}, set()))
     assert result.conflicts == []
     assert result.values["box"] == [[0, 7]]
-    assert result.values["e"][0] == 0
+    assert result.values["e"] is result.values["box"][0]
+
+
+def test_what_has_another_place_than_its_name_was_replaced() -> None:
+    def names() -> dict[str, Any]:
+        x = [1]
+        return {"x": x, "y": x, "box": [x]}
+
+    mine, theirs = names(), names()
+    theirs["x"].append(2)
+    theirs["box"][0] = [9]
+    mine["x"] = [5]
+    result = merge(names(), mine, loaded(theirs), loaded(mine), bound=(set(), {"x"}))
+    assert result.conflicts == []
+    assert result.values == {"x": [5], "y": [1, 2], "box": [[9]]}
 
 
 @pytest.mark.parametrize(
