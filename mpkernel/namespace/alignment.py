@@ -6,6 +6,7 @@ all others as they were; what is in the place of an item that is gone is what be
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -161,6 +162,23 @@ def _traits(item: Any, mark: Mark) -> set[Any]:
         return {(at, mark(value)) for at, value in enumerate(item)}
     names = getattr(item, "__dict__", None)
     return {(name, mark(value)) for name, value in names.items()} if isinstance(names, dict) else set()
+
+
+def in_order(base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:
+    """All of `theirs` and `mine`, which are keys or the like, in the order that both edits give."""
+    either = dict.fromkeys((*mine, *theirs))
+    if base in (mine, theirs):
+        return list(dict.fromkeys((*theirs, *mine)) if base == mine else either)
+    there, here = (Alignment.of(base, Edit.between(base, now, operator.eq), lambda key: key) for now in (theirs, mine))
+    if there is None or here is None:
+        return list(either)
+    try:
+        places, _ = woven(there, here)
+    except Unclear:
+        return list(either)
+    sides = (((theirs, place.theirs), (mine, place.mine)) for place in places)
+    found = (keys[at] for both in sides for keys, at in both if at is not None)
+    return list(dict.fromkeys((*found, *either)))
 
 
 def woven(theirs: Alignment, mine: Alignment) -> tuple[list[Place], bool]:

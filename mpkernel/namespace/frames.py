@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mpkernel.namespace import science
+from mpkernel.namespace.alignment import in_order
 from mpkernel.namespace.parts import MISSING
 
 
@@ -35,8 +36,13 @@ class _Frames:
         three = (base, theirs, mine)
         if not (science.same_axis(*(df.index for df in three)) and all(df.columns.is_unique for df in three)):
             return self._whole(base, theirs, mine, self._same_frame)
-        b, t, m = ({label: df[label] for label in df.columns} for df in three)
-        order = dict.fromkeys((*t, *m)) if list(b) == list(m) else dict.fromkeys((*m, *t))
+        renamed_there, renamed_here = self._renamed(base, theirs), self._renamed(base, mine)
+        if renamed_here and not renamed_there:
+            base, theirs = base.set_axis(mine.columns, axis=1), theirs.rename(columns=renamed_here)
+        elif renamed_there and not renamed_here:
+            base, mine = base.set_axis(theirs.columns, axis=1), mine.rename(columns=renamed_there)
+        b, t, m = ({label: df[label] for label in df.columns} for df in (base, theirs, mine))
+        order = in_order(list(b), list(t), list(m))
         merged = {
             label: self._column(b.get(label, MISSING), t.get(label, MISSING), m.get(label, MISSING), label)
             for label in order
@@ -49,6 +55,16 @@ class _Frames:
             if column is not m.get(label):
                 result[label] = column
         return result[list(merged)].copy()._mgr
+
+    def _renamed(self, base: Any, now: Any) -> dict[Any, Any]:
+        """The labels that columns with the same values have by now; empty if that isn't all that was done."""
+        if len(base.columns) != len(now.columns):
+            return {}
+        pairs = list(zip(base.columns, now.columns, strict=True))
+        new = {old: label for old, label in pairs if old != label}
+        if not new or now.columns.difference(base.columns).size != len(new):
+            return {}
+        return new if all(self._same_column(base[old], now[label]) for old, label in new.items()) else {}
 
     def one_column(self, base: Any, theirs: Any, mine: Any) -> Any:
         """A Series by row, if the rows are the same."""

@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.alignment import Alignment, Unclear, in_place, woven
+from mpkernel.namespace.alignment import Alignment, Unclear, in_order, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
@@ -50,11 +50,13 @@ class Merged:
     """What each name is to have, or `DELETED`; and the paths where both sides had changed something.
 
     `bound` are names that have another object than theirs, as they were bound to it here, or are bound back to it.
+    `given_up` are those that have theirs, though what they had here was changed; that is in another place.
     """
 
     values: dict[Any, Any]
     conflicts: list[str]
     bound: set[Any]
+    given_up: list[str]
 
 
 def merge(
@@ -82,7 +84,7 @@ def merge(
     walk = _Merge(grafting, dumps, beside or {})
     values = walk.names(base, theirs, frozen_mine, bound)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
-    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.bound)
+    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.bound, walk.given_up)
 
 
 class _Merge:
@@ -91,7 +93,8 @@ class _Merge:
         self._kinds = grafting.kinds
         self._dumps = dumps
         self._named: dict[int, tuple[Any, Any]] = {}  # by the id of mine, which is the value of a name: base and theirs
-        self._base: dict[Any, Any] = {}
+        self._sides: tuple[dict[Any, Any], ...] = ({}, {}, {})  # the base, theirs and mine
+        self._sharing: dict[Side, set[int]] = {}  # ids of arrays that have their memory in common with others
         self._naming = Naming(self._kinds, ({}, {}, {}), (set(), set()))
         self._beside = Names(self._kinds, beside)
         self._twins: dict[Any, Any] = {}  # by name: another object, with the content that mine had at first
@@ -102,6 +105,7 @@ class _Merge:
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
         self.bound: set[Any] = set()  # names
+        self.given_up: list[str] = []
 
     def names(
         self,
@@ -116,8 +120,8 @@ class _Merge:
                 if not self.same(mine[name], theirs[name]):
                     self.conflict(str(name))
             return theirs | mine
-        self._base = base
-        self._naming = Naming(self._kinds, (base, theirs, mine), bound)
+        self._sides = base, theirs, mine
+        self._naming = Naming(self._kinds, self._sides, bound)
         there, here, undecided = *map(self._naming.bound, (Side.THEIRS, Side.MINE)), self._naming.undecided
         for name in mine:
             if name not in undecided:
@@ -185,12 +189,12 @@ class _Merge:
         """The same if a side has deleted it, or bound it to another object, which may be one that is elsewhere, too."""
         there, here = (name in self._naming.bound(side) for side in (Side.THEIRS, Side.MINE))
         if theirs is MISSING or mine is MISSING:
-            unwanted = not (there or here) and self._naming.is_old(base)  # what was made of it is elsewhere
+            unwanted = not (there or here) and self._is_elsewhere(base, Side.BASE)  # and so what was made of it
             return MISSING if unwanted else self._name(name, base, theirs, mine)
         stands_for = self._graft.stands_for(theirs)
         known = (
-            there and (self._naming.is_old(theirs) or stands_for is not theirs),
-            here and self._naming.is_old(mine),
+            there and (stands_for is not theirs or self._is_elsewhere(theirs, Side.THEIRS)),
+            here and self._is_elsewhere(mine, Side.MINE),
         )
         if stands_for is mine:
             lost = id(theirs) in self._overruled
@@ -199,15 +203,32 @@ class _Merge:
                 return self._name(name, base, theirs, mine)
             lost = not all(known) and not self.same(theirs, mine)
         else:
-            elsewhere = self._naming.is_old(base)  # so that what the other side made of it is there
+            elsewhere = self._is_elsewhere(base, Side.BASE)  # so that what the other side made of it is there
             if not any(known) and not elsewhere:
                 return self._name(name, base, theirs, mine)
-            if not any(known) and may_stem(mine if here else theirs, base, self._dumps, self._kinds):
+            has_memory = self._kinds.of(type(base)).memory is not None
+            new = mine if here else theirs
+            if not (any(known) or has_memory) and may_stem(new, base, self._dumps, self._kinds):
                 return self._name(name, base, theirs, mine if here else self._twins.get(name, mine))
-            lost = not (elsewhere or (self.same(base, theirs) if here else self.left_alone(base, mine)))
+            lost = not (self.same(base, theirs) if here else self.left_alone(base, mine))
+            if elsewhere and lost:
+                lost = here and science.has_labels_of(mine, base)
+                if there and science.has_labels_of(theirs, base):
+                    self.given_up.append(name)
         if lost:
             self.conflict(str(name))
         return mine if here or lost else theirs
+
+    def _is_elsewhere(self, obj: Any, side: Side) -> bool:
+        """Whether the value of a name is in another place, too, or is an array on the memory of another."""
+        if self._naming.is_old(obj) or self._kinds.of(type(obj)).memory is None:
+            return self._naming.is_old(obj)
+        if side not in self._sharing:
+            survey = Survey(self._kinds, None, {}, {}, set())
+            survey.walk(self._sides[side].values())
+            groups = ({id(node.obj) for _, node in group} for group in survey.memories())
+            self._sharing[side] = {key for group in groups if len(group) > 1 for key in group}
+        return id(obj) in self._sharing[side]
 
     def same(self, a: Any, b: Any) -> bool:
         """Whether two loaded objects say the same."""
@@ -292,7 +313,7 @@ class _Merge:
         values = [self._naming.value(name, side) for name in self._naming.of(base, Side.BASE) - bound]
         if became := [value for value in values if value is not MISSING]:
             return all(value is not now for value in became)
-        return any(name in self._base for name in self._names_of(now, side) - bound)
+        return any(name in self._sides[Side.BASE] for name in self._names_of(now, side) - bound)
 
     def _again(self, split: bool, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """Mine is one object on two paths, with which one of theirs is merged already, but here they have another.
@@ -400,8 +421,7 @@ class _Merge:
         self, base: dict[Any, Any], theirs: dict[Any, Any], mine: dict[Any, Any], path: str, depth: int, *, named: bool
     ) -> dict[Any, Any]:
         b, t, m = (self._by_token(content) for content in (base, theirs, mine))
-        # The order is that of the side which changed it.
-        order = dict.fromkeys((*t, *m)) if list(b) == list(m) else dict.fromkeys((*m, *t))
+        order = in_order(list(b), list(t), list(m))
         nothing = (None, MISSING)
         fresh: dict[Any, Any] = {}
         for key in order:

@@ -26,6 +26,7 @@ log = logging.getLogger("mpkernel.namespace")
 MAX_PLACES = 4
 # So often a copy is made of objects that threads go on changing.
 MAX_TRIES = 5
+_THAT_COUNTS = "{} was changed in another subshell at the same time; that value counts"
 
 
 @dataclass(slots=True)
@@ -139,6 +140,8 @@ class Merging:
         self._tracker.forget({*values, *gone})
         self._offers.drop(theirs)
         overruled = sorted({path.split("[")[0].split(".")[0] for path in conflicts} & {*values, *gone})
+        if merged.given_up:
+            self._warn(_THAT_COUNTS.format(listed(merged.given_up)))
         if conflicts and not overruled:  # they are within something without a name
             overruled = [min(rivals.names, default="")]
         if conflicts:
@@ -169,7 +172,7 @@ class Merging:
         if held:
             self._offers.add(held)
             self._tracker.leave(held)
-            self._warn(f"{listed(held)} was changed in another subshell at the same time; that value counts")
+            self._warn(_THAT_COUNTS.format(listed(held)))
         return held
 
     def _copy(self, values: dict[str, Any]) -> dict[Any, Any]:

@@ -40,14 +40,13 @@ def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = Non
     return _Comparison(dumps, kinds or Kinds()).run(a, b)
 
 
-def may_stem(now: Any, base: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
+def may_stem(now: Any, base: Any, dumps: Dumps, kinds: Kinds) -> bool:
     """Whether `now` looks as if it was made of `base`: it has some of its items or columns, or there are none.
 
     Instances don't: what two of a class have in common is that they are of that.
     """
     if type(now) is not type(base):
         return False
-    kinds = kinds or Kinds()
     parts = kinds.of(type(base)).parts
     if any(isinstance(part, science.Frame) for part in parts):
         return science.has_columns_of(now, base)

@@ -310,6 +310,14 @@ def has_columns_of(now: Any, base: Any) -> bool:
     return base.empty or any(base[label].equals(now[label]) for label in base.columns.intersection(now.columns))
 
 
+def has_labels_of(now: Any, base: Any) -> bool:
+    """Whether both are tables, and one has a column by the name of one of the other's."""
+    table: Any = getattr(sys.modules.get("pandas"), "DataFrame", None)
+    if table is None or type(now) is not type(base) or not isinstance(base, table):
+        return False
+    return bool(base.columns.isin(now.columns).any())
+
+
 # --- torch ------------------------------------------------------------------------------------------------------------
 
 

@@ -559,6 +559,43 @@ def test_views_stay_views() -> None:
     assert result.conflicts == []
 
 
+def test_a_name_that_was_bound_to_another_view_writes_nothing() -> None:
+    def names(start: int) -> dict[str, Any]:
+        whole = np.arange(6)
+        return {"a": whole, "v": whole[start : start + 2]}
+
+    for here in (True, False):
+        mine, theirs = names(1 if here else 2), names(2 if here else 1)
+        (theirs if here else mine)["a"][0] = 9
+        bound = (set(), {"v"}) if here else ({"v"}, set())
+        frozen = names(1 if here else 2)
+        frozen["a"][:] = mine["a"]
+        result = merge(names(2), mine, theirs, frozen, bound=bound)
+        assert result.conflicts == []
+        assert result.values["a"].tolist() == [9, 1, 2, 3, 4, 5]
+        assert result.values["v"].tolist() == [1, 2]
+        assert np.shares_memory(result.values["a"], result.values["v"])
+
+
+def test_views_of_merged_arrays() -> None:
+    for make in (
+        lambda a: a[1:3],
+        lambda a: a[::-1],
+        lambda a: a[::2],
+        lambda a: a.reshape(2, 3)[:, 1],
+        lambda a: a[5:6],
+        lambda a: a.reshape(3, 2).T,
+    ):
+        base, mine, theirs = np.zeros(6), np.zeros(6), np.zeros(6)
+        mine[[0, 2]], theirs[[4, 5]] = 1, 2
+        frozen = {"a": mine.copy()}
+        result = merge({"a": base}, {"a": mine}, {"a": theirs, "new": [make(theirs)]}, frozen)
+        whole, view = result.values["a"], result.values["new"][0]
+        assert whole.tolist() == [1, 0, 1, 0, 2, 2]
+        assert view.tolist() == make(whole).tolist()
+        assert np.shares_memory(whole, view)
+
+
 def test_large_plain_lists_merge() -> None:
     base = [{"n": n} for n in range(5_000)]
     _, mine, theirs = edits(base, lambda rows: rows[7].update(n="mine"), lambda rows: rows[4_000].update(n="theirs"))
@@ -604,6 +641,28 @@ def test_data_frames_merge_by_column_and_row() -> None:
     assert mine["t"].tolist() == [True, False]
     assert mine["o"].tolist() == [[1], None]
     assert mine.dtypes["s"] == base.dtypes["s"]
+
+
+def test_columns_of_data_frames_in_order_and_renamed() -> None:
+    pd = pytest.importorskip("pandas")
+    base = pd.DataFrame({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    _, mine, theirs = edits(base, lambda df: df.insert(0, "z", 0), lambda df: df.insert(3, "end", 9))
+    value, conflicts = merged(base, mine, theirs)
+    assert (list(value), conflicts) == (["z", "a", "b", "c", "end"], [])
+    for renaming_first in (True, False):
+        renamed, changed = base.rename(columns={"b": "B"}), base.copy()
+        changed.loc[0, "b"] = 30
+        mine, theirs = (renamed, changed) if renaming_first else (changed, renamed)
+        value, conflicts = merged(base, mine, theirs)
+        assert (value.to_dict("list"), conflicts) == ({"a": [1, 2], "B": [30, 4], "c": [5, 6]}, [])
+
+
+def test_keys_are_in_the_order_that_both_sides_gave_them() -> None:
+    base = {"a": 1, "b": 2, "c": 3}
+    value, _ = merged(base, {"a": 1, "c": 3, "mine": 0}, {"new": 0, **base, "theirs": 0})
+    assert list(value) == ["new", "a", "c", "theirs", "mine"]
+    value, _ = merged(base, {"b": 2, "c": 3, "a": 1}, {**base, "theirs": 0})
+    assert list(value) == ["b", "c", "a", "theirs"]
 
 
 def test_data_frames_with_other_rows() -> None:
