@@ -156,12 +156,16 @@ def _matched(gone: list[Item], new: list[Item], mark: Mark) -> list[int]:
 
 
 def _traits(item: Any, mark: Mark) -> set[Any]:
-    if isinstance(item, dict):
-        return {(mark(key), mark(value)) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
+    """What it may have in common with another. No code of a user's class is run."""
+    if type(item) in (list, tuple):
         return {(at, mark(value)) for at, value in enumerate(item)}
-    names = getattr(item, "__dict__", None)
-    return {(name, mark(value)) for name, value in names.items()} if isinstance(names, dict) else set()
+    names: Any = item
+    if type(item) is not dict:
+        try:
+            names = object.__getattribute__(item, "__dict__")
+        except AttributeError:
+            return set()
+    return {(mark(name), mark(value)) for name, value in names.items()}
 
 
 def in_order(base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:

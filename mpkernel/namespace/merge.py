@@ -206,15 +206,14 @@ class _Merge:
             elsewhere = self._is_elsewhere(base, Side.BASE)  # so that what the other side made of it is there
             if not any(known) and not elsewhere:
                 return self._name(name, base, theirs, mine)
-            has_memory = self._kinds.of(type(base)).memory is not None
-            new = mine if here else theirs
-            if not (any(known) or has_memory) and may_stem(new, base, self._dumps, self._kinds):
+            new, is_array = mine if here else theirs, self._kinds.of(type(base)).memory is not None
+            if not (any(known) or is_array) and may_stem(new, base, self._dumps, self._kinds):
                 return self._name(name, base, theirs, mine if here else self._twins.get(name, mine))
-            lost = not (self.same(base, theirs) if here else self.left_alone(base, mine))
-            if elsewhere and lost:
-                lost = here and science.has_labels_of(mine, base)
-                if there and science.has_labels_of(theirs, base):
-                    self.given_up.append(name)
+            changed = not (self.same(base, theirs) if here else self.left_alone(base, mine))
+            seems_lost = changed and science.has_labels_of(new, base)  # as it isn't in the new table
+            lost = seems_lost and here if elsewhere else changed
+            if elsewhere and seems_lost and there:
+                self.given_up.append(name)
         if lost:
             self.conflict(str(name))
         return mine if here or lost else theirs
