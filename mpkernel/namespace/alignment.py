@@ -170,9 +170,12 @@ def _traits(item: Any, mark: Mark) -> set[Any]:
 
 def in_order(base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:
     """All of `theirs` and `mine`, which are keys or the like, in the order that both edits give."""
+    count = len(base)
+    if mine[:count] == base and (len(mine) == count or theirs[:count] == base):  # mostly
+        return list(dict.fromkeys((*theirs, *mine)))
     either = dict.fromkeys((*mine, *theirs))
-    if base in (mine, theirs):
-        return list(dict.fromkeys((*theirs, *mine)) if base == mine else either)
+    if theirs == base:
+        return list(either)
     there, here = (Alignment.of(base, Edit.between(base, now, operator.eq), lambda key: key) for now in (theirs, mine))
     if there is None or here is None:
         return list(either)

@@ -24,7 +24,7 @@ from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.naming import Names, Naming, Side
 from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
-from mpkernel.namespace.same import Dumps, default_dumps, may_stem, plain_bytes, quick_same, same, token
+from mpkernel.namespace.same import Dumps, default_dumps, mark, may_stem, quick_same, same, token
 from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
 from mpkernel.namespace.survey import BULK, Survey
 
@@ -469,17 +469,35 @@ class _Merge:
         if all(in_place(base, items, self._mark) for items in (theirs, mine)):
             return self._by_index(base, theirs, mine, path, depth)
         edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
+        start, stop = min(edit.start for edit in edits), max(edit.stop for edit in edits)
+        if stop - start > BULK and not edits[0].touches(edits[1]):
+            return self._with_equal_items(base, theirs, mine, edits, path, depth)
         try:
-            there, here = (Alignment.of(base, edit, self._mark) for edit in edits)
-            if there is not None and here is not None:
-                return self._woven(base, theirs, mine, (there, here), path, depth)
+            there, here = (Alignment.of(base[start:stop], edit.behind(start), self._mark) for edit in edits)
+            if there is None or here is None:
+                return self._with_equal_items(base, theirs, mine, edits, path, depth)
+            places, differ = woven(there, here)
         except Unclear:
             if edits[1].empty:
                 return theirs
             if not edits[0].empty and not self.same(theirs, mine):
                 self.conflict(path)
             return mine
-        return self._with_equal_items(base, theirs, mine, edits, path, depth)
+        if differ:
+            self.conflict(path)
+        behind = len(base) - stop
+        ends = len(theirs) - behind, len(mine) - behind
+        changed = there.changed | here.changed
+        fresh = self._by_index(base[:start], theirs[:start], mine[:start], path, depth)
+        for at, their_place, my_place in places:
+            them = MISSING if their_place is None else theirs[start + their_place]
+            item = them if my_place is None else mine[start + my_place]
+            if at is not None and (self._naming.matters or at in changed):
+                item = self.value(base[start + at], them, item, f"{path}[{start + at}]", depth + 1)
+            elif at is not None:
+                self._same_key(them, item)
+            fresh.append(item)
+        return fresh + self._by_index(base[stop:], theirs[ends[0] :], mine[ends[1] :], path, depth)
 
     def _with_equal_items(
         self,
@@ -504,36 +522,9 @@ class _Merge:
             self.conflict(path)
         return mine
 
-    def _woven(
-        self,
-        base: list[Any],
-        theirs: list[Any],
-        mine: list[Any],
-        alignments: tuple[Alignment, Alignment],
-        path: str,
-        depth: int,
-    ) -> list[Any]:
-        """With all that both sides have moved, taken out, put in and changed. May raise Unclear."""
-        places, differ = woven(*alignments)
-        if differ:
-            self.conflict(path)
-        fresh: list[Any] = []
-        for at, their_place, my_place in places:
-            them = MISSING if their_place is None else theirs[their_place]
-            item = them if my_place is None else mine[my_place]
-            if at is not None and (self._naming.matters or any(at in side.changed for side in alignments)):
-                item = self.value(base[at], them, item, f"{path}[{at}]", depth + 1)
-            elif at is not None:
-                self._same_key(them, item)
-            fresh.append(item)
-        return fresh
-
     def _mark(self, item: Any) -> Any:
-        if type(item) in ATOMS:
-            return type(item), repr(item) if isinstance(item, (float, complex)) else item
-        if (name := self._naming.lasting_name(item)) is not None:
-            return name
-        return plain_bytes(item) or token(item, self._dumps)
+        name = self._naming.lasting_name(item)
+        return mark(item) if name is None else name
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         fresh = list(mine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import marshal
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import cloudpickle
+import xxhash
 
 from mpkernel.namespace import science
 from mpkernel.namespace.anatomy import Kinds, Way
@@ -22,6 +24,8 @@ Dumps = Callable[[Any], bytes]
 GLANCE = 30
 # So many glances are had at all, lest they take longer than what they are for: all is alike after that.
 GLANCES = 10_000
+# What has more bytes is compared with what is in its place only.
+MARKED = 1 << 16
 # Atoms whose equality is of C, and exact once the types are the same.
 _EXACT = frozenset((int, str, bytes, bool, type(None)))
 _PLAIN_CONTAINERS = frozenset((list, dict, tuple, set, frozenset, bytearray))
@@ -211,6 +215,38 @@ def token(key: Any, dumps: Dumps = default_dumps) -> Any:
         return (type(key), dumps(key))
     except Exception:
         return (type(key), id(key))
+
+
+def mark(value: Any) -> Any:
+    """What is equal for values with the same content, but not for large ones: each of these is like no other."""
+    if type(value) in ATOMS:
+        return type(value), repr(value) if isinstance(value, (float, complex)) else value
+    if type(value) is dict and plain(value) and plain(value.values()):
+        with suppress(ValueError):
+            return marshal.dumps(value, 0)  # without references: the same bytes for the same content
+    if (content := plain_bytes(value)) is not None:
+        return xxhash.xxh3_128_digest(content)
+    file = _Small()
+    try:
+        cloudpickle.Pickler(file, 5, buffer_callback=file.takes).dump(value)
+    except Exception:  # it is large, or can't be pickled
+        return object()
+    return type(value), file.getvalue()
+
+
+class _Small(io.BytesIO):
+    """Takes so much, and raises ValueError at more."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > MARKED:
+            raise ValueError("too large")
+        return super().write(data)
+
+    def takes(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether a buffer is to be written; `pickle` has not made a copy of it yet."""
+        if buffer.raw().nbytes > MARKED:
+            raise ValueError("too large")
+        return True
 
 
 def _big(a: Any) -> bool:

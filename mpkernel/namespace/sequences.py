@@ -38,6 +38,10 @@ class Edit:
         """Whether nothing was changed."""
         return self.start == self.stop and not self.items
 
+    def behind(self, count: int) -> Edit:
+        """The same of the list without its first `count` items."""
+        return Edit(self.start - count, self.stop - count, self.items)
+
     def touches(self, other: Edit) -> bool:
         """Whether both edits replaced an item, or one replaced items around where the other put some."""
         return not (self.empty or other.empty or self.stop <= other.start or other.stop <= self.start)

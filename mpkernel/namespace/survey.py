@@ -77,10 +77,6 @@ class Survey:
             if not todo:
                 return
 
-    def met(self, obj: Any) -> bool:
-        """Whether `obj` can be reached. Of what is in bulk data, it must be one of `partners`."""
-        return id(obj) in self.mutable or id(obj) in self.immutable or id(obj) in self._other
-
     def _visit(self, obj: Any, todo: list[Any]) -> None:
         kind = self._kinds.of(type(obj))
         key = id(obj)
