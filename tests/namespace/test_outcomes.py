@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,57 +12,124 @@ from mpkernel.namespace.store import NamespaceStore
 
 from .bench import Notebook
 
-FIRST = "rows = [{'n': n} for n in range(4)]; row = rows[0]; xs = [1, 2]; ys = xs; d = {'k': [0]}; box = [xs]"
-NAMES = ("box", "d", "row", "rows", "xs", "ys")
-# {} is a number of the cell's own.
-STATEMENTS = [
-    "row = rows[0]",
-    "row = rows[1]",
-    "row = rows[-1]",
-    "row = rows[1]; row['r'] = {}",
-    "row['a'] = {}",
-    "row = dict(row, z={})",
-    "rows[0]['b'] = {}",
-    "rows[1]['c'] = {}",
-    "rows[2]['e'] = {}",
-    "rows.append(dict(n={}))",
-    "rows.insert(0, dict(n={}))",
-    "rows.reverse()",
-    "rows = rows[::-1]",
-    "rows = [r for r in rows if r['n'] != 1]",
-    "rows[:] = [r for r in rows if r['n'] != 1]",
-    "for row in rows[:2]: row['l'] = {}",
-    "for row in rows[2:]: row['m'] = {}",
-    "for row in rows: row['o'] = {}",
-    "d['k'] = [{}]",
-    "d['j'] = {}",
-    "d['k'].append({})",
-    "d['xs'] = xs",
-    "d['row'] = row",
-    "d = {{'new': {}}}",
-    "d = {{**d, 'more': {}}}",
-    "xs = [{}]",
-    "xs = xs + [{}]",
-    "xs = [*xs, {}]; box[0] = xs",
-    "xs.append({})",
-    "ys.append({})",
-    "ys = xs",
-    "ys = box[0]",
-    "box.append({})",
-    "box[0] = [{}]",
-    "box[0].append({})",
-    "del d['k']",
-    "del row",
-]
-# Both do what either would have done: the order is turned.
-ONCE = ("rows.reverse()", "rows = rows[::-1]")
-# What one takes away while the other changes it stays.
-KEPT = [
-    {"del d['k']", "d['k'].append({})"},
-    {"d = {{'new': {}}}", "d['k'].append({})"},
-    {"del row", "row['a'] = {}"},
-    {"del row", "row = dict(row, z={})"},
-]
+
+@dataclass(frozen=True)
+class World:
+    """What is there, and what a cell may do: {} is a number of its own.
+
+    `excused`: pairs that give something else, as what one takes away while the other changes it stays, or as both do
+    what either would have done.
+    """
+
+    first: str
+    cells: list[str]
+    excused: list[set[str]] = field(default_factory=list)
+
+
+CONTAINERS = World(
+    "rows = [{'n': n} for n in range(4)]; row = rows[0]; xs = [1, 2]; ys = xs; d = {'k': [0]}; box = [xs]",
+    [
+        "row = rows[0]",
+        "row = rows[1]",
+        "row = rows[-1]",
+        "row = rows[1]; row['r'] = {}",
+        "row['a'] = {}",
+        "row = dict(row, z={})",
+        "rows[0]['b'] = {}",
+        "rows[1]['c'] = {}",
+        "rows[2]['e'] = {}",
+        "rows.append(dict(n={}))",
+        "rows.insert(0, dict(n={}))",
+        "rows.reverse()",
+        "rows = rows[::-1]",
+        "rows = [r for r in rows if r['n'] != 1]",
+        "rows[:] = [r for r in rows if r['n'] != 1]",
+        "for row in rows[:2]: row['l'] = {}",
+        "for row in rows[2:]: row['m'] = {}",
+        "for row in rows: row['o'] = {}",
+        "d['k'] = [{}]",
+        "d['j'] = {}",
+        "d['k'].append({})",
+        "d['xs'] = xs",
+        "d['row'] = row",
+        "d = {{'new': {}}}",
+        "d = {{**d, 'more': {}}}",
+        "xs = [{}]",
+        "xs = xs + [{}]",
+        "xs = [*xs, {}]; box[0] = xs",
+        "xs.append({})",
+        "ys.append({})",
+        "ys = xs",
+        "ys = box[0]",
+        "box.append({})",
+        "box[0] = [{}]",
+        "box[0].append({})",
+        "del d['k']",
+        "del row",
+    ],
+    [
+        {"del d['k']", "d['k'].append({})"},
+        {"d = {{'new': {}}}", "d['k'].append({})"},
+        {"del row", "row['a'] = {}"},
+        {"del row", "row = dict(row, z={})"},
+        {"rows.reverse()", "rows = rows[::-1]"},
+        {"rows.reverse()"},
+        {"rows = rows[::-1]"},
+    ],
+)
+
+OBJECTS = World(
+    """
+from collections import Counter, OrderedDict, defaultdict, deque
+class P:
+    def __init__(self, n): self.n = n; self.kids = []
+ps = [P(n) for n in range(3)]; p = ps[0]; q = P(9); q.kids.append(p); s = {1, 2}; t = (p, [1])
+dq = deque([1, 2]); c = Counter('aab'); dd = defaultdict(list); od = OrderedDict(a=1, b=2)
+""",
+    [
+        "p.n = {}",
+        "p = ps[1]",
+        "p = P({})",
+        "ps[0] = P({})",
+        "ps[0].m = {}",
+        "ps.append(P({}))",
+        "ps.sort(key=lambda p: -p.n)",
+        "q.kids.append(P({}))",
+        "q.kids[0].k = {}",
+        "q.kids = [ps[2]]",
+        "q = ps[2]",
+        "t[1].append({})",
+        "t = (q, [{}])",
+        "t = (*t, {})",
+        "s.add({})",
+        "s = s | set([{}])",
+        "s.discard(1)",
+        "dq.append({})",
+        "dq.appendleft({})",
+        "dq.popleft()",
+        "dq.rotate(1)",
+        "c['a'] += 1",
+        "c.update('z')",
+        "dd['x'].append({})",
+        "dd['y'].append({})",
+        "od['c'] = {}",
+        "od.move_to_end('a')",
+        "del p.n",
+        "vars(p).update(z={})",
+        "for p in ps: p.seen = {}",
+        "for p in ps[1:]: p.kids.append(q)",
+        "del ps[1]",
+        "best = max(ps, key=lambda p: p.n)",
+    ],
+    [
+        {"ps[0] = P({})", "ps.sort(key=lambda p: -p.n)"},  # the new one is in the place of the old one
+        {"od.move_to_end('a')", "od['c'] = {}"},
+        {"dq.popleft()"},
+        {"c['a'] += 1"},
+        {"c.update('z')"},
+        {"del ps[1]"},
+    ],
+)
 
 
 def seen(names: dict[str, Any]) -> str:
@@ -68,36 +137,41 @@ def seen(names: dict[str, Any]) -> str:
     met: dict[int, int] = {}
 
     def shown(value: Any) -> str:
-        if not isinstance(value, (list, dict)):
+        content: Any = getattr(value, "__dict__", value)
+        if type(value) is tuple:
+            return f"({', '.join(map(shown, value))})"
+        if not isinstance(content, (list, dict, deque)):
             return repr(value)
         if id(value) in met:
             return f"#{met[id(value)]}"
         number = met[id(value)] = len(met)
-        if isinstance(value, dict):
-            return f"{number}:{{{', '.join(f'{key}: {shown(value[key])}' for key in sorted(value))}}}"
-        items = [shown(item) for item in value]
-        return f"{number}:[{', '.join(sorted(items) if all(type(item) is int for item in value) else items)}]"
+        if isinstance(content, dict):
+            keys = content if isinstance(content, OrderedDict) else sorted(content)
+            return f"{number}:{{{', '.join(f'{key}: {shown(content[key])}' for key in keys)}}}"
+        items = [shown(item) for item in content]
+        return f"{number}:[{', '.join(sorted(items) if all(type(item) is int for item in content) else items)}]"
 
-    return "\n".join(f"{name} = {shown(names[name])}" for name in NAMES if name in names)
+    found = {name: value for name, value in sorted(names.items()) if name[0] != "_" and not isinstance(value, type)}
+    return "\n".join(f"{name} = {shown(value)}" for name, value in found.items())
 
 
-def in_turn(*cells: str) -> str | None:
+def in_turn(world: World, *cells: str) -> str | None:
     """What the cells give in this order; None if one fails."""
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "__main__"}
     try:
-        exec(FIRST, names)
+        exec(world.first, names)
         for cell in cells:
             exec(cell, names)
-    except (LookupError, NameError):
+    except (LookupError, NameError, AttributeError):
         return None
     return seen(names)
 
 
-def at_once(one: str, other: str) -> tuple[str, str, list[str]]:
+def at_once(world: World, one: str, other: str) -> tuple[str, str, list[str]]:
     """What two subshells have after these two cells, and what was said."""
     store = NamespaceStore()
     a, b = Notebook(store, 1), Notebook(store, 2)
-    a.run(FIRST)
+    a.run(world.first)
     b.run("pass")
     a.start(one)
     b.start(other)
@@ -108,15 +182,18 @@ def at_once(one: str, other: str) -> tuple[str, str, list[str]]:
     return seen(a.names), seen(b.names), a.warnings + b.warnings
 
 
-@pytest.mark.parametrize("first", STATEMENTS)
-def test_two_cells_at_once_give_what_they_could_give_in_turn(first: str) -> None:
+@pytest.mark.parametrize(
+    ("world", "first"),
+    [pytest.param(world, cell, id=cell) for world in (CONTAINERS, OBJECTS) for cell in world.cells],
+)
+def test_two_cells_at_once_give_what_they_could_give_in_turn(world: World, first: str) -> None:
     wrong = []
-    for second in STATEMENTS:
-        if {first, second} in KEPT or (first in ONCE and second in ONCE):
+    for second in world.cells:
+        if {first, second} in world.excused:
             continue
         one, other = first.format(100), second.format(200)
-        wanted = {in_turn(one, other), in_turn(other, one)} - {None}
-        here, there, told = at_once(one, other)
+        wanted = {in_turn(world, one, other), in_turn(world, other, one)} - {None}
+        here, there, told = at_once(world, one, other)
         assert here == there, f"{one} || {other}"
         if wanted and here not in wanted and not told:
             wrong.append(f"{one} || {other}\n{here}\n  instead of\n{wanted.pop()}")
