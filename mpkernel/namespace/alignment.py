@@ -70,8 +70,9 @@ class Alignment:
         shift = len(items) - len(span)
         self = cls({at: at if at < edit.start else at + shift for at in range(len(base)) if at not in span} | found)
         self.moved = list(found.values()) != sorted(found.values())
-        gaps = list(_gaps(edit, {} if self.moved else found))
-        if self.moved:
+        if not self.moved:
+            gaps = list(_gaps(edit, found))
+        else:
             if edit.in_place and len(span) < FEW and plain(items):
                 return None
             gone, new = [at for at in span if at not in found], sorted(set(are.values()).difference(found.values()))

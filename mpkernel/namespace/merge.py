@@ -122,7 +122,8 @@ class _Merge:
             return theirs | mine
         self._sides = base, theirs, mine
         self._naming = Naming(self._kinds, self._sides, bound)
-        there, here, undecided = *map(self._naming.bound, (Side.THEIRS, Side.MINE)), self._naming.undecided
+        anew, there, here = map(self._naming.bound, Side)
+        undecided = self._naming.undecided
         for name in mine:
             if name not in undecided:
                 self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
@@ -138,11 +139,7 @@ class _Merge:
                 self.conflict(str(name))
                 value = three[1] if three[2] is MISSING else three[2]
             values[name] = DELETED if value is MISSING else value
-            if (
-                name in there | here
-                and value is three[2]
-                and not (name in there and self._graft.stands_for(three[1]) is value)
-            ):
+            if name in anew and value is three[2] and not (name in there and self._graft.stands_for(three[1]) is value):
                 self.bound.add(name)
         if self._arrays:
             self._show_merged(theirs)
@@ -151,17 +148,21 @@ class _Merge:
     def _in_order(self, names: Iterable[Any]) -> list[Any]:
         """Those that were bound or deleted last; of these, first what may have the others in it."""
         sizes = dict.fromkeys(names, 0)
-        for name in sizes.keys() & self._naming.undecided:
-            survey = Survey(self._kinds, None, {}, {}, set())
-            survey.walk(self._naming.value(name, side) for side in (Side.THEIRS, Side.MINE))
-            sizes[name] = -len(survey.mutable)
+        undecided = sizes.keys() & self._naming.undecided
+        for name in undecided if len(undecided) > 1 else ():
+            values = (self._naming.value(name, side) for side in (Side.THEIRS, Side.MINE))
+            sizes[name] = -len(self._survey(values).mutable)
         return sorted(sizes, key=lambda name: (name in self._naming.undecided, sizes[name]))
+
+    def _survey(self, values: Iterable[Any]) -> Survey:
+        """Of all that these have in them."""
+        survey = Survey(self._kinds, None, {}, {}, set())
+        survey.walk(values)
+        return survey
 
     def _show_merged(self, theirs: dict[Any, Any]) -> None:
         """What of theirs is a view of an array that was merged is one of the merged array."""
-        survey = Survey(self._kinds, None, {}, {}, set())
-        survey.walk(theirs.values())
-        for group in survey.memories():
+        for group in self._survey(theirs.values()).memories():
             arrays = [node.obj for _, node in group]
             wholes = [array for array in arrays if id(array) in self._arrays]
             for array in arrays:
@@ -223,9 +224,8 @@ class _Merge:
         if self._naming.is_old(obj) or self._kinds.of(type(obj)).memory is None:
             return self._naming.is_old(obj)
         if side not in self._sharing:
-            survey = Survey(self._kinds, None, {}, {}, set())
-            survey.walk(self._sides[side].values())
-            groups = ({id(node.obj) for _, node in group} for group in survey.memories())
+            memories = self._survey(self._sides[side].values()).memories()
+            groups = ({id(node.obj) for _, node in group} for group in memories)
             self._sharing[side] = {key for group in groups if len(group) > 1 for key in group}
         return id(obj) in self._sharing[side]
 
@@ -291,10 +291,11 @@ class _Merge:
         they, i_did = self._has_moved(base, theirs, Side.THEIRS), self._has_moved(base, mine, Side.MINE)
         if not (they or i_did):
             return MISSING
-        both = self._naming.of(theirs, Side.THEIRS) & self._names_of(mine, Side.MINE)
-        one_sided = self._naming.bound(Side.THEIRS) ^ self._naming.bound(Side.MINE)
-        if they and i_did and both - one_sided:
-            return MISSING
+        if they and i_did:
+            there, here = self._naming.bound(Side.THEIRS), self._naming.bound(Side.MINE)
+            both = self._naming.of(theirs, Side.THEIRS) & self._names_of(mine, Side.MINE)
+            if any((name in there) == (name in here) for name in both):
+                return MISSING
         were = self._naming.of(base, Side.BASE) - self._naming.bound(Side.BASE)
         if they and not i_did and (were or self.left_alone(base, mine)):
             return theirs
