@@ -43,6 +43,11 @@ _JOINED = b"joined "
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
 
 
+def _is_too_long(seconds: float, allowance: Allowance, times: int = 1) -> bool:
+    """Whether there is no time for something that took `seconds`; for small values there always is."""
+    return seconds >= MIN_TRIED and times * seconds > allowance.left
+
+
 def _is_atom(value: Any) -> bool:
     return type(value) in _ATOMS or (type(value) is types.ModuleType and not made_by_hand(value))
 
@@ -510,12 +515,13 @@ class Tracker:
             parts, dumps = self._parts(wanted, deliver, allowance, changes is None)
             for part in parts:
                 group, members = Group(part.names, part.shared), sorted(part.names)
-                pickled = dumps[members[0]]
-                if any(dumps[name] is None for name in members):
-                    pickled = None
-                elif len(members) > 1:
-                    pickled = self._dumped(members, deliver, allowance, changes is None)
-                if pickled is None and allowance.left <= 0:
+                dumped = [pickled for name in members if (pickled := dumps[name]) is not None]
+                pickled = dumped[0] if len(dumped) == len(members) else None
+                if pickled is not None and len(members) > 1:
+                    # Together they take no less time than any of them.
+                    part.dear = _is_too_long(max(one.seconds for one in dumped), allowance)
+                    pickled = None if part.dear else self._dumped(members, deliver, allowance, changes is None)
+                if pickled is None and (part.dear or allowance.left <= 0):
                     # Those that share objects with them are left as they are, until there is time.
                     self._to_regroup |= part.names - wanted
                     part.names &= wanted
@@ -546,11 +552,15 @@ class Tracker:
                 part.names.add(name)  # it was met on the way, and all that it consists of
                 dumps[name] = dumps[part.first]
                 continue
-            pickled = dumps[name] = self._dumped([name], deliver, allowance, must)
-            shared = {id(value)} | (pickled.shared if pickled is not None else set())
+            reach = _Reach(self._group_of, old, allowance)
+            pickled = None if reach.is_beyond(id(value)) else self._dumped([name], deliver, allowance, must, reach)
+            if pickled is not None and any(map(reach.is_beyond, pickled.shared)):
+                pickled = None
+            dumps[name], shared = pickled, {id(value)}
             if pickled is not None:
+                shared |= pickled.shared
                 in_part |= pickled.memory
-            part = _Part(name, {name}, shared)
+            part = _Part(name, {name}, shared, reach.exceeded)
             for key in shared:
                 if group := self._group_of.get(key):
                     todo += group.names
@@ -565,13 +575,16 @@ class Tracker:
         seconds = max(group.seconds, group.tried) if group is not None else 0.0
         return seconds, type(self._base[name]).__module__ != "builtins"
 
-    def _dumped(self, names: list[str], deliver: bool, allowance: Allowance, must: bool) -> Pickled | None:
+    def _dumped(
+        self, names: list[str], deliver: bool, allowance: Allowance, must: bool, reach: _Reach | None = None
+    ) -> Pickled | None:
         """The values; None if they are too dear."""
         values = {name: self._base[name] for name in names}
         if not deliver and any(weight.in_band(value) > weight.HEAVY for value in values.values()):
             return None
         try:
-            return self._pickling.dump(values, outer=False, allowance=allowance)
+            beyond = None if reach is None else reach.is_beyond
+            return self._pickling.dump(values, outer=False, allowance=allowance, beyond=beyond)
         except TooDear:
             return None
         except MemoryError:
@@ -610,9 +623,31 @@ class _Part:
     first: str
     names: set[str]
     shared: set[int]
+    dear: bool  # it leads to more than there is time for, as is known without trying
 
     def join(self, other: _Part, part_of: dict[int, _Part]) -> None:
         """Take over all of `other`."""
         self.names |= other.names
         self.shared = self.shared | other.shared
+        self.dear |= other.dear
         part_of.update(dict.fromkeys(other.shared, self))
+
+
+class _Reach:
+    """What a value may lead to: not to groups for which there is too little time, as is known of them."""
+
+    def __init__(self, group_of: Mapping[int, Group], own: Group | None, allowance: Allowance) -> None:
+        self._group_of = group_of
+        self._own = own  # the value's
+        self._allowance = allowance
+        self.exceeded = False
+
+    def is_beyond(self, key: int) -> bool:
+        """Whether the object is of such a group, or one was met before."""
+        group = self._group_of.get(key)
+        if group is not None:
+            # A group of one name is pickled once, any other by its names and then as a whole.
+            times = 1 if group is self._own and len(group.names) == 1 else 2
+            seconds = group.seconds if group is self._own else max(group.seconds, group.tried)
+            self.exceeded |= _is_too_long(seconds, self._allowance, times)
+        return self.exceeded

@@ -45,6 +45,7 @@ HOOK_LIMIT = 1.0
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 Reduced = Any  # a tuple as `__reduce__` returns it, a string, or NotImplemented
 Handler = Callable[["Dumper", Any], Reduced]
+Beyond = Callable[[int], bool]  # whether an object, by its id, leads to more than may be pickled now
 
 
 class Clock(Protocol):
@@ -82,6 +83,7 @@ class Dumper(pickle.Pickler):
         self.failed: dict[int, tuple[Any, str]] = {}
         self.last: Any = None
         self.allowance = UNLIMITED
+        self.beyond: Beyond | None = None
         self.met = 0  # objects
         self._used = False
         self.size = 0  # of the last pickle
@@ -185,6 +187,8 @@ class Dumper(pickle.Pickler):
             self._pause_clock()
         if not self.met % CHECK_EVERY:
             self.allowance.check()
+        if self.beyond is not None and self.beyond(id(obj)):
+            raise TooDear
         if self.failed and (failed := self.failed.get(id(obj))) is not None:
             return self.stub(obj, failed[1])
         kind = type(obj)
@@ -440,10 +444,12 @@ class Context:
         return known
 
     @contextmanager
-    def dumper(self, allowance: Allowance = UNLIMITED, *, of_body: bool = False) -> Iterator[Dumper]:
+    def dumper(
+        self, allowance: Allowance = UNLIMITED, *, beyond: Beyond | None = None, of_body: bool = False
+    ) -> Iterator[Dumper]:
         """A pickler that nobody else uses meanwhile: another thread, or a ``__reduce__`` that comes back here."""
         dumper = self._free.pop() if self._free else Dumper(self)
-        dumper.allowance, dumper.met, dumper.of_body = allowance, 0, of_body
+        dumper.allowance, dumper.beyond, dumper.met, dumper.of_body = allowance, beyond, 0, of_body
         try:
             yield dumper
         except TooDear:

@@ -16,7 +16,7 @@ import xxhash
 from mpkernel.namespace import bodies
 from mpkernel.namespace.changeable import Changeable
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Definitions, Version, same, walk
-from mpkernel.namespace.dumping import PROTOCOL, Context, Dumper, Limit, Local
+from mpkernel.namespace.dumping import PROTOCOL, Beyond, Context, Dumper, Limit, Local
 from mpkernel.namespace.holders import NOBODY_ELSE
 from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
@@ -107,16 +107,18 @@ class Pickling:
         finally:
             self._sweep = 0
 
-    def dump(self, values: Any, *, outer: bool = True, allowance: Allowance = UNLIMITED) -> Pickled:
+    def dump(
+        self, values: Any, *, outer: bool = True, allowance: Allowance = UNLIMITED, beyond: Beyond | None = None
+    ) -> Pickled:
         """`values` as bytes. What can't be pickled becomes a stub; only BaseExceptions from outside are raised.
 
         Without `outer`, `values` itself is but a parcel, made for this call: its id isn't in `shared`. Raises TooDear,
-        and MemoryError.
+        also when an object is met that is `beyond`, and MemoryError.
         """
         if type(values) in _ATOMS:
             return Pickled(pickle.dumps(values, PROTOCOL), definitions={})
         start = time.thread_time()
-        with self.sweep(), self._context.dumper(allowance) as dumper:
+        with self.sweep(), self._context.dumper(allowance, beyond=beyond) as dumper:
             data, whole = self._pickle(dumper, values)
             notes = tuple(dumper.notes.values())
             data, buffers, made = _with_views(dumper, data)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from mpkernel import messages
 from mpkernel.messages import LaneMessage
-from mpkernel.namespace import store, sync, weight
+from mpkernel.namespace import changes, dumping, store, sync, weight
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.sync import NamespaceSync
 from mpkernel.namespace.views import View
@@ -281,6 +281,8 @@ class Process(Space):
                 found.append(self.go_on)
         elif self.main:
             found.append(self.begin)
+        elif not self.sync.settled:
+            found.append(self.sweep)
         return found
 
     def up(self) -> None:
@@ -315,6 +317,14 @@ class Process(Space):
         elif not isinstance(message, messages.Assign):
             with self.as_main():
                 self.sync.take()
+
+    def sweep(self) -> None:
+        """In a pause: see to what there was no time for."""
+        with self.as_main():
+            self.sync.sweep(0.005)
+            self.sync.sweep_dear()
+        if self.sync.settled:
+            self.out.append(messages.Settled())
 
     def go_on(self) -> None:
         assert self.cell is not None
@@ -364,7 +374,7 @@ class Process(Space):
         yield
         self.sync.commit()
         blobs = self.fake.pack_reply(message_of(request), {"status": "ok"})
-        self.out.append(messages.Reply(request.seq, False, 1, tuple(blobs)))
+        self.out.append(messages.Reply(request.seq, False, 1, tuple(blobs), background=not self.sync.settled))
         self.fake.running, self.fake.started = None, False
         self.cell = None
 
@@ -512,15 +522,21 @@ courses = st.lists(
 
 
 def travel(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How values travel: with the news, on demand, or only after their owner was asked for them."""
+    """How values travel: with the news, on demand, only after their owner was asked for them, or when it has time."""
     monkeypatch.setattr(sync, "RELEASE_INTERVAL", 0)
     if how != "sent":
         monkeypatch.setattr(store, "MAX_SENT_UNASKED", 50)
     if how == "held":
         monkeypatch.setattr(weight, "HEAVY", 100)
+    if how == "late":
+        for limit in ("ALONE", "NOT_ALONE", "SHARE"):
+            monkeypatch.setattr(sync, limit, 0.0)
+        monkeypatch.setattr(changes, "MIN_TRIED", 0.0)
+        monkeypatch.setattr(changes, "DEAR", 0.0)
+        monkeypatch.setattr(dumping, "CHECK_EVERY", 1)
 
 
-@pytest.fixture(params=["sent", "offered", "held"])
+@pytest.fixture(params=["sent", "offered", "held", "late"])
 def dear(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     travel(request.param, monkeypatch)
 

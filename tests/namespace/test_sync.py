@@ -777,6 +777,26 @@ def test_a_change_there_was_no_time_to_look_for_is_not_lost_to_news(two: Two) ->
         assert notebook.value("parts[1].one, parts[7].seven") == (1, 7)
 
 
+@pytest.mark.parametrize("value", ["parts[0]", "parts", "[parts]", "{'key': (1, parts[0])}"])
+def test_what_leads_to_a_value_that_takes_too_long_is_not_pickled_in_vain(
+    two: Two, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two
+    here.run("class Part:\n    def __getstate__(self):\n        met.append(1); return self.__dict__\nmet = []")
+    here.run("parts = [Part() for _ in range(5000)]")
+    at_leisure(here)
+    with nothing_to_spend(monkeypatch):
+        here.value("met.clear()")
+        here.run(f"new = {value}; own = 1")
+        assert here.value("len(met)") == 0
+    there.hear()
+    assert "new" not in there.names
+    assert there.value("own") == 1
+    at_leisure(here)
+    there.hear()
+    assert there.value(f"repr(new) == repr({value})")  # the addresses are in it
+
+
 def test_a_message_ends_what_is_done_in_a_pause(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     with nothing_to_spend(monkeypatch):
