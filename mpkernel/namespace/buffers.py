@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import xxhash
 
 from mpkernel.namespace.cold import take_place
+from mpkernel.namespace.layout import Layout
 from mpkernel.namespace.pages import WATCHED, HashWatch, PageTracker, Watch
 from mpkernel.namespace.pickling import Pickled
 from mpkernel.namespace.runs import Run, merged, total
@@ -65,6 +66,10 @@ class WatchedBuffers:
             return watch.dirty(buffer)
         self._watches[index] = HashWatch(buffer) if made else self._pages.arm(buffer)  # by content, wherever that is
         return [(0, buffer.nbytes)]
+
+    def has(self, layout: Layout) -> bool:
+        """Whether the memory that was just looked at is what `layout` tells of."""
+        return self._pickled is not None and layout.is_of(self._pickled)
 
     def sent_as(self, key: str) -> None:
         """Others have all that was seen by the last look."""

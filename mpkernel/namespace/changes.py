@@ -25,6 +25,7 @@ from mpkernel.namespace import weight
 from mpkernel.namespace.bindings import Bindings
 from mpkernel.namespace.buffers import Patch, WatchedBuffers
 from mpkernel.namespace.definitions import made_by_hand
+from mpkernel.namespace.layout import Sent
 from mpkernel.namespace.pages import WATCHED, PageTracker
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.reach import reached
@@ -130,7 +131,9 @@ class Tracker:
         self._untold: set[str] = set()  # names that have changed, since `told`
         self._untold_deleted: set[str] = set()
         self._left: set[str] = set()  # names that aren't looked at
-        self._keys: dict[str, str] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
+        self._sent: dict[
+            str, Sent
+        ] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -177,20 +180,20 @@ class Tracker:
 
     def _ungroup(self, names: Iterable[str]) -> None:
         for name in names:
-            self._keys.pop(name, None)
+            self._sent.pop(name, None)
             self._drop(name)
 
     def received(
         self,
         values: dict[str, Any],
         grouped: Iterable[tuple[Iterable[str], Iterable[str]]],
-        keys: dict[str, str],
+        sent: Mapping[str, Sent],
         *,
         checked: bool = False,
     ) -> None:
         """Values that came from elsewhere are no changes of ours.
 
-        `grouped`: names that share objects, and the ids of the definitions that they use. `keys` tells as what their
+        `grouped`: names that share objects, and the ids of the definitions that they use. `sent` tells as what their
         buffers are known. If they were `checked` before, what shared objects with them hasn't changed either.
         """
         torn = {group for name in values if (group := self._groups.get(name))} if checked else set()
@@ -199,7 +202,7 @@ class Tracker:
             if group.known and group.names and group not in self._unchecked:
                 group.known = False  # its fingerprint was that of all
                 self._unknown.add(group)
-        self._keys.update(keys)
+        self._sent.update(sent)
         self._bindings.take(values)
         for names, uses in grouped:
             changeable = {name for name in names if not _is_atom(values[name])}
@@ -303,9 +306,11 @@ class Tracker:
 
     def _know(self, unknown: set[str]) -> None:
         self._regroup(unknown, None, deliver=True)
-        for name in self._keys.keys() & unknown:
+        for name in self._sent.keys() & unknown:
             if (group := self._groups.get(name)) and group.known:
-                self.sent(group.names, self._keys.pop(name))
+                sent = self._sent.pop(name)
+                if group.buffers is not None and group.buffers.has(sent.layout):
+                    self.sent(group.names, sent.key)
 
     def reached(
         self,

@@ -16,6 +16,7 @@ from mpkernel.namespace.changes import Tracker
 from mpkernel.namespace.cold import Copies
 from mpkernel.namespace.component import HELD, Component
 from mpkernel.namespace.definitions import ContentKey
+from mpkernel.namespace.layout import NOTHING, Layout, Sent
 from mpkernel.namespace.payload import from_component, patch, sent_as, to_component, to_delta
 from mpkernel.namespace.pickling import Pickled, Pickling
 from mpkernel.namespace.segments import Opened, Segment
@@ -35,7 +36,7 @@ class Copy:
 
     part: Component
     segment: Segment | None
-    key: str
+    sent: Sent
 
     def drop(self) -> None:
         """It isn't wanted any more."""
@@ -51,7 +52,7 @@ class Exchange:
         self._tracker = tracker
         self._transport = transport
         self._keys = itertools.count(1)
-        self._here: dict[str, tuple[str, int]] = {}  # large values: as what, with how many deltas, they are here
+        self._here: dict[str, Sent] = {}  # large values: as what others know them
         self._outgoing: dict[str, tuple[Segment, list[str], str]] = {}  # until the broker has them
         self._copies = Copies()
 
@@ -82,15 +83,15 @@ class Exchange:
             raise OSError("it is too large for a message")
         key = f"{self._pickling.worker}.{next(self._keys)}"
         part, segment = to_component(names, pickled, None if in_message else self._transport, key=key)
-        return Copy(part, segment, key)
+        return Copy(part, segment, Sent(key, 0, Layout.of(pickled)))
 
     def sent(self, copy: Copy) -> None:
         """A copy is on its way."""
         if copy.segment is not None:
             names = list(copy.part.names)
-            self._outgoing[copy.segment.place.name] = (copy.segment, names, copy.key)
-            self._tracker.sent(names, copy.key)
-            self._here.update(dict.fromkeys(names, (copy.key, 0)))
+            self._outgoing[copy.segment.place.name] = (copy.segment, names, copy.sent.key)
+            self._tracker.sent(names, copy.sent.key)
+            self._here.update(dict.fromkeys(names, copy.sent))
 
     def _left_out(self, note: Note, values: dict[str, Any]) -> list[Any]:
         """Who saves this component leaves these of its names out, or, if there are none, a part of them; and why."""
@@ -110,8 +111,9 @@ class Exchange:
         except OSError:
             return self.component(patch.names, patch.pickled)
         self._outgoing[segment.place.name] = (segment, patch.names, "")
-        key, deltas = self._here.get(patch.names[0], (patch.key, 0))
-        self._here.update(dict.fromkeys(patch.names, (key, deltas + 1)))
+        known, layout = self._here.get(patch.names[0]), Layout.of(patch.pickled)
+        sent = Sent(patch.key, 1, layout) if known is None else Sent(known.key, known.deltas + 1, layout)
+        self._here.update(dict.fromkeys(patch.names, sent))
         return part
 
     def taken(self, segments: list[str], refused: list[str]) -> list[list[str]]:
@@ -130,7 +132,7 @@ class Exchange:
     def given_up(self, key: str, names: Iterable[str]) -> list[str]:
         """There is no copy any more of what was sent as `key`. Returns those of `names` whose values it was."""
         self._copies.drop(key)
-        return [name for name in names if self._here.get(name, ("", 0))[0] == key]
+        return [name for name in names if (sent := self._here.get(name)) is not None and sent.key == key]
 
     @property
     def seconds_to_cold(self) -> float | None:
@@ -161,9 +163,15 @@ class Exchange:
         lacking: set[str] | None = None,
     ) -> dict[str, Any]:
         """The values of `part`; else see `Pickling.load`. Raises BadSegment, and whatever loading raises."""
+        return self._loaded(part, contents, imports=imports, lacking=lacking)[0]
+
+    def _loaded(
+        self, part: Component, contents: dict[ContentKey, Any] | None, *, imports: bool, lacking: set[str] | None = None
+    ) -> tuple[dict[str, Any], Pickled]:
+        """And what they were loaded from."""
         pickled = from_component(part, self._transport)
         values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, lacking=lacking)
-        return values
+        return values, pickled
 
     def take(
         self,
@@ -173,10 +181,15 @@ class Exchange:
         contents: dict[ContentKey, Any],
         *,
         imports: bool = True,
-    ) -> None:
-        """As `load`, into `values`, of which those of `names` count; what definitions hold counts if all of them do."""
-        loaded = self.load(part, contents if set(names) >= set(part.names) else None, imports=imports)
+    ) -> Sent:
+        """As `load`, into `values`, of which those of `names` count; what definitions hold counts if all of them do.
+
+        Returns as what others know them.
+        """
+        loaded, pickled = self._loaded(part, contents if set(names) >= set(part.names) else None, imports=imports)
         values.update({name: loaded[name] for name in names})
+        key, deltas = sent_as(part)
+        return Sent(key, deltas, Layout.of(pickled) if key else NOTHING)
 
     def patched(self, part: Component, names: Collection[str]) -> bool:
         """Bring the memory of `names` up to date, if that is all there is to do."""
@@ -185,25 +198,25 @@ class Exchange:
         if not deltas or self._transport is None or len(have) != 1 or set(names) != set(part.names):
             return False
         known = have.pop()
-        if known is None or known[0] != key or known[1] > deltas:
+        if known is None or known.key != key or known.deltas > deltas:
             return False
         pickled = self._tracker.buffers_of(names)
-        if pickled is None or [b.nbytes for b in pickled.buffers] != [n for _, n in part.meta["segment"]["ranges"]]:
+        if pickled is None or pickled.made or not known.layout.is_of(pickled):
             return False
         if any(buffer.readonly for buffer in pickled.buffers):
             return False
-        patch(part, pickled.buffers, known[1], self._transport)
+        patch(part, pickled.buffers, known.deltas, self._transport)
         self._tracker.written(names)
-        self._here.update(dict.fromkeys(names, (key, deltas)))
+        self._here.update(dict.fromkeys(names, Sent(key, deltas, Layout.of(pickled))))
         return True
 
-    def arrived(self, part: Component, names: Iterable[str]) -> None:
-        """`names` are bound to what `part` has."""
-        self._here.update(dict.fromkeys(names, sent_as(part)))
+    def arrived(self, names: Iterable[str], sent: Sent) -> None:
+        """`names` are bound to what was taken, which others know as `sent`."""
+        self._here.update(dict.fromkeys(names, sent))
 
-    def keys_of(self, names: Iterable[str]) -> dict[str, str]:
+    def known_as(self, names: Iterable[str]) -> dict[str, Sent]:
         """As what others have the large values of those of `names` that have some."""
-        return {name: self._here[name][0] for name in names if self._here[name][0]}
+        return {name: sent for name in names if (sent := self._here[name]).key}
 
 
 class Parcels:

@@ -428,7 +428,7 @@ class NamespaceSync:
         self._namespace.update(fresh)
         self._state.delivered()
         self._pickling.put({key: made[key] for key in contents})
-        self._tracker.received(fresh, grouped, self._exchange.keys_of(fresh), checked=self.mode == "shared")
+        self._tracker.received(fresh, grouped, self._exchange.known_as(fresh), checked=self.mode == "shared")
         for names, *_ in news.offers:
             self._offers.add(names)
         self._number = max(self._number, news.number)
@@ -498,8 +498,7 @@ class NamespaceSync:
             return []
         if self._exchange.patched(part, names):
             return []
-        self._exchange.take(part, names, fresh, contents, imports=imports)
-        self._exchange.arrived(part, names)
+        self._exchange.arrived(names, self._exchange.take(part, names, fresh, contents, imports=imports))
         return list(names)
 
     def _miss(self, number: int, parts: Collection[tuple[Component, BaseException]]) -> None:

@@ -88,7 +88,7 @@ class Texts:
     def received(self, text: Text, shape: Any) -> Any:
         """The array that another process's text is of. The next look at it won't take long."""
         array = text.array(shape)
-        self._add(self._of_owner(_owner(array)), array, array.reshape(-1).copy())
+        text.stamp = self._add(self._of_owner(_owner(array)), array, array.reshape(-1).copy()).stamp
         return array
 
     def _of_owner(self, owner: Any) -> dict[_Key, Text]:

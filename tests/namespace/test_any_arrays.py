@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -114,6 +115,11 @@ def always_cold(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_subshells_have_what_one_would_have(
     world: World, library: str, program: list[tuple[int, int, int, int, int, bool]]
 ) -> None:
+    play(world, library, program)
+
+
+def play(world: World, library: str, program: list[tuple[int, int, int, int, int, bool]]) -> None:
+    """Run its cells in three subshells, and in one process; they have the same."""
     if pytest.importorskip(library).__name__ == "pandas" and int(sys.modules["pandas"].__version__.split(".")[0]) < 3:
         pytest.skip("which columns have their table's memory is nobody's to tell before pandas 3")
     store, segments, alone = NamespaceStore(), Segments(Memfds()), Space()
@@ -166,3 +172,91 @@ def begin_cell(notebooks: list[Notebook], who: int) -> None:
                     other.sync.release_names(names)
                     other.sync.take()
         notebooks[who].ask(*names)
+
+
+# --- what deltas are laid over ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three() -> Iterator[list[Notebook]]:
+    store, segments = NamespaceStore(), Segments(Memfds())
+    notebooks = [Notebook(store, worker, segments=segments) for worker in (1, 2, 3)]
+    notebooks[0].run(f"import numpy as np; n = {COUNT}")
+    yield notebooks
+    for notebook in notebooks:
+        notebook.rest()
+    segments.close()
+
+
+def have(notebooks: list[Notebook], who: int, name: str) -> Notebook:
+    """That subshell, as it begins a cell that uses `name`."""
+    for notebook in notebooks:
+        notebook.rest()
+    notebooks[who].hear()
+    if notebooks[who].sync.needs([compile(name, "cell", "exec")], crowded=False):
+        notebooks[who].ask(name)
+    return notebooks[who]
+
+
+def are_deltas(notebook: Notebook) -> list[bool]:
+    """Of what its last commit told."""
+    return ["delta" in head[2] for message in notebook.sent for head in message.components]
+
+
+@pytest.mark.parametrize("told", ["", "self.number = number"], ids=["alike", "numbered"])
+@pytest.mark.parametrize("items", ["np.full(n, number * 1.)", "np.full(n, str(number), object), np.zeros(n)"])
+def test_a_change_of_arrays_whose_order_differs_between_processes(three: list[Notebook], told: str, items: str) -> None:
+    """Those of instances in a set, which are in the order of their addresses."""
+    first = three[0]
+    first.run(f"class Holder:\n    def __init__(self, number):\n        {told or 'pass'}; self.items = {items}")
+    if "str" in items:
+        first.run("def place(holder): return holder.items[1], holder.items[0][5]")
+    else:
+        first.run("def place(holder): return holder.items, holder.items[5]")
+    for attempt in range(8):
+        first.run(f"junk = [object() for _ in range({attempt * 7})]")
+        first.run("found = {Holder(number) for number in range(4)}")
+        other = have(three, 1, "found")
+        other.run("[place(holder)[0].__setitem__(7, 77) for holder in found if place(holder)[1] in (2, '2')]")
+        for who in (0, 2):
+            seen = have(three, who, "found").value("sorted((str(place(h)[1]), float(place(h)[0][7])) for h in found)")
+            mine = other.value("sorted((str(place(h)[1]), float(place(h)[0][7])) for h in found)")
+            assert seen == mine
+            assert [number for _, number in seen].count(77.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "change", "seen"),
+    [
+        ("[np.zeros(n), np.zeros(n)]", "value[1][5] = 1", "value"),
+        ("{'a': np.zeros(n), 'b': np.ones(n)}", "value['b'][5] = 3", "value['b']"),
+        (
+            "pd.DataFrame({'a': np.zeros(n), 'b': range(n), 's': ['word %d' % i for i in range(n)]})",
+            "value.loc[5, 'a'] = 1",
+            "value",
+        ),
+    ],
+    ids=["list", "dict", "table"],
+)
+def test_of_a_large_value_that_came_from_elsewhere_a_change_is_a_delta(
+    three: list[Notebook], made: str, change: str, seen: str
+) -> None:
+    if "pd" in made:
+        pytest.importorskip("pandas", "3")
+        three[0].run("import pandas as pd")
+    three[0].run(f"value = {made}")
+    for who in (1, 2, 0):
+        have(three, who, "value").run(change)
+        assert are_deltas(three[who]) == [True]
+        change = change.replace("5", "5" * 2)
+    values = [have(three, who, "value").value(seen) for who in range(3)]
+    assert equal(values[0], values[1])
+    assert equal(values[0], values[2])
+
+
+@pytest.mark.parametrize("who", [1, 2])
+def test_a_change_of_a_table_whose_texts_were_another_table_s(who: int) -> None:
+    """A reversed view of strings is none of those that travel as texts; what is loaded from it is."""
+    always = [(0, 0, 1, 0, 0, False)] * 8
+    program = [*always, (0, 19, 1, 0, 0, False), (0, 15, 1, 0, 0, False), (who, 0, 1, 0, 0, False)]
+    play(TABLES, "pandas", program)
