@@ -41,6 +41,7 @@ MIN_TRIED, MAX_TRIED = 0.001, 0.1
 
 # How fingerprints begin of groups in which an object of another one is now.
 _JOINED = b"joined "
+_MISSING = object()
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range))
 
 
@@ -128,12 +129,11 @@ class Tracker:
         self._ran: list[types.CodeType] = []
         self._pages = PageTracker()
         self._joins = itertools.count()
-        self._untold: set[str] = set()  # names that have changed, since `told`
+        self._untold: dict[str, bool] = {}  # names that have changed, since `told`: whether code bound them
         self._untold_deleted: set[str] = set()
         self._left: set[str] = set()  # names that aren't looked at
-        self._sent: dict[
-            str, Sent
-        ] = {}  # as what the buffers of names are known elsewhere that have no fingerprint yet
+        self._not_bound: dict[str, Any] = {}  # values of names that count as new, though code has not bound them
+        self._sent: dict[str, Sent] = {}  # as what others know large values that have no fingerprint here yet
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -151,6 +151,7 @@ class Tracker:
 
     def take_back(self) -> None:
         """They don't, and won't: it counts as new."""
+        self._not_bound = {n: self._base[n] for n, bound in self._untold.items() if not bound and n in self._base}
         self.forget(self._untold)
         self._bindings.bring_back(self._untold_deleted)
         self.told()
@@ -351,12 +352,13 @@ class Tracker:
         beyond `allowance` is held, or looked at by `sweep`.
         """
         deliver = deliver and only is not None
-        forced = {name: self._bindings.known[name] for name in force if name in self._bindings.known}
+        had = {name: self._bindings.known[name] for name in force if name in self._bindings.known} | self._not_bound
         self.forget(force)
         deleted, changed = self._bindings.look(only)
-        bound = {name for name, value in changed.items() if name not in forced or forced[name] is not value}
+        bound = {name for name, value in changed.items() if had.pop(name, _MISSING) is not value}
+        self._not_bound = {name: value for name, value in self._not_bound.items() if name in had}
         changes = Changes(deleted=deleted, rebound=set(changed), bound=bound)
-        self._untold.update(changed)
+        self._untold.update({name: name in bound for name in changed})
         self._untold_deleted.update(deleted)
         dirty: set[str] = set()
         for name in (*deleted, *changed):
@@ -446,7 +448,7 @@ class Tracker:
                         self._seconds += group.seconds - before
                         continue
                     if digest != group.digest:
-                        self._untold |= group.names
+                        self._untold.update({name: self._untold.get(name, False) for name in group.names})
                         patch = None
                         if group.buffers is not None and digest is not None and not digest.startswith(_JOINED):
                             patch = group.buffers.patch(sorted(group.names))

@@ -151,7 +151,8 @@ class Merging:
             self._warn(
                 f"{listed(shown)} was changed in another subshell at the same time; this cell's value counts{other}"
             )
-        return Merged(values, gone, overruled, merged.bound)
+        # Not what only seems new: what is held, or grouped with `names` here alone, had nothing to be compared with.
+        return Merged(values, gone, overruled, merged.bound & (rivals.bound_here | rivals.bound_there))
 
     def _merged(
         self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any], bound: tuple[set[str], set[str]]

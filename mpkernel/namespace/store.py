@@ -177,7 +177,7 @@ class NamespaceStore:
         found.relies_on = view.relied_on(found)
         versions = {name: entry.version for name, entry in (clash.started | others).items()}
         found.bound_there = {name for name in heads if self._bound.get(name, 0) > versions.get(name, -1)}
-        found.bound_here = heads.keys() & view.bound
+        found.bound_here = (clash.names | heads.keys()) & view.bound
         return found
 
     def _one_with(self, view: View, names: Collection[str]) -> list[str]:

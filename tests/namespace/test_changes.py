@@ -257,3 +257,21 @@ def test_what_an_earlier_cell_could_reach_does_not_count() -> None:
     space.names["x"].append(2)  # by a thread, say
     assert space.changed("y = 1") == ["y"]
     assert space.changed("x") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "bound"), [("xs.append(1)", set()), ("xs = [1]", {"xs"}), ("xs, ys = ys, xs", {"xs", "ys"})]
+)
+def test_what_could_not_be_told_counts_as_bound_only_if_it_was(cell: str, bound: set[str]) -> None:
+    space = Watched("xs, ys = [], []")
+    space.run(cell)
+    for _ in range(2):
+        with space.as_main():
+            changes = space.tracker.collect()
+            space.tracker.take_back()
+        assert changes.bound == bound
+        assert changes.names >= {"xs"}
+    with space.as_main():
+        space.tracker.collect()
+        space.tracker.told()
+    assert space.changed("xs = [2]") == ["xs"]

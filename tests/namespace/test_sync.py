@@ -513,8 +513,8 @@ def unloadable(two: Two, monkeypatch: pytest.MonkeyPatch) -> Failing:
     here, there = two
     here.run("d = {'k': 1}; e = {'d': d}")
     there.hear()
-    load = Failing(there.sync._exchange.load, "d", error=OSError)
-    monkeypatch.setattr(there.sync._exchange, "load", load)
+    load = Failing(there.sync._exchange._loaded, "d", error=OSError)
+    monkeypatch.setattr(there.sync._exchange, "_loaded", load)
     return load
 
 
