@@ -7,7 +7,7 @@ all others as they were; what is in the place of an item that is gone is what be
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -18,9 +18,12 @@ from mpkernel.namespace.sequences import Edit, differing
 Mark = Callable[[Any], Any]
 Item = tuple[int, Any]  # with its index
 Traits = list[set[Any]]
-# Fewer numbers or the like that are in each other's places were written there, not moved.
+# Fewer numbers or the like that are in each other's places were written there, not moved. What no more have is rare.
 FEW = 3
+# Of more items than that, only those that have something rare in common are compared.
+MANY = 100
 START, END = -1, -2
+_NONE = 0, -1  # has nothing in common
 
 
 class Unclear(Exception):
@@ -127,9 +130,9 @@ def _gaps(edit: Edit, found: dict[int, int]) -> Iterator[tuple[list[int], list[i
 
 def _alike(gone: Traits, new: Traits) -> Iterator[tuple[int, int]]:
     """Which have something in common with which of the new ones, in the same order."""
-    start = 0
+    start, likely = 0, _likely(new)
     for which, its in enumerate(gone):
-        common, other = max(((len(its & new[at]), -at) for at in range(start, len(new))), default=(0, 0))
+        common, other = max(((len(its & new[at]), -at) for at in likely(its) if at >= start), default=(0, 0))
         if common:
             yield which, -other
             start = 1 - other
@@ -143,17 +146,31 @@ def _matched(gone: list[Item], new: list[Item], mark: Mark) -> list[int]:
         return []
     if len(gone) != len(new):
         raise Unclear
-    traits = [(at, _traits(item, mark)) for at, item in new]
-    found = []
+    traits = [_traits(item, mark) for _, item in new]
+    likely, found = _likely(traits), []
     for _, item in gone:
         its = _traits(item, mark)
-        best, second = sorted(((len(its & theirs), at) for at, theirs in traits), reverse=True)[:2]
+        best, second, *_ = *sorted(((len(its & traits[at]), at) for at in likely(its)), reverse=True)[:2], _NONE, _NONE
         if best[0] == second[0]:
             raise Unclear
         found.append(best[1])
     if len(set(found)) < len(found):
         raise Unclear
-    return found
+    return [new[at][0] for at in found]
+
+
+def _likely(new: Traits) -> Callable[[set[Any]], Iterable[int]]:
+    """A function that tells which of `new` may have much in common with something that has certain traits.
+
+    All, if these are not too many to compare each with each; else those that have a trait that few have.
+    """
+    if len(new) <= MANY:
+        return lambda _: range(len(new))
+    having: dict[Any, list[int]] = {}
+    for at, its in enumerate(new):
+        for trait in its:
+            having.setdefault(trait, []).append(at)
+    return lambda its: {at for trait in its if len(few := having.get(trait, [])) <= FEW for at in few}
 
 
 def _traits(item: Any, mark: Mark) -> set[Any]:

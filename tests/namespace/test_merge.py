@@ -211,6 +211,32 @@ def test_a_list_to_which_both_appended_keeps_my_objects() -> None:
     assert (mine[0] is first, mine[2] is own, mine[1].n, conflicts) == (True, True, "theirs", [])
 
 
+def sorted_and_half_changed(rows: list[dict[str, int]]) -> None:
+    for row in rows[::2]:
+        row["half"] = 1
+    rows.sort(key=lambda row: row["order"])
+
+
+def half_gone_and_changed(rows: list[dict[str, int]]) -> None:
+    del rows[::2]
+    for row in rows:
+        row["half"] = 1
+
+
+@pytest.mark.parametrize("change", [sorted_and_half_changed, half_gone_and_changed])
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("count", [20, 4000])  # to compare each with each would take a minute
+def test_the_items_of_a_long_list_are_found_where_they_are(
+    change: Callable[[list[dict[str, int]]], None], here: bool, count: int
+) -> None:
+    rows = [{"number": number, "order": number * 7919 % 4001} for number in range(count)]
+    changes = [change, lambda rows: rows[3].update(other=1)]
+    base, mine, theirs = edits(rows, *(changes if here else reversed(changes)))
+    wanted = loaded(mine if here else theirs)
+    next(row for row in wanted if row["number"] == 3)["other"] = 1
+    assert merged(base, mine, theirs) == (wanted, [])
+
+
 def test_an_object_on_two_paths_is_merged_once() -> None:
     def names() -> dict[str, Any]:
         shared: list[int] = [1]
