@@ -146,17 +146,31 @@ def _matched(gone: list[Item], new: list[Item], mark: Mark) -> list[int]:
         return []
     if len(gone) != len(new):
         raise Unclear
-    traits = [_traits(item, mark) for _, item in new]
-    likely, found = _likely(traits), []
-    for _, item in gone:
+    found = counterparts([item for _, item in gone], [item for _, item in new], mark)
+    if len(found) < len(gone):
+        raise Unclear
+    return [new[found[at]][0] for at in range(len(gone))]
+
+
+def counterparts(gone: list[Any], new: list[Any], mark: Mark) -> dict[int, int]:
+    """By their indexes, which of `new` those of `gone` have become: that with the most in common, if any has something.
+
+    Raises Unclear if several may be that, or one is it of several.
+    """
+    if len(gone) == len(new) == 1:
+        return {0: 0}
+    traits = [_traits(item, mark) for item in new]
+    likely, found = _likely(traits), {}
+    for at, item in enumerate(gone):
         its = _traits(item, mark)
         best, second, *_ = *sorted(((len(its & traits[at]), at) for at in likely(its)), reverse=True)[:2], _NONE, _NONE
-        if best[0] == second[0]:
+        if best[0] and best[0] == second[0]:
             raise Unclear
-        found.append(best[1])
-    if len(set(found)) < len(found):
+        if best[0]:
+            found[at] = best[1]
+    if len(set(found.values())) < len(found):
         raise Unclear
-    return [new[at][0] for at in found]
+    return found
 
 
 def _likely(new: Traits) -> Callable[[set[Any]], Iterable[int]]:

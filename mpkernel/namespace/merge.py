@@ -17,13 +17,13 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.alignment import Alignment, Unclear, in_order, in_place, woven
+from mpkernel.namespace.alignment import Alignment, Unclear, counterparts, in_order, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.naming import Names, Naming, Side
-from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part
+from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part, by_identity
 from mpkernel.namespace.same import Dumps, default_dumps, mark, may_stem, quick_same, same, token
 from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
 from mpkernel.namespace.survey import BULK, Survey
@@ -33,6 +33,7 @@ MAX_CONFLICTS = 20
 MAX_DEPTH = 100
 MAX_KEY = 60
 # Of these, another object with the same content can be made without running any code of the user's.
+_Entry = tuple[Any, Any]  # a key, or an element, and its value
 TWINS = (list, dict, set, bytearray, deque, defaultdict, OrderedDict, Counter)
 
 
@@ -373,7 +374,7 @@ class _Merge:
         assert make is not None
         contents = part.read(base), part.read(theirs), part.read(mine)
         if isinstance(part, Elements):
-            fresh = self._set(*contents)
+            fresh = self._set(*contents, path, depth)
         elif len({len(content) for content in contents}) == 1:
             names = getattr(type(mine), "_fields", None)
             paths = [f"{path}.{name}" for name in names] if names else [f"{path}[{i}]" for i in range(len(contents[0]))]
@@ -396,7 +397,7 @@ class _Merge:
         elif isinstance(part, Entries):
             fresh = self._entries(*contents, path, depth, named=isinstance(part, Named))
         elif isinstance(part, Elements):
-            fresh = self._set(*contents)
+            fresh = self._set(*contents, path, depth)
         elif (arrays := [science.array_of(part, content) for content in contents])[2] is not None:
             if science.merge_arrays(*arrays):
                 self.conflict(path)
@@ -420,7 +421,11 @@ class _Merge:
     def _entries(
         self, base: dict[Any, Any], theirs: dict[Any, Any], mine: dict[Any, Any], path: str, depth: int, *, named: bool
     ) -> dict[Any, Any]:
-        b, t, m = (self._by_token(content) for content in (base, theirs, mine))
+        try:
+            b, t, m = self._by_token((base.items(), theirs.items(), mine.items()), path, depth)
+        except Unclear:
+            self.conflict(path)
+            return mine
         order = in_order(list(b), list(t), list(m))
         nothing = (None, MISSING)
         fresh: dict[Any, Any] = {}
@@ -456,15 +461,50 @@ class _Merge:
             self._held += (theirs, mine)
             self._graft.alias(theirs, mine)
 
-    def _by_token(self, content: dict[Any, Any]) -> dict[Any, tuple[Any, Any]]:
-        return {token(key, self._dumps): (key, value) for key, value in content.items()}
+    def _by_token(self, contents: tuple[Iterable[_Entry], ...], path: str, depth: int) -> list[dict[Any, _Entry]]:
+        """Keys, with their values, by what they are known as, on each side. May raise Unclear.
 
-    def _set(self, base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:
-        b, t, m = ({token(element, self._dumps): element for element in content} for content in (base, theirs, mine))
+        A key that is equal only to itself, and was changed on both sides, is merged, and known as what it is here.
+        """
+        base, theirs, mine = ({token(entry[0], self._dumps): entry for entry in content} for content in contents)
+        gone = [key for key in base.keys() - theirs.keys() - mine.keys() if self._is_instance(base[key][0])]
+        for kind in dict.fromkeys(type(base[key][0]) for key in gone):
+            were = [key for key in gone if type(base[key][0]) is kind]
+            there, here = (
+                [key for key in side.keys() - base.keys() if type(side[key][0]) is kind] for side in (theirs, mine)
+            )
+            if not there or not here:  # it was taken out
+                continue
+            old = [base[key][0] for key in were]
+            became = [
+                counterparts(old, [side[key][0] for key in new], self._mark)
+                for side, new in ((theirs, there), (mine, here))
+            ]
+            names: dict[Any, Any] = {}
+            for at in became[0].keys() & became[1].keys():
+                was, other, its = were[at], there[became[0][at]], here[became[1][at]]
+                self.value(base[was][0], theirs[other][0], mine[its][0], f"{path}[{_shown(mine[its][0])}]", depth + 1)
+                names |= {was: its, other: its}
+            base, theirs = ({names.get(key, key): entry for key, entry in side.items()} for side in (base, theirs))
+        return [base, theirs, mine]
+
+    def _is_instance(self, key: Any) -> bool:
+        """Whether it may be changed in place, and is equal to nothing but itself."""
+        kind = type(key)
+        return by_identity(kind) and kind is not FunctionType and self._kinds.of(kind).way is Way.PATCH
+
+    def _set(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
+        try:
+            b, t, m = self._by_token(
+                tuple(zip(content, content, strict=True) for content in (base, theirs, mine)), path, depth
+            )
+        except Unclear:
+            self.conflict(path)
+            return mine
         for key in m.keys() & t.keys():
-            self._same_key(t[key], m[key])
-        fresh = [m[key] for key in m if key in t or key not in b]
-        return fresh + [t[key] for key in t if key not in m and key not in b]
+            self._same_key(t[key][0], m[key][0])
+        fresh = [m[key][0] for key in m if key in t or key not in b]
+        return fresh + [t[key][0] for key in t if key not in m and key not in b]
 
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         if all(in_place(base, items, self._mark) for items in (theirs, mine)):

@@ -208,7 +208,7 @@ class Entries(Part):
                 pairs += ((old_key, key), (old_value, value))
         if len(unmatched) == len(here):  # keys that are equal to nothing but themselves: by their order
             for (old_key, old_value), (key, value) in zip(here.values(), unmatched, strict=True):
-                if type(old_key) is type(key) and _by_identity(type(key)):
+                if type(old_key) is type(key) and by_identity(type(key)):
                     pairs += ((old_key, key), (old_value, value))
         return pairs
 
@@ -344,5 +344,6 @@ class Bytes(State):
     """Small items without identity, side by side: a bytearray or an array. Content: of the same type."""
 
 
-def _by_identity(kind: Any) -> bool:
+def by_identity(kind: Any) -> bool:
+    """Whether objects of that type are equal to nothing but themselves, as keys."""
     return kind.__hash__ is object.__hash__

@@ -237,6 +237,42 @@ def test_the_items_of_a_long_list_are_found_where_they_are(
     assert merged(base, mine, theirs) == (wanted, [])
 
 
+@pytest.mark.parametrize("made", [set, frozenset, dict.fromkeys, lambda things: [set(things)]])
+def test_instances_that_are_elements_or_keys_are_merged_where_both_changed_them(
+    made: Callable[[list[Thing]], Any],
+) -> None:
+    def things(container: Any) -> list[Thing]:
+        return sorted(container[0] if isinstance(container, list) else container, key=lambda thing: thing.number)
+
+    def here(container: Any) -> None:
+        for thing in things(container):
+            thing.here = thing.number
+
+    def there(container: Any) -> None:
+        things(container)[1].there = 1
+
+    base, mine, theirs = edits(made([Thing(number=number) for number in range(3)]), here, there)
+    value, conflicts = merged(base, mine, theirs)
+    assert [vars(thing) for thing in things(value)] == [
+        {"number": 0, "here": 0},
+        {"number": 1, "here": 1, "there": 1},
+        {"number": 2, "here": 2},
+    ]
+    assert conflicts == []
+
+
+def test_where_it_can_not_be_told_which_element_became_which_mine_counts() -> None:
+    base = {Thing(kind="same", number=number) for number in range(3)}
+
+    def change(by: int) -> Callable[[Any], None]:
+        return lambda things: [setattr(thing, "number", thing.number + by) for thing in things] and None
+
+    base, mine, theirs = edits(base, change(10), change(20))
+    value, conflicts = merged(base, mine, theirs)
+    assert sorted(thing.number for thing in value) == [10, 11, 12]
+    assert conflicts == ["x"]
+
+
 def test_an_object_on_two_paths_is_merged_once() -> None:
     def names() -> dict[str, Any]:
         shared: list[int] = [1]
