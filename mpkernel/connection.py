@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,16 +121,17 @@ def read(path: Path) -> ConnectionInfo:
 
 def write(path: Path, info: ConnectionInfo) -> None:
     """Write a connection file that only its owner can read (it holds the key), in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # nobody can have made it before
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             json.dump(info.to_json(), file, indent=2)
-        temporary.replace(path)
+        os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
         raise ConnectionFileError(f"connection file {path} can't be written: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     path.write_text("{}")
     path.chmod(0o644)
     write(path, ConnectionInfo())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_others_have_put_in_its_place_is_not_written_to(tmp_path: Path) -> None:
+    """In a folder that several may write to, a file of theirs, or a link, would have the key."""
+    path = tmp_path / "kernel.json"
+    theirs = tmp_path / f".{path.name}.{os.getpid()}"
+    theirs.write_text("theirs")
+    theirs.chmod(0o666)
+    write(path, ConnectionInfo())
+    assert theirs.read_text() == "theirs"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -336,10 +336,13 @@ class Loop:
             self._event(FrontendMessage(channel, message))
 
     def _read_subscriptions(self) -> None:
-        """A subscription counts from here on (XPUB_MANUAL), so the welcome is the first that a front end sees."""
+        """A subscription counts from here on (XPUB_MANUAL), so the welcome is the first that a front end sees.
+
+        As anybody may subscribe, and have beats answered: not more of them than other messages.
+        """
         socket = self._sockets["iopub"]
         with suppress(zmq.Again):
-            while True:
+            for _ in range(BATCH):
                 frame = socket.recv(zmq.NOBLOCK)
                 if frame[:1] == b"\x01":
                     socket.subscribe(frame[1:])
@@ -350,7 +353,7 @@ class Loop:
     def _beat(self) -> None:
         socket = self._sockets["hb"]
         with suppress(zmq.Again):
-            while True:
+            for _ in range(BATCH):
                 socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
 
     def _send(self, action: Send) -> None:

@@ -208,7 +208,9 @@ class Ops:
         if not isinstance(signum, signal.Signals) or not isinstance(grace, (int, float)) or not 0 <= grace < 1e6:
             raise BadMessage(f"kill needs a signal name such as TERM and a grace in seconds, not {name!r}, {grace!r}")
         if worker is None or worker.pid is None:
-            return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": 0, **self._kept([])}
+            # What is being started for its queue has nothing to do then.
+            aborted = machine.aborting.abort_queue(subshell) if worker is not None else 0
+            return {"sent": [], "exited": True, "after_s": None, "how": "", "aborted": aborted, **self._kept([])}
         if worker.id in self._kills:
             raise RequestFailed(f"subshell {subshell.shown} is being killed already")
         lost = machine.sharing.lost_names(worker)

@@ -97,8 +97,9 @@ class SpawnLauncher:
         return found
 
     def exited(self, pid: int) -> bool:
-        self._pids.discard(pid)
-        self._guard.unguard(pid)
+        if pid in self._pids:
+            self._pids.discard(pid)
+            self._guard.unguard(pid)
         return False
 
     def look_after(self, worker: int) -> float | None:
@@ -115,6 +116,7 @@ class ZygoteConnection:
         self._sock = sock
         self.pid = pid
         self._buffer = b""
+        self._unsent = b""
         self.closed = False
         self.reaped = False
 
@@ -135,8 +137,14 @@ class ZygoteConnection:
             self._sock.sendall(SETTINGS_SIZE.pack(len(data)) + data)
 
     def _send(self, **message: object) -> None:
-        with suppress(OSError):  # it is gone, which the loop will notice
-            self._sock.sendall(json.dumps(message).encode() + b"\n")
+        self._unsent += json.dumps(message).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what it has not taken yet: one that is stopped doesn't read, and nobody is to wait for it."""
+        with suppress(OSError):  # or it is gone, which the loop will notice
+            while self._unsent:
+                self._unsent = self._unsent[self._sock.send(self._unsent, socket.MSG_DONTWAIT) :]
 
     def fork(self, worker: int) -> None:
         self._send(op="fork", worker=worker)
@@ -218,6 +226,7 @@ class ZygoteLauncher:
     def look_after(self, worker: int) -> float | None:
         if worker not in self._waiting:
             return None
+        self._zygote.flush()
         if worker != self._waiting[0]:  # else the patience would be shorter the more wait
             return LOOK_AFTER_LAUNCH
         self._looks += 1
@@ -240,8 +249,9 @@ class ZygoteLauncher:
             self._zygote.fork(worker)
 
     def exited(self, pid: int) -> bool:
-        self._pids.discard(pid)
-        self._zygote.unguard(pid)
+        if pid in self._pids:  # not what a cell had started
+            self._pids.discard(pid)
+            self._zygote.unguard(pid)
         if pid != self._zygote.pid:
             return False
         self._hear()  # what it said last

@@ -9,7 +9,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +29,10 @@ WORDS = "mpkernel.namespace.words"
 LOAD_LIMIT = 3.0
 AGAIN_LIMIT = 0.3
 LARGE = 4 << 20
+# What these have makes its objects at once, and is in many values: it needs no limit. Of builtins, the types.
+_QUICK = frozenset(
+    ("builtins", "collections", "copyreg", "datetime", "decimal", "fractions", "numpy", "pandas", "pathlib")
+)
 
 
 class MissingDefinition(pickle.UnpicklingError):
@@ -83,6 +87,7 @@ class Loading:
         self.limit = context.limit
         self.late = False  # code of the notebook took too long
         self._runs_code = bool(bodies)
+        self._unlimited: ExitStack | None = None  # of a value that is being loaded, to be given a limit if need be
         self._waiting = dict(bodies)
         self._imports = imports  # libraries that aren't here yet
         self._lacking = lacking  # if given: those that weren't to be imported, and what needs them is a stand-in
@@ -92,7 +97,10 @@ class Loading:
     def value(self, data: bytes | memoryview, beside: Beside) -> Any:
         """What a pickle is of."""
         try:
-            with self.limit(LOAD_LIMIT) if self._runs_code and len(data) < LARGE else nullcontext():
+            with ExitStack() as stack:
+                self._unlimited = stack if len(data) < LARGE else None
+                if self._runs_code:
+                    self._limit()
                 return _Loader(io.BytesIO(data), self, beside, beside.buffers()).loaded()
         except (Exception, TookTooLong) as error:
             if isinstance(error, MissingDefinition) or not self.goes_on(error):
@@ -100,6 +108,16 @@ class Loading:
             self.late = isinstance(error, TookTooLong)
             value = _PatientLoader(data, self, beside, beside.buffers()).load()
             return value.value if type(value) is _Deep else value
+
+    def may_call(self, module: str, found: Any) -> None:
+        """A pickle names something, which it will call: it takes as long as that takes."""
+        if module.partition(".")[0] not in _QUICK or (module == "builtins" and not isinstance(found, type)):
+            self._limit()
+
+    def _limit(self) -> None:
+        if self._unlimited is not None:
+            self._unlimited.enter_context(self.limit(LOAD_LIMIT))
+            self._unlimited = None
 
     def check_import(self, module: str) -> None:
         """Raises NotImported if that would bring in a library, and isn't wanted."""
@@ -421,7 +439,11 @@ class _Loader(_Words, pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Words mean a method here; everything else is what it says."""
-        return self._own_class(module, name) or super().find_class(module, name)
+        if (own := self._own_class(module, name)) is not None:
+            return own
+        found = super().find_class(module, name)
+        self._loading.may_call(module, found)
+        return found
 
 
 _python: Any = pickle._Unpickler

@@ -262,3 +262,16 @@ def test_a_cell_can_kill_its_own_process(kernel: Kernel) -> None:
     kernel.worker().op("kill", subshell="main")
     kernel.worker().die(-TERM)
     assert kernel.reply(cell)["ename"] == "Killed"
+
+
+def test_a_subshell_whose_process_is_being_started_has_nothing_to_run_then(kernel: Kernel) -> None:
+    child = kernel.create()
+    cell = kernel.execute("1", child)
+    reply = kernel.reply(kill(kernel, child))
+    assert (reply["sent"], reply["exited"], reply["aborted"]) == ([], True, 1)
+    assert kernel.status(cell) == "aborted"
+    kernel.pass_time(10)
+    kernel.ready(child)
+    after = kernel.execute("2", child)
+    kernel.worker(child).reply()
+    assert kernel.status(after) == "ok"

@@ -79,6 +79,28 @@ def test_a_zygote_that_is_stopped_is_killed_soon(
     assert zygote.wait() == -signal.SIGKILL
 
 
+def test_a_zygote_that_reads_nothing_holds_nobody_up(zygote: subprocess.Popen[bytes]) -> None:
+    """More than its socket takes; it has all of it when it reads again."""
+    ends = Ends(zygote.pid)
+    workers = range(WORKER, WORKER + 20_000)
+    for worker in workers[1:]:
+        ends.launcher.launch(worker)
+    heard = b""
+    while heard.count(b"\n") < 1 + len(workers):
+        ends.launcher.look_after(WORKER)
+        heard += ends.zygotes.recv(1 << 20)
+    assert [json.loads(line)["worker"] for line in heard.splitlines()] == [FIRST, *workers]
+
+
+def test_a_zygote_is_not_told_of_what_it_does_not_guard(zygote: subprocess.Popen[bytes]) -> None:
+    """What cells had started and left behind is reaped by the broker, too."""
+    ends = Ends(zygote.pid)
+    ends.zygotes.recv(1 << 20)
+    assert not ends.launcher.exited(4321)
+    assert not ends.launcher.exited(1233)
+    assert ends.zygotes.recv(1 << 20).splitlines() == [json.dumps({"op": "unguard", "pid": 1233}).encode()]
+
+
 def test_what_a_zygote_said_before_its_end_counts(
     zygote: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from mpkernel.broker.events import FrontendMessage, Interrupted, Subscribed
-from mpkernel.broker.loop import Loop
+from mpkernel.broker.loop import BATCH, Loop
 
 PATIENCE = 10_000  # ms
 KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.ROUTER}
@@ -70,6 +70,28 @@ def test_a_subscription_counts_before_a_request_that_came_after_it(
         assert sockets[channel].poll(PATIENCE)
     loop._turn()
     assert events(machine) == [Subscribed, FrontendMessage]
+
+
+def test_who_subscribes_without_end_keeps_nobody_waiting(
+    loop: Loop, machine: Mock, sockets: dict[str, zmq.Socket[bytes]], context: zmq.Context[Any]
+) -> None:
+    """Anybody can, without the key."""
+    sockets["iopub"].set(zmq.XPUB_MANUAL, 1)
+    sockets["iopub"].set_hwm(0)
+    stranger, client = context.socket(zmq.XSUB), context.socket(zmq.DEALER)
+    stranger.set_hwm(0)
+    for channel, socket in (("iopub", stranger), ("shell", client)):
+        sockets[channel].bind(f"inproc://{channel}")
+        socket.connect(f"inproc://{channel}")
+        loop._watch(sockets[channel], lambda: None)
+    client.send(b"a request")
+    for number in range(5000):
+        stranger.send(b"\x01%d" % number)
+    for channel in ("iopub", "shell"):
+        assert sockets[channel].poll(PATIENCE)
+    loop._turn()
+    assert FrontendMessage in events(machine)
+    assert events(machine).count(Subscribed) <= 2 * BATCH
 
 
 def test_a_signal_that_comes_while_another_is_acted_on_is_acted_on_soon(loop: Loop, machine: Mock) -> None:

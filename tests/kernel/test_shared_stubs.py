@@ -424,6 +424,12 @@ class Bad:
     def __reduce__(self): return load, ()
 x = Bad()
 
+# slow to load by a library
+import time
+class Bad:
+    def __reduce__(self): return time.sleep, (60,)
+x = Bad()
+
 # starts a thread
 import threading
 class Bad:
