@@ -63,6 +63,10 @@ class WorkerSettings:
         """Where `faulthandler` writes for this worker."""
         return self.directory / f"{worker}.dump"
 
+    def loading_file(self, worker: int) -> Path:
+        """Where this worker notes which variable it loads."""
+        return self.directory / f"{worker}.loading"
+
     def lane_signer(self) -> Signer:
         """Signs what goes between broker and workers."""
         return Signer(self.lane_key)

@@ -54,7 +54,7 @@ class WorkerGone(Record):
 
     `returncode` is as in `subprocess`: negative for a signal; None if it never came to be (`reason` says why).
     `dump` is what `faulthandler` wrote on the way out, if anything; `last_words` what was in the pipes behind fds 1 and
-    2: (stream name, text).
+    2: (stream name, text); `loading` is the variable that it was loading.
     """
 
     worker: int
@@ -62,6 +62,7 @@ class WorkerGone(Record):
     reason: str = ""
     dump: str = ""
     last_words: tuple[tuple[str, str], ...] = ()
+    loading: str = ""
 
 
 @record

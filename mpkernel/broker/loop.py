@@ -74,6 +74,7 @@ from mpkernel.broker.processes import (
 )
 from mpkernel.broker.usage import UsageMeter
 from mpkernel.errors import BadMessage
+from mpkernel.loading_note import read_note
 from mpkernel.namespace.pressure import cap, shortage
 from mpkernel.namespace.segments import Segments, choose
 from mpkernel.settings import WorkerSettings
@@ -500,7 +501,8 @@ class Loop:
         with suppress(OSError):
             dump = dump_file.read_text(errors="replace") if returncode is not None and returncode < 0 else ""
         dump_file.unlink(missing_ok=True)
-        self._event(WorkerGone(worker, returncode, reason, dump, last_words))
+        loading = read_note(self._settings.loading_file(worker))
+        self._event(WorkerGone(worker, returncode, reason, dump, last_words, loading))
 
     def _dump_stacks(self, action: DumpStacks) -> None:
         path = self._settings.dump_file(action.worker)

@@ -7,6 +7,7 @@ A subshell has one process at a time, from its first request on; a spare one wai
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpkernel import messages
@@ -23,6 +24,7 @@ from mpkernel.broker.events import (
 )
 from mpkernel.broker.state import Subshell, Worker
 from mpkernel.errors import Killed, WorkerDied, WorkerStartFailed
+from mpkernel.namespace.wording import listed
 from mpkernel.surroundings import refusal_said
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ END_GRACE, HOOKS_GRACE = 1.0, 2.5
 SPARE_DELAY = 0.25
 # So many workers in a row may die before they are ready, until the waiting requests are answered with an error.
 MAX_FAILED_STARTS = 3
+# Of an end by these, what the process did just then is no reason.
+_BY_OTHERS = (None, -signal.SIGKILL, -signal.SIGTERM)
 
 
 class Pool:
@@ -129,12 +133,15 @@ class Pool:
         self._machine.reads.on_gone(worker, how)
         if worker is self.spare:
             self.spare = None  # another is started when one is needed
+        deadly = []
+        if event.loading and worker.ending is None and event.returncode not in _BY_OTHERS:
+            deadly = self._machine.sharing.on_deadly(worker, event.loading)
         if subshell is not None and subshell.worker is worker:
-            self._on_lost(worker, subshell, how, event)
+            self._on_lost(worker, subshell, how, event, deadly)
         self._machine.sharing.on_gone(worker)
         self._machine.stop_if_done()
 
-    def _on_lost(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone) -> None:
+    def _on_lost(self, worker: Worker, subshell: Subshell, how: str, event: WorkerGone, deadly: Sequence[str]) -> None:
         """Rule 4: the subshell stays. Its running request is answered; the queue is aborted as after any error."""
         if worker.ending is None:
             what = f"the process of subshell {subshell.shown} (pid {worker.pid}) ended: {how}"
@@ -150,6 +157,8 @@ class Pool:
             error = self._death(worker, subshell, how)
         if excerpt := answers.crash_excerpt(event.dump):
             error.add_note(excerpt)
+        if deadly:
+            error.add_note(f"It was loading {listed(deadly)} from another subshell: no process is sent that any more.")
         running, subshell.died = subshell.running, how
         # A kill has aborted what was queued by then; what came later was meant for the new process.
         stop = running is not None and worker.ending != "killed" and running.content().get("stop_on_error", True)

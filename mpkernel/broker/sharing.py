@@ -145,6 +145,12 @@ class Sharing:
             wanted = {name for names in asked for name in names or ()}
             self._have_kept(self.store.give_up(event.nbytes, event.segments, wanted))
 
+    def on_deadly(self, worker: Worker, name: str) -> list[str]:
+        """`worker` has ended while it loaded the value of `name`. Returns the names that nobody is sent any more."""
+        names, kept = self.store.withhold(worker.id, name, self._heirs(worker))
+        self._have_kept(kept)
+        return names
+
     def _have_kept(self, given_up: Iterable[tuple[int, str, list[str]]]) -> None:
         for worker, key, names in given_up:
             self._machine.act(ToWorker(worker, messages.Keep(key, names), service=True))

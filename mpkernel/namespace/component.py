@@ -99,6 +99,7 @@ _META: dict[str, type] = {
     "bound": list,
     "onto": str,
     "left_out": list,
+    "why": str,
     "texts": list,
     "segment": dict,
     "delta": dict,

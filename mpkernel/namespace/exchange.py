@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,7 @@ class Exchange:
         self._here: dict[str, Sent] = {}  # large values: as what others know them
         self._outgoing: dict[str, tuple[Segment, list[str], str]] = {}  # until the broker has them
         self._copies = Copies()
+        self.note_loading: Callable[[str], None] = lambda _name: None
 
     # --- to others ----------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,11 @@ class Exchange:
     ) -> tuple[dict[str, Any], Pickled]:
         """And what they were loaded from."""
         pickled = from_component(part, self._transport)
-        values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, lacking=lacking)
+        self.note_loading(part.names[0])
+        try:
+            values: dict[str, Any] = self._pickling.load(pickled, contents, imports=imports, lacking=lacking)
+        finally:
+            self.note_loading("")
         return values, pickled
 
     def take(

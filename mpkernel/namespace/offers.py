@@ -30,13 +30,13 @@ class Offers:
     def __contains__(self, name: str) -> bool:
         return name in self._why
 
-    def add(self, names: Iterable[str], error: BaseException | None = None) -> None:
-        """`error`: why they could not be loaded."""
+    def add(self, names: Iterable[str], error: BaseException | None = None, why: str = "") -> None:
+        """`error`: why they could not be loaded; or `why` they aren't to be."""
         for name in names:
             self.drop([name])
             if isinstance(error, NotImported):
                 self._packages[name] = error.package
-            self._why[name] = told(error) if error is not None else ""
+            self._why[name] = told(error) if error is not None else why
 
     def drop(self, names: Iterable[str]) -> None:
         """Their values are here now, or there are none any more."""

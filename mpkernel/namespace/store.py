@@ -35,6 +35,10 @@ class Telling:
     offered: list[Component]
 
 
+# Why nobody is sent a value.
+DEADLY = "a process that loaded it has ended"
+
+
 @dataclass(slots=True)
 class NamespaceStore:
     """`worker` is a worker's id."""
@@ -45,6 +49,7 @@ class NamespaceStore:
     _bound: dict[str, int] = field(default_factory=dict)  # the version with which a name was bound to another object
     _views: dict[int, View] = field(default_factory=dict)
     _losers: dict[str, Component] = field(default_factory=dict)  # the last ones
+    _deadly: set[str] = field(default_factory=set)  # names of values that nobody is sent: see `withhold`
     _bury_at: int = LAST_DELETIONS
 
     # --- commits ------------------------------------------------------------------------------------------------------
@@ -87,8 +92,11 @@ class NamespaceStore:
                 continue
             if "onto" in component.meta:
                 component = self._laid_over(component)
-            entry = Entry(component, self.clock, worker)
             bound = set(component.bound)
+            if self._deadly and component.kind != HELD and not self._deadly.isdisjoint(component.names):
+                self._deadly -= bound.union(component.names) if component.kind == DELETED else bound
+                component = component if self._deadly.isdisjoint(component.names) else _withheld(component)
+            entry = Entry(component, self.clock, worker)
             for name in component.names:
                 if self._stays_deleted(view, name, component):
                     continue
@@ -251,7 +259,8 @@ class NamespaceStore:
             component = entry.component
             dear = component.nbytes > MAX_SENT_UNASKED and wanted is not None and not any(n in wanted for n in names)
             if component.kind == HELD or dear:
-                offered.append(Component(tuple(names), component.kind, {"nbytes": component.nbytes}))
+                why = {"why": component.meta["why"]} if "why" in component.meta else {}
+                offered.append(Component(tuple(names), component.kind, {"nbytes": component.nbytes, **why}))
                 kept.update(dict.fromkeys(names, entry))
             else:
                 meta = {**component.meta, "take": names}
@@ -335,6 +344,23 @@ class NamespaceStore:
             given.append((entry.writer, entry.key, list(entry.component.names)))
             entry.component = Component(entry.component.names, HELD, {"nbytes": entry.component.nbytes})
         return given
+
+    def withhold(
+        self, worker: int, name: str, heirs: Collection[int]
+    ) -> tuple[list[str], list[tuple[int, str, list[str]]]]:
+        """`worker` has ended while it loaded the value of `name`: nobody is sent that until code binds it to another.
+
+        Returns the names, none if it was not the newest value; and whom to tell that they keep something, as `forget`.
+        """
+        entry, view = self._heads.get(name), self._view(worker)
+        if entry is None or entry.component.kind != VALUE or entry.writer == worker:
+            return [], []
+        if not any(entry in told.entries.values() for told in view.told):
+            return [], []
+        names = [name for name in entry.component.names if self._heads.get(name) is entry]
+        self._deadly.update(names)
+        entry.component = _withheld(entry.component)
+        return names, [] if entry.writer in heirs else self._go_back(names, heirs)
 
     # --- workers and names --------------------------------------------------------------------------------------------
 
@@ -468,3 +494,7 @@ class NamespaceStore:
     def loser(self, name: str) -> Component | None:
         """What `name` was in the subshell that lost the last conflict over it."""
         return self._losers.get(name)
+
+
+def _withheld(component: Component) -> Component:
+    return Component(component.names, HELD, {"nbytes": component.nbytes, "why": DEADLY})

@@ -105,6 +105,10 @@ class NamespaceSync:
         self._bound_by: dict[str, int] = {}  # and of those that code has bound
         self._void: set[int] = set()  # numbers of messages that could not be followed
 
+    def note_loading(self, note: Callable[[str], None]) -> None:
+        """From now on `note` is called with the name of what is about to be loaded, and with "" when it was."""
+        self._exchange.note_loading = note
+
     def startup_done(self) -> None:
         """Startup files and the like have run: each worker has what they made by itself."""
         self._tracker.rebase()
@@ -429,8 +433,8 @@ class NamespaceSync:
         self._state.delivered()
         self._pickling.put({key: made[key] for key in contents})
         self._tracker.received(fresh, grouped, self._exchange.known_as(fresh), checked=self.mode == "shared")
-        for names, *_ in news.offers:
-            self._offers.add(names)
+        for names, _, meta, *_ in news.offers:
+            self._offers.add(names, why=meta.get("why", ""))
         self._number = max(self._number, news.number)
         retire(copies)
         if late and self.mode == "shared":  # a thread's change is in what others don't have

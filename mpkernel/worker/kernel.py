@@ -20,6 +20,7 @@ from typing import Any
 
 from mpkernel import messages
 from mpkernel.errors import BadMessage, Killed
+from mpkernel.loading_note import LoadingNote
 from mpkernel.namespace.pickling import Pickling
 from mpkernel.namespace.segments import choose
 from mpkernel.namespace.sync import NamespaceSync
@@ -114,6 +115,7 @@ class WorkerKernel(LibraryAPI):
             choose(settings.directory, memfds=settings.memfds),
             template.state,
         )
+        self.sync.note_loading(LoadingNote(settings.loading_file(worker)).write)
         self.sync.calls_back = lambda: self.comms.are_awaited or self.debugger.attached or listeners.are_set(shell)
         self.interrupts.awaited = lambda: self.sync.has_to_merge
         self.told_to_end = False

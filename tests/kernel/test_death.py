@@ -54,6 +54,42 @@ def test_a_dying_worker_costs_its_cell_only(kernel: Kernel, shell: str | None, d
     assert kernel.process.is_running()
 
 
+@pytest.mark.mpkernel_only("nothing is loaded there")
+def test_a_value_that_ends_who_loads_it_ends_one_process(kernel: Kernel) -> None:
+    """It is sent to nobody thereafter, whatever becomes of it, until its name is bound to another."""
+    others = [kernel.create_subshell(), kernel.create_subshell()]
+    kernel.run("kept = 1")
+    assert [kernel.value("kept", other) for other in others] == [1, 1]
+    kernel.run(
+        "import os\nclass Bomb:\n    def __reduce__(self): return os._exit, (3,)\nbomb = Bomb(); box = [bomb, 1]"
+    )
+    died = kernel.run("kept", others[0])
+    assert died.ename == "WorkerDied"
+    assert "bomb, box" in "".join(died.content["traceback"])
+    for change in ("kept = 2", "box.append(2)", "kept = 3"):
+        kernel.run(change)
+        assert [kernel.run("kept", other).status for other in (*others, kernel.create_subshell())] == ["ok"] * 3
+    assert kernel.value("kept", others[0]) == 3
+    asked = kernel.run("box", others[0])
+    assert asked.ename == "NameError"
+    assert "box from another subshell can't be had here: a process that loaded it has ended" in asked.stderr
+    assert kernel.value("len(box)") == 3
+    kernel.run("box = [1, 2]; bomb = 5")
+    assert [kernel.value("box, bomb", other) for other in others] == [([1, 2], 5)] * 2
+
+
+@pytest.mark.mpkernel_only("nothing is loaded there")
+def test_a_value_that_ends_who_loads_it_is_lost_with_its_owner(kernel: Kernel) -> None:
+    other = kernel.create_subshell()
+    kernel.run("kept = 1")
+    kernel.run("import os\nclass Bomb:\n    def __reduce__(self): return os._exit, (3,)\nbomb = Bomb()")
+    kernel.run("os._exit(7)")
+    for subshell in (None, other):
+        kernel.run("pass", subshell)  # the first of them dies
+    assert [kernel.value("kept", subshell) for subshell in (None, other)] == [1, 1]
+    assert kernel.run("bomb").ename == "NameError"
+
+
 @ONE_PROCESS
 def test_the_error_says_what_happened_and_what_was_lost(kernel: Kernel) -> None:
     kernel.run("kept = 1")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpkernel.namespace.component import DELETED, HELD, LOST, Component
-from mpkernel.namespace.store import LAST_DELETIONS, MAX_SENT_UNASKED, MOST_LOSERS, Clash, NamespaceStore
+from mpkernel.namespace.store import DEADLY, LAST_DELETIONS, MAX_SENT_UNASKED, MOST_LOSERS, Clash, NamespaceStore
 
 A, B, C = 1, 2, 3
 
@@ -657,3 +657,38 @@ def test_the_value_before_that_counts_though_nobody_has_said_that_it_has_it(stor
     store.commit(A, 10**9, [Component(("x",), HELD)])
     store.forget(A, [B])
     assert heard(store, C) == {"x": "old"}
+
+
+# --- what ends who loads it -------------------------------------------------------------------------------------------
+
+
+def test_what_ended_who_loaded_it_is_sent_to_nobody(store: NamespaceStore) -> None:
+    store.commit(A, 0, [value("1", "a", "b"), value("2", "c")])
+    store.news(B)
+    assert store.withhold(B, "a", [A]) == (["a", "b"], [])
+    told = store.news(C)
+    assert told is not None
+    assert [part.names for part in told.sent] == [("c",)]
+    assert [(part.names, part.meta["why"]) for part in told.offered] == [(("a", "b"), DEADLY)]
+    store.commit(A, 0, [Component(("a", "b"), meta={"rebound": []}, blobs=(b"3",))])  # changed in place
+    assert store.holder("a") == A
+    commit(store, A, a="4", b="5")
+    assert heard(store, C) == {"a": "4", "b": "5"}
+
+
+def test_what_had_been_loaded_is_not_withheld(store: NamespaceStore) -> None:
+    commit(store, A, a="1")
+    news = store.news(B)
+    assert news is not None
+    store.heard(B, news.number)
+    assert store.withhold(B, "a", [A]) == ([], [])
+    assert store.withhold(C, "a", [A]) == ([], [])
+    assert store.holder("a") is None
+
+
+def test_of_what_ended_who_loaded_it_nothing_is_left_without_its_owner(store: NamespaceStore) -> None:
+    commit(store, A, a="1")
+    store.forget(A)
+    store.news(B)
+    assert store.withhold(B, "a", []) == (["a"], [])
+    assert heard(store, C) == {"a": None}
