@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from .driver import KERNEL, READY, Kernel, Pending, Result
-from .sandbox import PATIENCE
+from .sandbox import PATIENCE, poll_until
 
 SOON = 5.0 * PATIENCE  # seconds in which an interrupted cell must have ended; it would run for 100
 
@@ -108,8 +108,12 @@ def test_an_interrupt_stops(shared_kernel: Kernel, name: str, where: str | None,
 def test_an_interrupt_ends_the_children_of_the_cell(kernel: Kernel, where: str, how: str, code: str) -> None:
     subshell = kernel.create_subshell() if where == "child" else None
     pending = kernel.start(code, subshell)
-    sleeping = [process for process in kernel.processes() if process.cmdline() == ["sleep", "100"]]
-    assert len(sleeping) == 1
+
+    def asleep() -> list[psutil.Process]:
+        return [process for process in kernel.processes() if process.cmdline() == ["sleep", "100"]]
+
+    assert poll_until(lambda: len(asleep()) == 1, SOON), "the shell that starts it may not have come to that yet"
+    sleeping = asleep()
     interrupt(kernel, how, subshell)
     result = pending.wait(SOON)
     # os.system ignores SIGINT while it waits, as C's system() does: the cell ends, but as if nothing had been
