@@ -52,6 +52,10 @@ class TooManyRequests(MPKernelError):
     """So much waits for a subshell that no more is taken."""
 
 
+class NoAnswer(MPKernelError):
+    """A process didn't answer in time what needn't wait for the cell that it runs."""
+
+
 class WorkerDied(MPKernelError):
     """The process of a subshell ended while it ran a request (signal, out of memory, `os._exit`)."""
 

@@ -21,6 +21,8 @@ FORMS = ("text", "json")
 # Of the last so many lines, from this level on, the broker keeps so many characters each. What cells say is logged at
 # debug only, so it isn't among them.
 KEPT_LINES, KEPT_LEVEL, KEPT_CHARS = 1000, logging.INFO, 4000
+# No more than so many a second are handed on: code that logs without end must not fill the broker's memory.
+MOST_A_SECOND = KEPT_LINES
 
 Line = dict[str, Any]  # time (ISO 8601, UTC), level, pid, logger, text
 
@@ -89,9 +91,17 @@ class _Handler(logging.Handler):
     def __init__(self, put: Callable[[Line], None]) -> None:
         super().__init__()
         self._put = put
+        self._second = 0
+        self._count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._put(_line(record))
+        """Called with the handler's lock held."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= MOST_A_SECOND:
+            self._put(_line(record))
 
 
 class _Lines(logging.Formatter):

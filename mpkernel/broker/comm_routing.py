@@ -76,11 +76,13 @@ class CommRouting:
             return
         room = MOST_AT_A_TIME - len(worker.comms)
         for request in may_follow(subshell)[:room] if room > 0 else ():
+            if not self._machine.beside.has_room(worker, request):
+                return
             subshell.queue.remove(request)
             worker.served = True
             worker.comms.add(request.seq)
             request.last_told = worker.last_told
-            self._machine.put_aside(request, worker, subshell)
+            self._machine.beside.put(request, worker)
             self.owners.note_request(request, worker)
             idents = request.message.idents
             blobs = (*idents, *request.message.frames)
@@ -91,7 +93,8 @@ class CommRouting:
     def go_on(self, worker: Worker) -> None:
         """A worker has handled one more."""
         subshell = worker.subshell
-        if subshell is not None and subshell.queue.has_comms and len(worker.comms) <= MOST_AT_A_TIME // 2:
+        few = len(worker.comms) <= MOST_AT_A_TIME // 2 and self._machine.beside.is_half_free(worker)
+        if few and subshell is not None and subshell.queue.has_comms:
             self._machine.dispatch(subshell)
 
     def close_all(self, worker: Worker) -> None:

@@ -17,8 +17,8 @@ class Debugging:
 
     def on_request(self, request: Request) -> None:
         subshell = self._machine.subshell_of(request)
-        subshell.to_debugger.append(request)
-        self.dispatch(subshell)
+        if self._machine.put_in(subshell.to_debugger, request, subshell):
+            self.dispatch(subshell)
 
     def dispatch(self, subshell: Subshell) -> None:
         """Forward requests to the debugger of `subshell`, whatever runs there, as soon as there is a process."""
@@ -28,7 +28,7 @@ class Debugging:
                 return  # again at its Hello, or when it is gone
             request = subshell.to_debugger.popleft()
             worker.debug_parent = request.message.header_frame
-            self._machine.to_service(request, worker, subshell)
+            self._machine.beside.to_service(request, worker, subshell)
 
     def on_attached(self, worker: Worker, message: messages.Debugged) -> None:
         worker.debugged = message.attached

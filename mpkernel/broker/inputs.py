@@ -11,16 +11,22 @@ from __future__ import annotations
 from mpkernel.broker.state import OpenInput
 from mpkernel.wire import Message
 
+# Of so many clients that know about subshells it is remembered: each connection is another client.
+MOST_CLIENTS = 10_000
+
 
 class OpenInputs:
     def __init__(self) -> None:
         self._open: list[OpenInput] = []  # oldest first
-        self._aware: set[tuple[bytes, ...]] = set()  # clients that know about subshells
+        self._aware: dict[tuple[bytes, ...], None] = {}  # clients that know about subshells, the latest at the end
 
     def note_client(self, message: Message) -> None:
         """Remember whether this client sends ``subshell_id`` in its headers."""
         if "subshell_id" in message.header:
-            self._aware.add(message.idents)
+            self._aware.pop(message.idents, None)
+            self._aware[message.idents] = None
+            if len(self._aware) > MOST_CLIENTS:
+                del self._aware[next(iter(self._aware))]
 
     def add(self, entry: OpenInput) -> list[OpenInput]:
         """A new request; returns what is to be shown now."""

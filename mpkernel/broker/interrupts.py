@@ -74,6 +74,7 @@ class Interrupts:
             request.interrupt_wanted = True
             if request.started is not None and worker is not None:
                 self._machine.act(SetTimer(("interrupt", worker.id, request.seq), STARTED_BY_NOW))
+                self._say_what_helps(subshell, request)
         return True
 
     def on_timer(self, worker_id: int, seq: int) -> None:

@@ -269,8 +269,10 @@ class Loop:
     def _file(self, action: SaveNamespace | LoadNamespace) -> None:
         try:
             self._files().begin(action)
-        except (OSError, RuntimeError) as error:  # no files, no thread
+        except Exception as error:
             why = refusal(error) if isinstance(error, OSError) else str(error)
+            if not isinstance(error, (OSError, RuntimeError)):  # no files, no thread
+                log.critical("please report this: %s failed", type(action).__name__, exc_info=True)
             done = NamespaceSaved if isinstance(action, SaveNamespace) else NamespaceLoaded
             self._event(done(action.token, why))
 

@@ -25,6 +25,7 @@ from typing import Any
 from mpkernel import messages
 from mpkernel.broker import answers
 from mpkernel.broker.aborting import Aborting
+from mpkernel.broker.beside import LOOKS, Beside
 from mpkernel.broker.comm_routing import CommRouting
 from mpkernel.broker.debugging import Debugging
 from mpkernel.broker.events import (
@@ -62,10 +63,9 @@ from mpkernel.broker.reads import Reads
 from mpkernel.broker.sharing import Sharing
 from mpkernel.broker.state import MAIN, Request, Subshell, Worker
 from mpkernel.broker.stdin import Stdin
+from mpkernel.broker.waiting import Waiting
 from mpkernel.errors import BadMessage, SubshellNotFound, TooManyRequests
 from mpkernel.wire import Codec, iopub_topic
-
-_SIDE_REQUESTS = {"complete_request", "inspect_request", "is_complete_request", "history_request"}
 
 
 def new_subshell_id() -> str:
@@ -104,12 +104,12 @@ class Machine:
         self._description: dict[str, Any] = {}  # of a wrapper kernel's language
         self._wait_for_description: list[Request] = []
         self.restarting = False
-        self._side: dict[int, tuple[Request, Worker, Subshell]] = {}
         self._usage: dict[int, Request] = {}
         self._next = 0
         self._actions: list[Action] = []
         self.pool = Pool(self)
         self.lifetimes = Lifetimes(self, new_id)
+        self.beside = Beside(self)
         self.aborting = Aborting(self, stop_on_error_timeout)
         self.comms = CommRouting(self, wait=comms_while_busy == "wait")
         self.interrupts = Interrupts(self, interrupt_target)
@@ -145,7 +145,7 @@ class Machine:
             "comm_open": self.comms.on_open,
             "comm_msg": self.comms.on_comm,
             "comm_close": self.comms.on_comm,
-            **dict.fromkeys(_SIDE_REQUESTS, self._on_side_request),
+            **dict.fromkeys(LOOKS, self.beside.on_look),
         }
         self._control_requests: dict[str, Callable[[Request], None]] = {
             **self._requests,
@@ -309,20 +309,20 @@ class Machine:
         if self.aborting.concerns(subshell, request):
             self.answer(request, answers.aborted())
             return
-        if not subshell.queue.has_room(request):
-            self._refuse(request, subshell)
-            return
-        subshell.queue.append(request)
-        self.dispatch(subshell)
+        if self.put_in(subshell.queue, request, subshell):
+            self.dispatch(subshell)
 
-    def _refuse(self, request: Request, subshell: Subshell) -> None:
-        waiting = (
-            f"{len(subshell.queue):,} requests ({subshell.queue.nbytes >> 20} MB) wait for subshell {subshell.shown}"
-        )
+    def put_in(self, queue: Waiting, request: Request, subshell: Subshell) -> bool:
+        """Have `request` wait in a queue of `subshell`; False if it is refused."""
+        if queue.has_room(request):
+            queue.append(request)
+            return True
+        waiting = f"{len(queue):,} requests ({queue.nbytes >> 20} MB) wait for subshell {subshell.shown}"
         error = TooManyRequests(f"{waiting}: no more are taken. Send it again when some of them are done.")
         if request.is_comm:  # which has no reply
             self.act(Log("warning", f"a {request.message.msg_type} was dropped: {error}"))
         self.answer(request, answers.error(error))
+        return False
 
     def submit(self, subshell: Subshell, code: str, parent: dict[str, Any] | None, *, silent: bool = False) -> Request:
         """Run `code` in `subshell` on behalf of code in a cell; output goes to that cell."""
@@ -371,9 +371,7 @@ class Machine:
         """Answer what `subshell` runs with `error`, what is queued with ``aborted``; returns how many were queued."""
         worker = subshell.worker
         if worker is not None:
-            for seq in list(worker.seqs):
-                self.finish(self._side.pop(seq)[0], answers.aborted())
-            worker.seqs.clear()
+            self.beside.answer_all(worker)
             worker.comms.clear()
             self.stdin.drop(worker)
         if subshell.running is not None:
@@ -425,9 +423,10 @@ class Machine:
     def _on_reply(self, worker: Worker, message: messages.Reply) -> None:
         subshell = worker.subshell
         if message.seq in worker.seqs:
-            worker.seqs.discard(message.seq)
-            request, _, _ = self._side.pop(message.seq)
+            request = self.beside.take(worker, message.seq)
             worker.background = worker.background or message.background
+            if request is None:
+                return  # it took too long
             if message.seq in worker.comms:
                 worker.comms.discard(message.seq)
                 self.sharing.on_comm_reply(worker, request, message)
@@ -462,27 +461,6 @@ class Machine:
 
     # --- while a cell runs ------------------------------------------------------------------------------------------
 
-    def _on_side_request(self, request: Request) -> None:
-        """Completion and the like don't wait for a running cell: a thread of the worker's answers them."""
-        subshell = self.subshell_of(request)
-        worker = subshell.worker
-        if worker is None or subshell.running is None or not subshell.running.is_execute or worker.ending:
-            self.enqueue(request)
-            return
-        self.to_service(request, worker, subshell)
-
-    def to_service(self, request: Request, worker: Worker, subshell: Subshell) -> None:
-        self.put_aside(request, worker, subshell)
-        idents = request.message.idents
-        forward = messages.SideRequest(request.seq, request.channel, len(idents), (*idents, *request.message.frames))
-        self.act(ToWorker(worker.id, forward, service=True))
-
-    def put_aside(self, request: Request, worker: Worker, subshell: Subshell) -> None:
-        """A worker gets `request` beside the one that it runs."""
-        self.busy(request)
-        worker.seqs.add(request.seq)
-        self._side[request.seq] = (request, worker, subshell)
-
     def _on_kernel_info(self, request: Request) -> None:
         if self.facts.wrapper and not self._description and self.workers:
             self._wait_for_description.append(request)
@@ -512,6 +490,8 @@ class Machine:
                 self.keeping.on_day_timer()
             case ("kept",):
                 self.keeping.on_kept_timer()
+            case ("beside", int(seq)):
+                self.beside.on_timer(seq)
             case ("exit",):
                 self.stop("exit was called in a cell")
             case ("kick", int(token)):

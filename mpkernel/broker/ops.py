@@ -230,8 +230,8 @@ class Ops:
         if worker_id in self._kills:
             self._kills[worker_id][1].sent.append("KILL")
 
-    def on_gone(self, worker: Worker, how: str) -> None:
-        """A process ended: who waited for that, or for its stacks, is answered."""
+    def on_gone(self, worker: Worker, how: str, *, exited: bool = True) -> None:
+        """A process ended, or is given up: who waited for that, or for its stacks, is answered."""
         for token in [token for token, (_, of) in self._dumps.items() if of == worker.id]:
             self._answer_trace(token, f"the process has ended ({how})\n")
         if worker.id in self._kills:
@@ -241,7 +241,7 @@ class Ops:
                 {
                     "status": "ok",
                     "sent": job.sent,
-                    "exited": True,
+                    "exited": exited,
                     "after_s": after,
                     "how": how,
                     "aborted": job.aborted,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # A worker that was asked to end (deleted, shutdown) is killed after this many seconds, or so many from when its exit
 # hooks began to run: as long as jupyter_client waits until it becomes impatient.
 END_GRACE, HOOKS_GRACE = 1.0, 2.5
+# One that SIGKILL doesn't end in so many seconds (a system call that waits for a disk isn't left) is given up.
+KILL_LIMIT = 5.0
 # A spare process is forked this many seconds after the last one was taken: not while its taker starts.
 SPARE_DELAY = 0.25
 # So many workers in a row may die before they are ready, until the waiting requests are answered with an error.
@@ -78,15 +80,25 @@ class Pool:
             self.spare = self.start(None)
 
     def on_kill_timer(self, worker_id: int) -> None:
-        if worker_id in self._machine.workers:
-            self._machine.act(SignalWorker(worker_id, signal.SIGKILL))
-            self._machine.ops.on_killed(worker_id)
+        worker = self._machine.workers.get(worker_id)
+        if worker is None:
+            return
+        if worker.unkillable:
+            why = "was killed, but the system doesn't let it end yet (does a disk or a file server not answer?)"
+            self._machine.act(Log("warning", f"process {worker.pid} {why}"))
+            self.on_gone(WorkerGone(worker_id, None, why))
+            return
+        worker.unkillable = True
+        self._machine.act(SignalWorker(worker_id, signal.SIGKILL))
+        self._machine.act(SetTimer(("kill", worker_id), KILL_LIMIT))
+        self._machine.ops.on_killed(worker_id)
 
     def on_launched(self, event: WorkerLaunched) -> None:
-        if worker := self._machine.workers.get(event.worker):
+        worker = self._machine.workers.get(event.worker)
+        if worker is not None:
             worker.pid = event.pid
-            if worker.ending:  # deleted or shut down before there was a process
-                self._machine.act(SignalWorker(worker.id, signal.SIGKILL))
+        if worker is None or worker.ending:  # given up, deleted or shut down before there was a process
+            self._machine.act(SignalWorker(event.worker, signal.SIGKILL))
 
     def on_hello(self, worker: Worker, message: messages.Hello) -> None:
         worker.pid = message.pid
@@ -129,7 +141,7 @@ class Pool:
         how = answers.how_it_ended(event.returncode, event.reason)
         self._machine.comms.close_all(worker)
         self._machine.debugging.on_gone(worker)
-        self._machine.ops.on_gone(worker, how)
+        self._machine.ops.on_gone(worker, how, exited=not worker.unkillable or event.returncode is not None)
         self._machine.reads.on_gone(worker, how)
         if worker is self.spare:
             self.spare = None  # another is started when one is needed

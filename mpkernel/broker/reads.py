@@ -50,7 +50,7 @@ class Reads:
 
     def on_ask_call(self, worker: Worker, message: messages.AskCall) -> None:
         owner = self._machine.workers.get(message.worker)
-        if owner is None or owner.ending:
+        if owner is None or owner.ending or not owner.ready:
             self._refuse(worker.id, message.token, "the process in which the object lived has ended; make it again")
             return
         token = self._open_for(worker, message.token, owner)

@@ -33,6 +33,7 @@ log = logging.getLogger("mpkernel.broker")
 FORMAT = 1
 # The file doesn't grow beyond so many bytes: what is left out then is the end, as a replay needs the beginning.
 LIMIT = 256 << 20
+_BEGINS = b'{"format": '
 
 _CLASSES: dict[str, Any] = {
     **{f"event.{kind.__name__}": kind for kind in vars(events).values() if isinstance(kind, type)},
@@ -51,6 +52,8 @@ class Recorder:
         self._left = limit
         try:
             if path.exists():
+                if not _is_event_log(path):
+                    raise StartError(f"{path} is there and is no event log: give --event-log another name")
                 path.replace(path.with_name(path.name + ".old"))
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -74,15 +77,23 @@ class Recorder:
 
     def event(self, event: events.Event, now: float) -> None:
         """It is about to be handled."""
-        if self._file is not None:
-            self._write({"at": now, "event": pack(event)})
+        try:
+            if self._file is not None:
+                self._write({"at": now, "event": pack(event)})
+        except Exception:
+            log.critical("please report this: %s can't be written down", type(event).__name__, exc_info=True)
+            self.close()
 
     def actions(self, actions: Sequence[events.Action]) -> None:
         """What came of it."""
         drawn, self._drawn = self._drawn, []
-        if self._file is not None:
-            kinds = [type(action).__name__ for action in actions]
-            self._write({"drawn": drawn, "actions": kinds, "digest": digest(actions)})
+        try:
+            if self._file is not None:
+                kinds = [type(action).__name__ for action in actions]
+                self._write({"drawn": drawn, "actions": kinds, "digest": digest(actions)})
+        except Exception:
+            log.critical("please report this: actions can't be written down", exc_info=True)
+            self.close()
 
     def close(self) -> None:
         """It is complete."""
@@ -105,6 +116,12 @@ class Recorder:
         except OSError as error:
             log.warning("the event log can't be written any more: %s", error.strerror)
             self._file = None
+
+
+def _is_event_log(path: Path) -> bool:
+    """One that has nothing yet counts."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGINS)) in (b"", _BEGINS)
 
 
 def digest(actions: Sequence[events.Action]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,8 +85,10 @@ class Worker:
     subshell: Subshell | None = None
     ending: str | None = None  # why we asked it to end: "deleted", "killed", "shutdown"
     seqs: set[int] = field(default_factory=set)  # requests that it has beside the one it runs
+    nbytes_beside: int = 0  # what these take: if it is stopped, they are all in its lane
     comms: set[int] = field(default_factory=set)  # those of them that are messages for comms
     held_back: Reply | None = None  # its last reply, until it has merged what its cell changed
+    unkillable: bool = False  # it was sent SIGKILL, and the system hasn't ended it yet
     told: bool = False  # it was given what others had committed
     last_told: int = 0  # number of the last news that were sent before a request
     debugged: bool = False  # a debugger is attached
@@ -114,7 +115,7 @@ class Subshell:
     created: float
     worker: Worker | None = None
     queue: Waiting = field(default_factory=Waiting)
-    to_debugger: deque[Request] = field(default_factory=deque)  # until the process is ready
+    to_debugger: Waiting = field(default_factory=Waiting)  # until the process is ready
     running: Request | None = None
     execution_count: int = 0
     idle_since: float = 0.0

@@ -46,7 +46,7 @@ class Waiting:
 
     def has_room(self, request: Request) -> bool:
         """Whether one more may wait; one may in any case."""
-        return not self._requests or self.nbytes + _size(request) <= MAX_WAITING
+        return not self._requests or self.nbytes + size(request) <= MAX_WAITING
 
     def append(self, request: Request) -> None:
         self._requests.append(request)
@@ -70,10 +70,11 @@ class Waiting:
         self._comms = self._urgent = self.nbytes = 0
 
     def _count(self, request: Request, by: int) -> None:
-        self.nbytes += by * _size(request)
+        self.nbytes += by * size(request)
         self._comms += by * request.is_comm
         self._urgent += by * request.is_urgent
 
 
-def _size(request: Request) -> int:
+def size(request: Request) -> int:
+    """Bytes of memory that it takes."""
     return OVERHEAD + sum(map(len, request.message.frames))

@@ -78,6 +78,8 @@ def check(heads: Sequence[Any], blobs: Sequence[bytes]) -> None:
                 raise ValueError("a segment has a name, a size, and ranges")
         if "segment" in meta and not isinstance(meta["segment"].get("key"), str):
             raise ValueError("a segment has a key")
+        if "segment" in meta and "delta" in meta:
+            raise ValueError("a component is a segment or a delta")
         if "onto" in meta and "delta" not in meta:
             raise ValueError("a delta needs a segment")
         for told in meta.get("left_out", ()):

@@ -167,6 +167,12 @@ class FakeWorker:
     def say(self, message: messages.LaneMessage) -> None:
         self.kernel.handle(FromWorker(self.id, message))
 
+    @property
+    def given_up(self) -> bool:
+        """Whether the broker has stopped waiting for its end."""
+        was_killed = self.pid is None or signal.SIGKILL in self.signals
+        return not self.gone and was_killed and self.id not in self.kernel.machine.workers
+
     # --- what it does with requests ---------------------------------------------------------------------------------
 
     def start(self, *, missed: bool = False) -> FakeWorker:
@@ -345,7 +351,8 @@ class Kernel:
                 case SignalWorker(worker, signum):
                     self._living(action, worker).signals.append(signum)
                     fake = self.workers[worker]
-                    merges = self.machine.workers[worker].held_back is not None
+                    known = self.machine.workers.get(worker)
+                    merges = known is not None and known.held_back is not None
                     busy = fake.running is not None or fake.comms or fake.side or merges
                     assert signum != signal.SIGINT or busy, "SIGINT while nothing runs"
                 case SetTimer(key, delay):
@@ -357,7 +364,8 @@ class Kernel:
                     self._living(action, worker)
                 case Stop():
                     assert not self.stopped, "stopped twice"
-                    assert all(worker.gone for worker in self.workers.values()), "stopped before its workers"
+                    assert not self.living(), "stopped before its workers"
+                    assert all(worker.gone or worker.given_up for worker in self.workers.values())
                     self.stopped = True
                 case SaveNamespace() | LoadNamespace():
                     self.files.append(action)
@@ -519,7 +527,8 @@ class Kernel:
         return None if self.machine.pool.spare is None else self.workers[self.machine.pool.spare.id]
 
     def living(self) -> list[FakeWorker]:
-        return [worker for worker in self.workers.values() if not worker.gone]
+        """Those that the broker counts with."""
+        return [worker for worker in self.workers.values() if worker.id in self.machine.workers]
 
     # --- what happened ----------------------------------------------------------------------------------------------
 
@@ -621,7 +630,7 @@ class Kernel:
         return courses
 
 
-def message_of(request: messages.Request | messages.SideRequest) -> Message:
+def message_of(request: messages.Request | messages.SideRequest | messages.CommRequest) -> Message:
     idents, frames = request.blobs[: request.n_idents], request.blobs[request.n_idents :]
     return Codec(_signer).unpack([*idents, b"<IDS|MSG>", _signer.sign(frames[:4]), *frames])
 

@@ -64,8 +64,16 @@ def reads(worker: FakeWorker) -> bool:
     return bool(worker.got(messages.ReadLive))
 
 
+def calls(worker: FakeWorker) -> bool:
+    return bool(worker.got(messages.Call))
+
+
 def released(worker: FakeWorker) -> bool:
     return bool(worker.got(messages.Release))
+
+
+def given_up(worker: FakeWorker) -> bool:
+    return worker.given_up
 
 
 def when(that: Predicate) -> Callable[[Any], Any]:
@@ -92,7 +100,8 @@ class AnyCourse(RuleBasedStateMachine):
         return there[index % len(there)]
 
     def workers(self, that: Predicate) -> list[FakeWorker]:
-        return [worker for worker in self.kernel.living() if that(worker)]
+        there = self.kernel.workers.values() if that is given_up else self.kernel.living()
+        return [worker for worker in there if that(worker)]
 
     def worker(self, index: int, that: Predicate = bool) -> FakeWorker:
         """One of the workers of which that is true."""
@@ -257,12 +266,83 @@ class AnyCourse(RuleBasedStateMachine):
         worker = self.worker(who, reads)
         worker.say(messages.LiveAnswer(worker.got(messages.ReadLive)[-1].token, None, [], (b"pickle",)))
 
+    @when(ready)
+    @rule(who=anyone, token=anyone, names=st.none() | st.lists(st.sampled_from("xyz"), unique=True))
+    def acquire(self, who: int, token: int, names: list[str] | None) -> None:
+        self.worker(who, ready).say(messages.Acquire(token, names, ["z"]))
+
+    @when(ready)
+    @rule(who=anyone, number=st.integers(0, 9), name=st.sampled_from("xyz"))
+    def miss(self, who: int, number: int, name: str) -> None:
+        self.worker(who, ready).say(messages.Missed(number, [name]))
+
+    @when(ready)
+    @rule(who=anyone)
+    def settle(self, who: int) -> None:
+        self.worker(who, ready).say(messages.Settled())
+
+    @when(ready)
+    @rule(who=anyone, token=anyone, name=st.sampled_from("xyz"))
+    def ask_theirs(self, who: int, token: int, name: str) -> None:
+        self.worker(who, ready).say(messages.AskTheirs(token, name))
+
+    @when(ready)
+    @rule(who=anyone, whom=anyone, token=anyone)
+    def ask_call(self, who: int, whom: int, token: int) -> None:
+        worker, other = self.worker(who, ready), self.worker(whom)
+        worker.say(messages.AskCall(token, other.id, 1, "__len__", [], ()))
+
+    @when(calls)
+    @rule(who=anyone)
+    def answer_call(self, who: int) -> None:
+        worker = self.worker(who, calls)
+        worker.say(messages.LiveAnswer(worker.got(messages.Call)[-1].token, "it failed", [], ()))
+
+    @when(runs)
+    @rule(who=anyone)
+    def come_to_an_await(self, who: int) -> None:
+        worker = self.worker(who, runs)
+        assert worker.running is not None
+        worker.say(messages.Awaits(worker.running.seq))
+
+    @when(ready)
+    @rule(who=anyone, taken=st.booleans())
+    def take_comms(self, who: int, taken: bool) -> None:
+        self.worker(who, ready).say(messages.CommTarget("t", taken))
+
+    @when(ready)
+    @rule(who=anyone, attached=st.booleans())
+    def attach_debugger(self, who: int, attached: bool) -> None:
+        self.worker(who, ready).say(messages.Debugged(attached))
+
+    @when(ready)
+    @rule(who=anyone, token=anyone)
+    def mark(self, who: int, token: int) -> None:
+        self.worker(who, ready).say(messages.Mark(token))
+
+    @when(ready)
+    @rule(who=anyone)
+    def describe(self, who: int) -> None:
+        self.worker(who, ready).say(messages.Describe({"implementation": "echo"}))
+
     @when(bool)
     @rule(who=anyone, returncode=st.sampled_from([0, 1, -9, -11]), chance=st.integers(0, 2))
     def die(self, who: int, returncode: int, chance: int) -> None:
         worker = self.worker(who)
         if not chance:
             worker.die(None if worker.pid is None else returncode)
+
+    @when(given_up)
+    @rule(who=anyone, returncode=st.sampled_from([None, 0, -9]))
+    def come_back(self, who: int, returncode: int | None) -> None:
+        worker = self.worker(who, given_up)
+        if worker.pid is None:
+            worker.launch()
+        elif returncode is None:
+            worker.say(messages.Settled())
+            worker.say(messages.Reply(1, False, 1, ()))
+        else:
+            worker.die(returncode)
 
     # --- the rest of the world --------------------------------------------------------------------------------------
 

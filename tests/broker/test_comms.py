@@ -7,10 +7,11 @@ import signal
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker import beside
 from mpkernel.broker.comm_routing import MOST_AT_A_TIME
 from mpkernel.broker.events import StartWorker
 
-from .bench import Asked, Kernel
+from .bench import Asked, Kernel, message_of
 
 
 def message(kernel: Kernel, comm_id: object, subshell: str | None = None, kind: str = "comm_msg") -> Asked:
@@ -349,3 +350,16 @@ def test_a_worker_that_does_not_handle_its_messages_gets_no_more(kernel: Kernel)
     states = kernel.iopub_states()
     assert [state for state, about in states if about == asked[0].id] == ["busy", "idle"]
     assert {states.count((state, one.id)) for one in asked for state in ("busy", "idle")} == {1}
+
+
+def test_nor_more_than_so_many_bytes(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "MAX_BESIDE", 100_000)
+    worker = kernel.ready()
+    worker.open_comm("c")
+    content = {"comm_id": "c", "data": "x" * 40_000}
+    asked = [kernel.ask("comm_msg", content, subshell=None) for _ in range(5)]
+    assert len(worker.comms) == 2
+    for number in range(5):
+        assert message_of(worker.comms[0]).msg_id == asked[number].id, "they stay in order"
+        worker.reply_comm()
+    assert worker.comms == []

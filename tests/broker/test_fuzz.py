@@ -23,7 +23,8 @@ KINDS = sorted(kind for kind in messages._KINDS)
 FROM_WORKERS = [
     *(messages.Hello, messages.Describe, messages.Started, messages.IOPub, messages.CommTarget, messages.Commit),
     *(messages.Acquire, messages.Released, messages.Settled, messages.InputRequest, messages.InputCancelled),
-    *(messages.Reply, messages.Debugged, messages.Flush, messages.Op),
+    *(messages.Reply, messages.Debugged, messages.Flush, messages.Op, messages.Awaits, messages.Ending),
+    *(messages.Missed, messages.Resent, messages.Mark),
     *(messages.AskLive, messages.LiveAnswer, messages.AskTheirs, messages.AskCall),
 ]
 json_values = st.recursive(
@@ -115,3 +116,10 @@ def test_a_signed_message_of_a_worker_with_any_fields(data: st.DataObject, kind:
     kernel = Kernel()
     kernel.running()
     kernel.machine.handle(FromWorker(kernel.worker().id, message), kernel.now)
+
+
+def test_a_component_is_in_one_place() -> None:
+    place = {"name": "0", "size": 1, "ranges": [], "key": ""}
+    head = [["x"], "value", {"segment": place, "delta": place}, 0]
+    with pytest.raises(BadMessage, match="a segment or a delta"):
+        check(messages.Commit(0, [head], [], False, ()))

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from mpkernel.broker import inputs
 from mpkernel.broker.inputs import OpenInputs
 from mpkernel.broker.state import OpenInput, Request, Worker
 from mpkernel.wire import Codec, Json, Signer
@@ -251,3 +252,15 @@ def test_questions_are_dropped_by_token_and_by_request(token: int | None, seq: i
     answered, _ = client.answer()
     assert [answered] * len(left) == left
     assert (answered is None) == (not left)
+
+
+def test_of_so_many_clients_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MOST_CLIENTS", 2)
+    kernel = Kernel()
+    first = kernel.create()
+    asking(kernel, None, client=CONSOLE)
+    for n in range(5):
+        kernel.ask("kernel_info_request", client=(b"client %d" % n,))
+    kernel.running("input()", first, client=JUPYTERLAB)
+    kernel.worker(first).ask_input("of one that is remembered")
+    assert questions(kernel)[-1] == "of one that is remembered"

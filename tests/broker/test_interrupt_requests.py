@@ -351,6 +351,17 @@ def test_who_interrupts_in_vain_is_told_once_what_helps(kernel: Kernel) -> None:
     assert kernel.worker().signals == [INT] * 5
 
 
+def test_who_interrupts_what_does_not_begin_is_told_what_helps(kernel: Kernel) -> None:
+    kernel.ready()
+    cell = kernel.execute("it loads what another has made")
+    kernel.interrupt()
+    kernel.pass_time(5)
+    kernel.interrupt()
+    (said,) = kernel.sent("iopub", "stream")
+    assert said.parent == cell.id
+    assert "`mpkernel kill " in said.content["text"]
+
+
 @BY_BOTH
 def test_a_completion_that_outlives_its_cell_can_be_interrupted(how: type) -> None:
     kernel = Kernel()

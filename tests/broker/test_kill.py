@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker.pool import KILL_LIMIT
 
 from .bench import Asked, Kernel
 
@@ -275,3 +276,41 @@ def test_a_subshell_whose_process_is_being_started_has_nothing_to_run_then(kerne
     after = kernel.execute("2", child)
     kernel.worker(child).reply()
     assert kernel.status(after) == "ok"
+
+
+def test_one_that_the_system_does_not_end_is_given_up(kernel: Kernel) -> None:
+    cell = kernel.running()
+    worker = kernel.worker()
+    request = kill(kernel, grace=1)
+    later = kernel.execute("1")
+    kernel.pass_time(1 + KILL_LIMIT + 0.1)
+    assert worker.signals == [TERM, KILL]
+    reply = kernel.reply(request)
+    assert (reply["exited"], reply["sent"]) == (False, ["TERM", "KILL"])
+    assert "the system doesn't let it end" in reply["how"]
+    assert "the system doesn't let it end" in kernel.reply(cell)["evalue"]
+    kernel.worker().hello().reply()
+    assert kernel.status(later) == "ok", "the subshell has another process"
+    worker.die(-KILL)
+    again = kernel.execute("2")
+    kernel.worker().reply()
+    assert kernel.status(again) == "ok"
+
+
+def test_a_kernel_ends_though_a_process_does_not(kernel: Kernel) -> None:
+    kernel.running()
+    kernel.control("shutdown_request")
+    kernel.pass_time(20)
+    assert kernel.stopped
+
+
+def test_one_that_starts_after_it_was_given_up_is_killed(kernel: Kernel) -> None:
+    child = kernel.create()
+    kernel.execute("1", child)
+    worker = kernel.worker(child)
+    kernel.delete(child)
+    kernel.pass_time(20)
+    assert worker.given_up
+    worker.signals.clear()  # they reached nobody
+    worker.launch()
+    assert worker.signals == [KILL]

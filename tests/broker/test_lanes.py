@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mpkernel import messages
-from mpkernel.broker.lanes import Lanes
+from mpkernel.broker.lanes import KINDS, Lanes
 from mpkernel.settings import WorkerSettings
 from mpkernel.wire import Signer
 
@@ -87,8 +90,8 @@ class Broker:
     def worker(self) -> dict[str, zmq.Socket[bytes]]:
         """The worker itself: here, this process."""
         sockets = {kind: self.connect(kind, self.settings.lane_login(WORKER, kind)) for kind in ("ordered", "service")}
-        for socket in sockets.values():
-            socket.send_multipart(messages.pack(messages.Hello(os.getpid()), self.settings.lane_signer()))
+        for lane in sockets.values():
+            lane.send_multipart(messages.pack(messages.Hello(os.getpid()), self.settings.lane_signer()))
         return sockets
 
 
@@ -173,6 +176,46 @@ def test_frames_of_any_kind_from_a_worker_raise_nothing(broker: Broker) -> None:
     worker["ordered"].send_multipart(messages.pack(messages.Settled(), _signer(broker)))
     broker.until(messages.Settled)
     assert [type(message) for message in broker.heard] == [messages.Hello, messages.Settled]
+
+
+lane_frames = st.lists(st.binary(max_size=30) | st.sampled_from(sorted(messages._KINDS)), min_size=1, max_size=6)
+# What a program may say that isn't ZMQ, also after it has begun as ZMQ does (ZMTP 3.1's greeting).
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01PLAIN" + bytes(15) + b"\x00" + bytes(31)
+raw_bytes = st.builds(bytes.__add__, st.sampled_from([b"", GREETING[:12], GREETING]), st.binary(max_size=200))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(st.tuples(st.sampled_from(KINDS), raw_bytes | lane_frames, st.booleans()), max_size=5))
+def test_whatever_a_process_says_that_is_no_worker(
+    broker: Broker, said: list[tuple[str, bytes | list[bytes], bool]]
+) -> None:
+    """By ZMQ, with and without the lane's password; and by other bytes. (It has this pid; the signature is missing.)"""
+    for kind, frames, knows_password in said:
+        if isinstance(frames, bytes):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(broker.settings.lane(WORKER, kind).removeprefix("ipc://"))
+                stranger.sendall(frames)
+                broker.turn(0)
+        else:
+            peer = broker.connect(kind, broker.settings.lane_login(WORKER, kind) if knows_password else None)
+            peer.send_multipart(frames)
+            broker.turn(1)
+            peer.close(0)
+    while broker.turn(1):
+        pass
+    assert broker.heard == []
+
+
+def test_after_all_that_the_worker_is_heard(broker: Broker) -> None:
+    for _ in range(30):
+        for kind in KINDS:
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(broker.settings.lane(WORKER, kind).removeprefix("ipc://"))
+                stranger.sendall(GREETING)
+    worker = broker.worker()
+    broker.until(messages.Hello)
+    worker["ordered"].send_multipart(messages.pack(messages.Settled(), _signer(broker)))
+    broker.until(messages.Settled)
 
 
 def _signer(broker: Broker) -> Signer:

@@ -16,6 +16,7 @@ from mpkernel.broker.events import (
     Interrupted,
     NamespaceLoaded,
     TimerFired,
+    ToldToStop,
     WorkerGone,
     WorkerLaunched,
 )
@@ -94,3 +95,23 @@ def test_a_log_is_bounded_and_an_older_one_is_kept(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="check --event-log"):
         Recorder(tmp_path / "no folder" / "events")
+
+
+def test_a_file_that_is_no_event_log_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "notebook.ipynb"
+    path.write_text("{}")
+    with pytest.raises(StartError, match="is no event log"):
+        Recorder(path)
+    assert path.read_text() == "{}"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_down_ends_the_log_and_not_the_kernel(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(tmp_path / "events")
+    recorder.event(object(), 0.0)  # type: ignore[arg-type]
+    assert "please report this" in caplog.text
+    recorder.event(ToldToStop("SIGTERM"), 0.0)
+    recorder.actions([])
+    assert (tmp_path / "events").read_text() == ""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from mpkernel import messages
+from mpkernel.broker import beside, waiting
+from mpkernel.broker.beside import ANSWER_WITHIN
 
 from .bench import Kernel
 
@@ -228,3 +232,83 @@ def test_only_the_owner_can_answer(kernel: Kernel, child: str) -> None:
     assert live_values(kernel) == []
     kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
     assert [value.blobs for value in live_values(kernel)] == [(b"pickle",)]
+
+
+@pytest.mark.parametrize("msg_type", SIDE)
+def test_it_is_answered_without_a_process_that_does_not_answer(kernel: Kernel, msg_type: str) -> None:
+    cell = kernel.running()
+    request = kernel.ask(msg_type)
+    worker = kernel.worker()
+    kernel.pass_time(ANSWER_WITHIN + 1)
+    assert kernel.story(request)[-1] == "idle"
+    assert kernel.reply(request)["ename"] == "NoAnswer"
+    assert kernel.iopub_states()[-1] == ("busy", cell.id)
+    worker.reply_aside()
+    assert len(kernel.replies(request)) == 1, "what the process says after all comes too late"
+    worker.reply()
+    assert kernel.status(cell) == "ok"
+
+
+def test_what_is_answered_late_can_be_interrupted_still(kernel: Kernel) -> None:
+    kernel.running()
+    kernel.ask("complete_request")
+    worker = kernel.worker()
+    kernel.pass_time(ANSWER_WITHIN + 1)
+    worker.reply()
+    kernel.interrupt()
+    assert worker.signals == [signal.SIGINT]
+
+
+def test_an_answer_in_time_is_the_only_one(kernel: Kernel) -> None:
+    kernel.running()
+    request = kernel.ask("complete_request")
+    kernel.worker().reply_aside()
+    kernel.pass_time(ANSWER_WITHIN + 1)
+    assert kernel.status(request) == "ok"
+    assert len(kernel.replies(request)) == 1
+
+
+def test_a_request_to_a_debugger_has_all_the_time(kernel: Kernel) -> None:
+    kernel.running()
+    request = kernel.control("debug_request", {"command": "evaluate", "seq": 1})
+    kernel.pass_time(10 * ANSWER_WITHIN)
+    assert kernel.story(request) == ["busy"]
+
+
+@pytest.mark.parametrize("msg_type", ["complete_request", "debug_request"])
+def test_a_process_that_does_not_answer_gets_no_more(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, msg_type: str
+) -> None:
+    monkeypatch.setattr(beside, "MAX_BESIDE", 100_000)
+    kernel.running()
+    worker = kernel.worker()
+    first, refused = (kernel.control(msg_type, {"code": "x" * 90_000}) for _ in range(2))
+    assert kernel.reply(refused)["ename"] == "TooManyRequests"
+    assert len(worker.side) == 1
+    worker.reply_aside()
+    again = kernel.control(msg_type, {"code": "x" * 90_000})
+    worker.reply_aside()
+    assert [kernel.status(request) for request in (first, again)] == ["ok", "ok"]
+
+
+def test_a_process_that_is_given_up_leaves_no_count(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "MAX_BESIDE", 100_000)
+    kernel.running()
+    kernel.ask("complete_request", {"code": "x" * 90_000})
+    kernel.worker().die()
+    kernel.worker().hello()
+    kernel.running()
+    request = kernel.ask("complete_request", {"code": "x" * 90_000})
+    kernel.worker().reply_aside()
+    assert kernel.status(request) == "ok"
+
+
+def test_requests_to_a_debugger_whose_process_starts_have_a_limit(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_WAITING", 100_000)
+    first, refused = (kernel.control("debug_request", {"command": "x" * 90_000}) for _ in range(2))
+    assert kernel.story(first) == []
+    assert kernel.reply(refused)["ename"] == "TooManyRequests"
+    kernel.worker().hello().reply_aside()
+    assert kernel.status(first) == "ok"

@@ -162,6 +162,8 @@ class Kernel(Client):
         self._log.close()
         if left and KERNEL == "mpkernel":  # ipykernel neither ends while it is busy, nor is it ours to judge
             raise AssertionError("left over by the kernel:\n" + "\n".join(left))
+        if "please report this" in self.sandbox.log.read_text(errors="replace"):
+            raise AssertionError("something in the broker failed")
 
 
 def _kernel_on_free_ports(sandbox: Sandbox, *arguments: str, **options: Any) -> Kernel:

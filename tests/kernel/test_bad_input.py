@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from .driver import Channel, Kernel
 
@@ -210,3 +214,50 @@ def test_random_frames_do_no_harm(kernel: Kernel) -> None:
         if frames:
             kernel.send_frames(frames, message["header"], channel=chance.choice(SEND_CHANNELS))
     check_answers(kernel)
+
+
+# The beginning of ZMTP 3.1, without authentication, and a READY command cut short.
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\x00" + bytes(31)
+READY = b"\x04\x26\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    said=st.lists(
+        st.tuples(
+            st.sampled_from(["shell", "control", "stdin", "iopub", "hb"]),
+            st.builds(bytes.__add__, st.sampled_from([b"", GREETING, GREETING + READY]), st.binary(max_size=300))
+            | st.lists(st.binary(max_size=40) | st.sampled_from([DELIMITER, b"\x01", b"\x00"]), min_size=1, max_size=8),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_a_stranger_says_on_any_port(shared_kernel: Kernel, said: list[tuple[str, bytes | Frames]]) -> None:
+    """By ZMQ, without the key; and other bytes. (That nothing failed inside the broker is looked at in its log.)"""
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        for channel, frames in said:
+            url = shared_kernel.url(channel)
+            if isinstance(frames, bytes):
+                host, port = url.removeprefix("tcp://").split(":")
+                with socket.create_connection((host, int(port))) as stranger:
+                    stranger.sendall(frames)
+            else:
+                peer: zmq.Socket[bytes] = context.socket(zmq.XSUB if channel == "iopub" else zmq.DEALER)
+                peer.connect(url)
+                peer.send_multipart(frames)
+                peer.close(1000)
+    finally:
+        context.term()
+    shared_kernel.control("kernel_info_request")
+    assert heartbeat(shared_kernel) == b"still there?"
+
+
+def heartbeat(kernel: Kernel) -> bytes:
+    context: zmq.Context[Any] = zmq.Context()
+    with context, context.socket(zmq.REQ) as beating:
+        beating.linger = 0
+        beating.connect(kernel.url("hb"))
+        beating.send(b"still there?")
+        assert beating.poll(30_000), "no heartbeat"
+        return bytes(beating.recv())
