@@ -178,8 +178,7 @@ class ZygoteConnection:
         if self.reaped:
             return
         with suppress(ProcessLookupError, ChildProcessError):
-            if now:
-                os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL if now else signal.SIGCONT)  # it may be stopped
             os.waitpid(self.pid, 0)
         self.reaped = True
 

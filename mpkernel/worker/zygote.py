@@ -179,6 +179,11 @@ def main(sock: socket.socket, user_ns: dict[str, Any] | None = None, *, fork: bo
     settings = replace(settings, user_ns=user_ns)
     logs.silence(settings.silenced)
     logs.to_fd(2, settings.log_level, settings.log_format)
+    if sys.platform == "linux":
+        from mpkernel.prctl import PR_SET_PDEATHSIG, prctl
+
+        with suppress(OSError):  # when the broker ends, it cleans up though somebody has stopped it
+            prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
     Zygote(settings, sock, Template(settings) if fork else None).serve()
 
 

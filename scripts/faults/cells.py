@@ -28,8 +28,11 @@ CELLS = {
     "every IPython hook raises": (
         "def bad(*_): raise RuntimeError('hook')\nip = get_ipython()\n"
         "for e in ('pre_execute', 'pre_run_cell', 'post_execute', 'post_run_cell'): ip.events.register(e, bad)\n"
-        "ip.set_custom_exc((Exception,), bad)"
+        "ip.ast_transformers.append(type('T', (), {'visit': bad})())\nimport sys\nip.display_pub.publish = bad\n"
+        "sys.displayhook = sys.excepthook = sys.unraisablehook = bad\nip.set_custom_exc((Exception,), bad)"
     ),
+    "each import raises": "import builtins\ndef bad(*_, **__): raise RuntimeError('hook')\nbuiltins.__import__ = bad",
+    "an audit hook raises": "import sys\ndef bad(*_): raise RuntimeError('hook')\nsys.addaudithook(bad)",
     "sys.stdout = None": "import sys\nsys.stdout = sys.stderr = None\nprint('nowhere')",
     "SIGINT is ignored": "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
     "SIGINT and SIGTERM are ignored": (

@@ -69,7 +69,8 @@ def _use(front: FrontEnd, outcome: Outcome, begin: float, other: str) -> None:
     """Work on: in the subshell that did it, and in the other one."""
     deadline = time.perf_counter() + USABLE_WITHIN
     while True:
-        probe = front.execute("6 * 7", user_expressions={"n": "len([k for k in globals() if k[:5] == 'kept_'])"})
+        kept = f"sum(globals().get(f'kept_{{n}}') == [n] for n in range({NAMES}))"
+        probe = front.execute("6 * 7", user_expressions={"n": kept})
         front.wait(probe, timeout=USABLE_WITHIN)
         if probe.status == "ok":
             break

@@ -36,8 +36,19 @@ BREAKS = {
     "hooks that raise": (
         "def bad(*_): raise RuntimeError('hook')\nip = get_ipython()\n"
         "for e in ('pre_execute', 'pre_run_cell', 'post_execute', 'post_run_cell'): ip.events.register(e, bad)\n"
-        "ip.set_custom_exc((Exception,), bad)\n1 / 0"
+        "ip.ast_transformers.append(type('T', (), {'visit': bad})())\nimport sys\nip.display_pub.publish = bad\n"
+        "sys.displayhook = sys.excepthook = sys.unraisablehook = bad\nip.set_custom_exc((Exception,), bad)\n1 / 0"
     ),
+    "parts of the shell that raise": (
+        "def bad(*_, **__): raise RuntimeError('hook')\nip = get_ipython()\nip.history_manager.store_inputs = bad\n"
+        "ip.showtraceback = ip.run_cell = ip.payload_manager.read_payload = bad"
+    ),
+    "a tracer, and imports, that raise": (
+        "import builtins, sys\ndef bad(*_, **__): raise RuntimeError('hook')\n"
+        "sys.settrace(bad); builtins.__import__ = bad"
+    ),
+    "an audit hook that raises": "import sys\ndef bad(*_): raise RuntimeError('hook')\nsys.addaudithook(bad)",
+    "200 children": "import os, time\nfor _ in range(200):\n    if not os.fork(): time.sleep(1000)",
     "another file behind stdout": (
         "import os, stat\nnull, out = os.open('/dev/null', os.O_RDWR), os.fstat(1)\n"
         "for fd in range(3, 50):\n    try: same = os.path.samestat(os.fstat(fd), out)\n    except OSError: continue\n"
@@ -64,8 +75,22 @@ def test_a_subshell_works_on_whatever_a_cell_breaks(kernel: Kernel, shell: str |
     probe = kernel.run("6 * 7", shell)
     if probe.ename == "WorkerDied":  # that was the end of what the cell had broken
         assert "exited with" in probe.content["evalue"] or "killed" in probe.content["evalue"]
+    elif probe.status == "error":  # it says why: then a new process helps
+        assert probe.content["evalue"] == "hook"
+        kernel.control("mpkernel_request", {"op": "kill", "subshell": shell or "main"})
     assert kernel.value("kept", shell) == [1, 2, 3]
     assert kernel.value("kept", other) == [1, 2, 3]
+
+
+def test_a_finalizer_that_never_ends_is_interrupted(kernel: Kernel) -> None:
+    other = kernel.create_subshell()
+    kernel.run("kept = [1, 2, 3]")
+    forever = "class D:\n    def __del__(self):\n        print('ready', flush=True)\n        while True: pass\n"
+    stuck = kernel.start(f"{forever}d = D()\ndel d")
+    assert kernel.value("kept", other) == [1, 2, 3]
+    kernel.interrupt()
+    stuck.wait()
+    assert kernel.value("kept") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("ignored", [("SIGINT",), ("SIGINT", "SIGTERM")])
@@ -130,6 +155,14 @@ def test_a_kernel_that_was_suspended_goes_on(kernel: Kernel) -> None:
 def test_nothing_is_left_two_seconds_after_the_broker_was_killed(kernel: Kernel) -> None:
     kernel.start(LOOP, kernel.create_subshell())
     kernel.start("import subprocess; print('ready', flush=True); subprocess.run(['sleep', '100'])")
+    tree = kernel.processes()
+    kernel.process.kill()
+    assert poll_until(lambda: all(map(is_gone, tree)), GONE_WITHIN), tree
+
+
+def test_what_cells_started_ends_with_the_broker_though_the_zygote_is_stopped(kernel: Kernel) -> None:
+    kernel.start("import subprocess; print('ready', flush=True); subprocess.run(['sleep', '100'])")
+    zygote(kernel).suspend()
     tree = kernel.processes()
     kernel.process.kill()
     assert poll_until(lambda: all(map(is_gone, tree)), GONE_WITHIN), tree
