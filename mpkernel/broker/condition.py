@@ -15,7 +15,10 @@ from typing import Any
 
 import zmq
 
+from mpkernel.broker.beside import MAX_BESIDE
+from mpkernel.broker.waiting import MAX_WAITING
 from mpkernel.namespace import hugepages
+from mpkernel.namespace.pressure import limits
 from mpkernel.namespace.segments import Segments
 from mpkernel.namespace.transport import Memfds, Transport
 
@@ -25,10 +28,18 @@ Fact = dict[str, Any]
 
 
 def describe(
-    *, forks: bool, transport: Transport, segments: Segments, memory_cap: int, curve: bool, watches_parent: bool
+    *,
+    forks: bool,
+    transport: Transport,
+    segments: Segments,
+    memory_cap: int,
+    patience: float,
+    curve: bool,
+    watches_parent: bool,
+    records: bool,
 ) -> Fact:
     """Content of the answer."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = map(_bounded, resource.getrlimit(resource.RLIMIT_NOFILE))
     return {
         "versions": {
             "python": platform.python_version(),
@@ -37,18 +48,30 @@ def describe(
             "system": f"{platform.system()} {platform.release()}",
         },
         "limits": {
-            "open_files": None if soft == resource.RLIM_INFINITY else soft,
-            "open_files_at_most": None if hard == resource.RLIM_INFINITY else hard,
+            "open_files": soft,
+            "open_files_at_most": hard,
             "open_files_now": _open_files_now(),
             "copies_bytes": memory_cap,
             "copies_bytes_now": segments.total,
             "copies_now": len(segments),
+            "processes_of_the_user": _bounded(resource.getrlimit(resource.RLIMIT_NPROC)[0]),
+            "memory": [
+                {"name": limit.name, "bytes": limit.total, "available_bytes": limit.available} for limit in limits()
+            ],
+            "waiting_bytes": MAX_WAITING,
+            "beside_bytes": MAX_BESIDE,
+            "reader_patience_s": patience,
         },
+        "event_log": records,
         "encrypted": curve,
         "fast_paths": [
             {"name": name, "on": not why, "why": why} for name, why in _paths(forks, transport, watches_parent)
         ],
     }
+
+
+def _bounded(limit: int) -> int | None:
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _paths(forks: bool, transport: Transport, watches_parent: bool) -> Iterator[tuple[str, str]]:

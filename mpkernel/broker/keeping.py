@@ -59,7 +59,7 @@ class Keeping:
 
     def __init__(self, machine: Machine, path: str = "") -> None:
         self._machine = machine
-        self._path = path
+        self.path = path
         self._jobs: dict[int, _Job] = {}  # by the token of the action
         self._asked: list[_Job] = []  # that wait for values
         self._dirty = False
@@ -92,16 +92,16 @@ class Keeping:
 
     def start(self) -> None:
         """When the kernel starts: what was kept comes first."""
-        if self._path:
+        if self.path:
             self._machine.act(SetTimer(("keep alive",), DAY))
             self.loading = True
             self._machine.act(SetTimer(("kept",), LOAD_LIMIT))
-            self._load(self._path, None)
+            self._load(self.path, None)
 
     def changed(self) -> None:
         """Something was committed."""
         self._dirty = True
-        if self._path and not self._waits and not self.loading and not self._machine.stopping:
+        if self.path and not self._waits and not self.loading and not self._machine.stopping:
             self._waits = True
             self._machine.act(SetTimer(("keep",), max(PAUSE, SHARE * self._took)))
 
@@ -120,16 +120,16 @@ class Keeping:
         if self.busy:
             self._done_for_good()
         elif self.loading:
-            self._ready(f"what was kept in {self._path} can't be read in time: try mpkernel.restore")
+            self._ready(f"what was kept in {self.path} can't be read in time: try mpkernel.restore")
 
     def at_the_end(self, end: Callable[[], None]) -> None:
         """Before the processes are ended by `end`: write what they have if the kernel is to start again."""
-        if not self._path:
+        if not self.path:
             end()
             return
         self._machine.act(CancelTimer(("keep",)))
         if not self._machine.restarting:
-            self._machine.act(RemoveFile(self._path))
+            self._machine.act(RemoveFile(self.path))
             end()
             return
         if self.loading:  # it is all in the file
@@ -161,7 +161,7 @@ class Keeping:
 
     def _write_by_itself(self) -> int:
         self._dirty = False
-        return self._write(_Job(self._path, [], [], None, self._machine.now))
+        return self._write(_Job(self.path, [], [], None, self._machine.now))
 
     def _write(self, job: _Job) -> int:
         """Returns the token by which its end is known. One file is written after the other."""

@@ -249,8 +249,10 @@ class Loop:
             transport=self._transport,
             segments=self._segments,
             memory_cap=self._memory_cap,
+            patience=self._patience * LOOK,
             curve=self._sockets["control"].mechanism == zmq.CURVE,
             watches_parent=self._parent is not None,
+            records=self._recorder is not None,
         )
 
     def _files(self) -> Filing:

@@ -261,6 +261,7 @@ class Ops:
             "subshells": len(machine.subshells),
             "processes": len(machine.workers),
             "names": len(machine.sharing.store.kept_names()),
+            "kept_in": machine.keeping.path or None,
         }
         self._inquire(asker, "info", known)
 

@@ -26,17 +26,27 @@ def info(args: argparse.Namespace) -> int:
 
 def _lines(reply: Json) -> list[str]:
     versions, limits = reply["versions"], reply["limits"]
-    at_most = "no limit" if limits["open_files"] is None else f"at most {limits['open_files']}"
+    waiting, beside = size(limits["waiting_bytes"]), size(limits["beside_bytes"])
     return [
         f"  mpkernel {reply['version']}, Python {versions['python']}, IPython {reply['ipython']}, "
         f"pyzmq {versions['pyzmq']} with libzmq {versions['libzmq']}, {versions['system']}",
         f"  pid {reply['pid']}, {duration(reply['age_s'])} old, {count(reply['subshells'], 'subshell')}, "
         f"{count(reply['processes'], 'process', 'processes')}, {count(reply['names'], 'shared name')}",
-        f"  open files of the broker: {limits['open_files_now']}, {at_most}",
+        f"  open files of the broker: {limits['open_files_now']}, {_at_most(limits['open_files'])}",
+        f"  processes of the user: {_at_most(limits['processes_of_the_user'])}",
+        *(f"  {it['name']}: {size(it['available_bytes'])} of {size(it['bytes'])} left" for it in limits["memory"]),
         f"  copies of large values: {size(limits['copies_bytes_now'])}, at most {size(limits['copies_bytes'])}",
+        f"  requests: {waiting} may wait for a subshell, {beside} be with its process beside its cell",
+        f"  a front end that reads nothing for {limits['reader_patience_s']:g} s is disconnected",
+        f"  variables are {'kept in ' + reply['kept_in'] if reply['kept_in'] else 'not kept (--keep)'}",
+        f"  events are {'written down' if reply['event_log'] else 'not written down (--event-log)'}",
         f"  channels are {'encrypted (CURVE)' if reply['encrypted'] else 'signed, not encrypted'}",
         *(f"  {path['name']}: {'on' if path['on'] else 'off: ' + path['why']}" for path in reply["fast_paths"]),
     ]
+
+
+def _at_most(limit: int | None) -> str:
+    return "no limit" if limit is None else f"at most {limit}"
 
 
 def logs(args: argparse.Namespace) -> int:

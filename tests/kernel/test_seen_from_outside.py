@@ -37,10 +37,15 @@ def test_info_has_versions_limits_and_fast_paths_also_while_the_kernel_is_busy(s
     info = json.loads(command(shared_kernel, "info", "--json"))
     assert info["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert info["limits"]["open_files"] >= info["limits"]["open_files_now"] > 5
+    assert info["limits"]["memory"][0]["bytes"] > info["limits"]["memory"][0]["available_bytes"] > 0
+    assert (info["limits"]["waiting_bytes"], info["limits"]["reader_patience_s"]) == (512 << 20, 10)
+    assert (info["kept_in"], info["event_log"]) == (None, False)
     paths = {path["name"]: path for path in info["fast_paths"]}
     assert {"fork", "memfd", "huge pages", "userfault", "cold arrays", "mremap", "subreaper", "pidfd"} <= paths.keys()
     assert all(path["on"] or path["why"] for path in paths.values())
-    assert "memfd: " in command(shared_kernel, "info")
+    said = command(shared_kernel, "info")
+    assert "memfd: " in said
+    assert "may wait for a subshell" in said
     shared_kernel.interrupt()
     loop.wait()
 
