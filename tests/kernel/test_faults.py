@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .driver import LOOP, Kernel, start_kernel
+from .driver import COMMAND, LOOP, Kernel, start_kernel
 from .sandbox import GONE_WITHIN, is_gone, poll_until
 
 pytestmark = pytest.mark.mpkernel_only("a crash loses the whole kernel")
@@ -254,6 +255,37 @@ def test_a_home_that_can_not_be_written_to_costs_the_history(tmp_path: Path) -> 
             first, second = (kernel.run("6 * 7", shell) for _ in range(2))
             assert (first.text, second.text) == ("42", "42")
             assert first.stderr + second.stderr == ""
+        assert kernel.sandbox.log_tail().count("\n") < 10, kernel.sandbox.log_tail()
+
+
+# How the disk is mounted at a folder, and what the log says of it.
+MOUNTS = {
+    "full": (
+        "mount -t tmpfs -o size=64k none {0} && (head -c 1m /dev/zero > {0}/fill 2>/dev/null; true)",
+        "history will not be saved",
+    ),
+    "read-only": ("mount -t tmpfs -o ro none {0}", "using a temp directory"),
+}
+
+
+def _may_mount() -> bool:
+    command = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(("mount", "said"), MOUNTS.values(), ids=MOUNTS)
+def test_a_disk_that_takes_nothing_costs_the_history(tmp_path: Path, mount: str, said: str) -> None:
+    if not _may_mount():
+        pytest.skip("only root may mount a disk that is full")
+    command = ["unshare", "--mount", "sh", "-c", f'{mount.format(tmp_path)} && exec "$@"', "sh", *COMMAND]
+    with start_kernel(env={"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)}, command=command) as kernel:
+        for shell in (None, kernel.create_subshell()):
+            for number in range(3):
+                result = kernel.run(f"kept = {number}; kept", shell)
+                assert (result.text, result.stderr) == (str(number), "")
+            told = kernel.request("history_request", {"hist_access_type": "tail", "n": 1, "output": False, "raw": True})
+            assert told.content["status"] == "ok"
+        assert said in kernel.sandbox.log_tail()
         assert kernel.sandbox.log_tail().count("\n") < 10, kernel.sandbox.log_tail()
 
 
