@@ -28,16 +28,18 @@ def cell_of(outcome: Outcome | None) -> str:
 
 
 def load(spec: Spec, kernels_: int, messages: int) -> int:
-    """Print what much of everything takes."""
+    """Print what much of everything takes; 1 if a figure is more than it may be."""
     parts = [
         lambda: subshells(spec),
         lambda: kernels(spec, kernels_) if kernels_ else [],
         lambda: many(spec, messages) if messages else [],
     ]
+    bad = 0
     for part in parts:
-        for what, how_much in part():
-            print(f"| {what} | {how_much} |", flush=True)
-    return 0
+        for row in part():
+            print(row.markdown(), flush=True)
+            bad += row.bad
+    return 1 if bad else 0
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import ExitStack
 
+from scripts.faults.table import Row, cpu_when_idle
 from scripts.harness import proc
 from scripts.harness.client import NoAnswer, Pending
 from scripts.harness.kernel import Kernel, Spec
@@ -16,8 +17,8 @@ SETTLE, IDLE_FOR = 5.0, 10.0  # each has a spare process to start yet
 MB = 1 << 20
 
 
-def kernels(spec: Spec, count: int) -> list[tuple[str, str]]:
-    """(what, how much). Raises NoAnswer if one doesn't, and MemoryError if the machine has too little for so many."""
+def kernels(spec: Spec, count: int) -> list[Row]:
+    """Raises NoAnswer if one doesn't, and MemoryError if the machine has too little for so many."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if free < count * FREE:
         raise MemoryError(f"{count} kernels may need {count * FREE / MB:.0f} MB, and {free / MB:.0f} MB are free")
@@ -59,13 +60,13 @@ def kernels(spec: Spec, count: int) -> list[tuple[str, str]]:
         left = [line for kernel in all_of_them for line in kernel.sandbox.leftovers()]
         logged = [line for kernel in all_of_them for line in kernel.log_tail().splitlines()]
     return [
-        (f"{count} kernels at once, each to its first reply", f"{started:.1f} s in all"),
-        ("memory of all of them", f"{memory / MB:.0f} MB (PSS), {memory / count / MB:.0f} MB each"),
-        ("CPU of all when idle", f"{idle:.1%}"),
-        ("all in `while True`, all interrupted", f"{interrupted:.1f} s in all"),
-        ("all shut down", f"{ended:.1f} s in all"),
-        ("lines in their logs", f"{len(logged)} ({logged[0]}, …)" if logged else "none"),
-        ("left of them", ", ".join(left) or "nothing"),
+        Row(f"{count} kernels at once, each to its first reply", f"{started:.1f} s in all"),
+        Row("memory of all of them", f"{memory / MB:.0f} MB (PSS), {memory / count / MB:.0f} MB each"),
+        cpu_when_idle("CPU of all when idle", idle, count),
+        Row("all in `while True`, all interrupted", f"{interrupted:.1f} s in all"),
+        Row("all shut down", f"{ended:.1f} s in all"),
+        Row("lines in their logs", f"{len(logged)} ({logged[0]}, …)" if logged else "none"),
+        Row("left of them", ", ".join(left) or "nothing", bad=bool(left)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from scripts.faults.table import Row, cpu_when_idle
 from scripts.harness import proc
 from scripts.harness.kernel import Kernel, Spec
 
@@ -13,8 +14,8 @@ IDLE_FOR = 10.0
 MB = 1 << 20
 
 
-def subshells(spec: Spec) -> list[tuple[str, str]]:
-    """Fifty subshells, twenty of them busy: (what, how much)."""
+def subshells(spec: Spec) -> list[Row]:
+    """Fifty subshells, twenty of them busy."""
     with Kernel(spec) as kernel:
         kernel.start()
         kernel.warm_up()
@@ -40,9 +41,9 @@ def subshells(spec: Spec) -> list[tuple[str, str]]:
         front.wait_until(lambda: False, IDLE_FOR)
         idle = (proc.cpu_seconds(kernel.tree()) - before) / IDLE_FOR
         return [
-            (f"{SUBSHELLS} subshells, each to its first reply", f"{started:.1f} s in all"),
-            (f"a cell in another one while {BUSY} are busy (2 cores)", f"{beside * 1000:.0f} ms"),
-            (f"{BUSY} busy ones interrupted", f"{stopped:.1f} s"),
-            (f"memory of all, {SUBSHELLS} subshells", f"{proc.pss(kernel.tree()) / MB:.0f} MB"),
-            ("CPU when idle", f"{idle:.1%}"),
+            Row(f"{SUBSHELLS} subshells, each to its first reply", f"{started:.1f} s in all"),
+            Row(f"a cell in another one while {BUSY} are busy (2 cores)", f"{beside * 1000:.0f} ms"),
+            Row(f"{BUSY} busy ones interrupted", f"{stopped:.1f} s"),
+            Row(f"memory of all, {SUBSHELLS} subshells", f"{proc.pss(kernel.tree()) / MB:.0f} MB"),
+            cpu_when_idle("CPU when idle", idle),
         ]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from scripts.faults.table import Row
 from scripts.harness import proc
 from scripts.harness.client import FrontEnd, Pending
 from scripts.harness.kernel import Kernel, Spec
@@ -14,6 +15,7 @@ from scripts.harness.kernel import Kernel, Spec
 AT_A_TIME = 50
 SAMPLES = 20  # of memory, over the run
 SETTLED = 100_000  # by then all that has a limit has come to it, or a tenth of the run
+FLAT = 5.0  # MB that may come after that
 MB = 1 << 20
 COMM = "many"
 SETUP = f"""
@@ -60,8 +62,8 @@ MIX: list[Send] = [
 ]
 
 
-def many(spec: Spec, messages: int) -> list[tuple[str, str]]:
-    """`messages` requests to main and one more subshell: (what, how much)."""
+def many(spec: Spec, messages: int) -> list[Row]:
+    """`messages` requests to main and one more subshell."""
     with Kernel(spec) as kernel:
         kernel.start()
         kernel.warm_up()
@@ -86,10 +88,11 @@ def many(spec: Spec, messages: int) -> list[tuple[str, str]]:
         took = time.perf_counter() - begin
         settled = next(i for i, (sent, _) in enumerate(samples) if sent >= min(SETTLED, messages // 10))
         totals = [sum(sizes.values()) for _, sizes in samples]
+        added = totals[-1] - totals[settled]
         return [
-            (f"{messages:,} messages of {len(MIX)} kinds, {AT_A_TIME} under way at a time", f"{took / 60:.0f} min"),
-            ("memory of all its processes (private, MB)", ", ".join(f"{total:.0f}" for total in totals)),
-            (f"of this added after the {samples[settled][0]:,}th", f"{totals[-1] - totals[settled]:+.1f} MB"),
+            Row(f"{messages:,} messages of {len(MIX)} kinds, {AT_A_TIME} under way at a time", f"{took / 60:.0f} min"),
+            Row("memory of all its processes (private, MB)", ", ".join(f"{total:.0f}" for total in totals)),
+            Row(f"of this added after the {samples[settled][0]:,}th", f"{added:+.1f} MB", added > FLAT),
         ]
 
 
