@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import operator
 import re
+import types
 from collections.abc import Collection, Iterable
 from itertools import compress, islice
 from typing import Any
@@ -17,6 +19,7 @@ _OWN_UNDERSCORED = re.compile(
     r"|__(name|builtins?|loader|spec|package|file|path|cached|annotate|conditional_annotations|warningregistry)__"
 )
 _MISSING = object()
+_STORES = frozenset((dis.opmap["STORE_NAME"], dis.opmap["STORE_GLOBAL"]))
 
 
 def is_own(name: str) -> bool:
@@ -26,10 +29,28 @@ def is_own(name: str) -> bool:
     return name in _OWN or name.startswith(PROCESS)
 
 
+def names_stored(code: types.CodeType) -> set[str]:
+    """The names that `code`, run at top level, itself may bind."""
+    names: set[str] = set()
+    instructions, argument = code.co_code, 0
+    if _STORES.isdisjoint(instructions[::2]):
+        return names
+    for operation, low in zip(instructions[::2], instructions[1::2], strict=True):
+        argument = argument << 8 | low
+        if operation == dis.EXTENDED_ARG:
+            continue
+        if operation in _STORES:
+            names.add(code.co_names[argument])
+        argument = 0
+    return names
+
+
 class Bindings:
     """Of one namespace, an exact dict in which user code may have keys that are no names.
 
-    `known`: the user's names, and what they were bound to at the last look; it holds the objects alive.
+    `known`: the user's names, and what they were bound to at the last look; it holds the objects alive, but for what is
+    lent to code that runs: that sees how many references there are (`sys.getrefcount`, ``ndarray.resize``), and what it
+    deletes is gone.
     """
 
     def __init__(self, namespace: dict[Any, Any]) -> None:
@@ -37,6 +58,7 @@ class Bindings:
         self._namespace = namespace
         self._then: dict[Any, Any] = {}  # all keys at the last look, in order; those in `known` are always there
         self._own: set[Any] = set()  # keys that aren't the user's
+        self._lent: dict[str, int] = {}  # by name: the id of the object
 
     def look(self, only: Collection[str] | None = None) -> tuple[list[str], dict[str, Any]]:
         """The names (of those in `only`) that were deleted since the last look, and those that were bound, with their
@@ -55,6 +77,47 @@ class Bindings:
     def bring_back(self, names: Iterable[str]) -> None:
         """`names` were deleted, and will count as that again."""
         self.take(dict.fromkeys(names, _MISSING))
+
+    def lend(self, names: Iterable[str]) -> None:
+        """Until `settle`, hold no reference to what these are bound to.
+
+        A look in between would take them for bound anew.
+        """
+        for name in names:
+            value = self.known[name]
+            if value is not _MISSING and value is self._namespace.get(name):
+                self._lent[name] = id(value)
+                self.known[name] = self._then[name] = _MISSING
+
+    def settle(self) -> list[str]:
+        """Hold again what was lent; returns the names that are bound to something else by now, or deleted.
+
+        (If that has the very place in memory, it is as if the object had been changed.)
+        """
+        gone: list[str] = []
+        if not self._lent:
+            return gone
+        lent, self._lent = self._lent, {}
+        for name, key in lent.items():
+            value = self._namespace.get(name, _MISSING)
+            if id(value) == key:
+                self.known[name] = self._then[name] = value
+            else:
+                gone.append(name)
+        return gone
+
+    def let_go(self, names: Iterable[str]) -> dict[str, Any]:
+        """Hold no longer what those of `names` were bound to that are bound to something else by now, or deleted.
+
+        Returns that. The next look finds them.
+        """
+        old = {}
+        for name in names:
+            value = self.known.get(name, _MISSING)
+            if value is not _MISSING and value is not self._namespace.get(name, _MISSING):
+                old[name] = value
+        self.take(dict.fromkeys(old, _MISSING))
+        return old
 
     def take(self, values: dict[str, Any]) -> None:
         """These are no news."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpkernel.namespace import weight
-from mpkernel.namespace.bindings import Bindings
+from mpkernel.namespace.bindings import Bindings, names_stored
 from mpkernel.namespace.buffers import Patch, WatchedBuffers
 from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.layout import Sent
@@ -132,6 +132,7 @@ class Tracker:
         self._untold: dict[str, bool] = {}  # names that have changed, since `told`: whether code bound them
         self._untold_deleted: set[str] = set()
         self._left: set[str] = set()  # names that aren't looked at
+        self._torn: set[str] = set()  # names that shared objects with one that was let go
         self._not_bound: dict[str, Any] = {}  # values of names that count as new, though code has not bound them
         self._sent: dict[str, Sent] = {}  # as what others know large values that have no fingerprint here yet
 
@@ -159,6 +160,41 @@ class Tracker:
     def ran(self, code: types.CodeType) -> None:
         """Note that `code` was run at top level."""
         self._ran.append(code)
+
+    def mentioned(self, code: types.CodeType) -> bool:
+        """Whether `code` itself uses any name that is known."""
+        return not self._base.keys().isdisjoint(code.co_names)
+
+    def lend(self, code: types.CodeType) -> None:
+        """Before `code` is run at top level: have no reference to what it uses, until `settle`."""
+        self.settle()
+        base, used = self._base, set()
+        for name in code.co_names:
+            if name in base and not _is_atom(value := base[name]):
+                group = self._groups.get(name)
+                used |= {name} if group is None else {other for other in group.names if base[other] is value}
+        if used:
+            self._bindings.lend(used - names_stored(code))
+
+    def settle(self) -> None:
+        """Before anything else that is done here while code runs."""
+        if gone := self._bindings.settle():
+            self._tear(gone)
+
+    def let_go(self, names: Iterable[str]) -> list[Any]:
+        """What those of `names` were bound to that aren't any more, so that nothing here keeps it alive."""
+        self.settle()
+        old = self._bindings.let_go(names)
+        if old:
+            self._tear(old)
+        return list(old.values())
+
+    def _tear(self, names: Iterable[str]) -> None:
+        """`names` will be found to be bound anew, or deleted: what shared objects with them has to be looked at."""
+        for name in names:
+            if group := self._groups.get(name):
+                self._torn |= group.names
+        self._ungroup(names)
 
     def forget(self, names: Collection[str]) -> None:
         """`names` are not there any more, or will count as new."""
@@ -364,6 +400,9 @@ class Tracker:
         for name in (*deleted, *changed):
             if group := self._groups.get(name):
                 dirty |= group.names
+        if only is None:
+            dirty |= self._torn & self._groups.keys()
+            self._torn.clear()
         self._ungroup(deleted)
         for name in changed:
             self._drop(name)

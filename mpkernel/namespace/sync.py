@@ -97,6 +97,7 @@ class NamespaceSync:
         self.background = False  # threads or tasks of the user's go on between cells
         self.calls_back: Callable[[], bool] = lambda: False  # is code of the user's run that is in no cell?
         self._committed_all = True  # no cell has run since
+        self._statement: types.CodeType | None = None  # that was run last
         self.awaits_merge = False  # a commit will be refused
         self._closed = False
         self._commits = 0
@@ -116,12 +117,19 @@ class NamespaceSync:
 
     def close(self) -> None:
         """The process ends: from now on nothing is committed. IPython is about to clear the namespace."""
-        with self._lock:
+        with self._looking():
             self._closed = True
 
     def ran(self, code: types.CodeType) -> None:
         """A top-level statement of a cell is run."""
         self._committed_all = False
+        # If another thread is just looking at everything, nobody waits for it.
+        if self._tracker.mentioned(code) and self._lock.acquire(blocking=False):
+            self._statement = code
+            try:
+                self._tracker.lend(code)
+            finally:
+                self._lock.release()
         self._tracker.ran(code)
         self._state_news.imported()
         self._state.ran(code)
@@ -129,10 +137,31 @@ class NamespaceSync:
     # --- committing ---------------------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """After a top-level statement: commit rebound and deleted names, if the last commit isn't just over."""
+        """After a top-level statement: commit rebound and deleted names, if the last commit isn't just over.
+
+        What nothing else refers to any more is gone in any case, as in every IPython.
+        """
+        self._let_go()
         seconds = time.monotonic() - self._committed
         if seconds >= (RELEASE_INTERVAL_ALONE if self._alone else RELEASE_INTERVAL):
             self._commit(mutations=False, allowance=Allowance(min(MOST, SHARE * seconds)))
+
+    def _let_go(self) -> None:
+        code, self._statement = self._statement, None
+        if code is None or not self._lock.acquire(blocking=False):
+            return
+        try:
+            old = self._tracker.let_go(code.co_names)
+        finally:
+            self._lock.release()
+        old.clear()  # which may run code of the user's
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """With the lock, and with all that was lent to code that runs."""
+        with self._lock:
+            self._tracker.settle()
+            yield
 
     def commit(self) -> None:
         """At the end of a cell: commit what it changed."""
@@ -209,7 +238,7 @@ class NamespaceSync:
         The lock is free while memory is written: what is changed meanwhile is found afterwards.
         """
         while True:
-            with self._lock:
+            with self._looking():
                 found = None if self._closed else self._tracker.next_held()
                 if found is None:
                     return
@@ -235,7 +264,7 @@ class NamespaceSync:
             log.info("no copy of %s is kept: %s", listed(values), error)
             return
         copy.part.meta["rebound"] = []
-        with self._lock:
+        with self._looking():
             if not self._tracker.copied(group, digest):
                 copy.drop()
                 return
@@ -250,7 +279,7 @@ class NamespaceSync:
 
     def cool(self) -> None:
         """Between cells, while no code of the user's runs: see `cold`."""
-        with self._lock:
+        with self._looking():
             self._exchange.cool()
 
     @property
@@ -319,7 +348,7 @@ class NamespaceSync:
     @contextmanager
     def _telling(self) -> Iterator[None]:
         """With the lock: what is found in here is published, or will be found again."""
-        with self._lock:
+        with self._looking():
             try:
                 yield
             except BaseException:
@@ -338,7 +367,7 @@ class NamespaceSync:
     def taken(self, segments: list[str], refused: list[str]) -> None:
         """The broker has these segments of ours, and can't get at those that it refuses. In any thread."""
         try:
-            with self._lock:
+            with self._looking():
                 again = self._exchange.taken(segments, refused)
             for names in again:
                 with self._telling():
@@ -351,7 +380,7 @@ class NamespaceSync:
 
     def keep(self, key: str, names: list[str]) -> None:
         """In the service thread: there is no copy any more of what was sent as `key`."""
-        with self._lock:
+        with self._looking():
             self._tracker.hold(self._exchange.given_up(key, names))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
@@ -515,20 +544,20 @@ class NamespaceSync:
     def starts(self, *, beside: bool, alone: bool) -> None:
         """A cell is about to run; `beside` others? `alone`: no other subshell has run anything."""
         self._began, self._alone = time.monotonic(), alone
-        with self._lock:
+        with self._looking():
             self._state.before_cell(beside=beside)
 
     def before_cell(self, code: types.CodeType | None) -> None:
         """A cell is about to run that may change what came from elsewhere; None: a callback, though no cell runs."""
         if code is None:
             self._began = time.monotonic()
-        with self._lock:
+        with self._looking():
             self._committed_all = False
             self._tracker.prepare(code)
 
     def prepare(self) -> None:
         """In the midst of a cell: code may change whatever has come from elsewhere since it began."""
-        with self._lock:
+        with self._looking():
             self._tracker.prepare(None)
 
     def may_need(self, *, crowded: bool) -> bool:

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -135,6 +136,20 @@ class Sandbox:
     def record(self, processes: Iterable[psutil.Process]) -> None:
         """Remember processes that must be gone at the end, also if they cleared their environment."""
         self._recorded.update(processes)
+
+    def state(self) -> str:
+        """What its processes do just now, for a failure message."""
+        lines = []
+        for process in sorted(self.processes(), key=lambda process: process.pid):
+            lines.append(describe(process))
+            with suppress(psutil.Error, OSError):
+                connections = Counter(f"{c.laddr.port} {c.status}" for c in process.net_connections("tcp"))
+                lines.append(f"  tcp: {', '.join(f'{what} x {count}' for what, count in connections.items())}")
+            for thread in sorted(Path(f"/proc/{process.pid}/task").glob("*")):
+                with suppress(OSError):
+                    name, waits, call = ((thread / f).read_text().strip() for f in ("comm", "wchan", "syscall"))
+                    lines.append(f"  {name}: {waits}, system call {call.split()[0]}")
+        return "\n".join(lines)
 
     def still_running(self) -> list[str]:
         """The processes left over, a line each."""

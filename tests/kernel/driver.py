@@ -191,4 +191,5 @@ def start_kernel(
             kernel.stop()
         except BaseException as error:
             error.add_note(f"the kernel's log:\n{sandbox.log_tail()}")
+            error.add_note(f"its processes:\n{sandbox.state()}")
             raise
