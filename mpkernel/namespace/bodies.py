@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mpkernel.namespace import type_params
+from mpkernel.namespace import c_types, type_params
 from mpkernel.namespace.caches import LruCache
 from mpkernel.namespace.definitions import (
     DEFAULTS,
@@ -134,6 +134,8 @@ def attributes(cls: Any) -> dict[str, Any]:
     """Those of a class that can be set when it has been made."""
     slots = vars(cls).get("__slots__", ())
     left_out = UNTOLD | {_mangled(cls, name) for name in ((slots,) if isinstance(slots, str) else slots)}
+    if c_types.is_c_type(cls):
+        left_out |= {name for name, value in vars(cls).items() if name in c_types.LAYOUT or c_types.is_field(value)}
     return {name: value for name, value in vars(cls).items() if name not in left_out and name not in _HEAD}
 
 
@@ -146,7 +148,8 @@ def know_source(filename: str, lines: list[str]) -> None:
 
 def _describe_class(cls: Any, contents: tuple[str, ...]) -> Body:
     named = vars(cls)
-    own = {name: named[name] for name in _HEAD if name in named}
+    heads = (*_HEAD, *c_types.LAYOUT) if c_types.is_c_type(cls) else _HEAD
+    own = {name: named[name] for name in heads if name in named}
     own["__qualname__"] = cls.__qualname__
     if "__slots__" in own and not isinstance(own["__slots__"], (str, tuple)):
         own["__slots__"] = tuple(own["__slots__"])
@@ -214,6 +217,8 @@ def make(
 
 def _make_class(meta: Any, name: str, bases: tuple[type, ...], own: dict[str, Any]) -> type:
     """A class without the side effects of a class statement: no ``__init_subclass__``, no code of a metaclass."""
+    if any(kind.__module__ == "_ctypes" for kind in meta.__mro__):
+        return meta(name, bases, dict(own))  # type: ignore[no-any-return]
     with _quiet(bases):
         cls: type = type.__new__(meta, name, bases, dict(own))
     if isinstance(cls, abc.ABCMeta):
@@ -309,14 +314,17 @@ def _replace(names: dict[str, Any], new: dict[str, Any]) -> None:
 
 def _fill_class(cls: Any, rest: dict[str, Any], *, keep: set[str], own: dict[str, Any]) -> None:
     made = (types.MemberDescriptorType, types.GetSetDescriptorType)
+    put, remove = (setattr, delattr) if c_types.is_c_type(cls) else (type.__setattr__, type.__delattr__)
     for name, value in list(vars(cls).items()):
-        if name not in rest and name not in own and name not in keep and name not in UNTOLD and type(value) not in made:
+        if name in rest or name in own or name in keep or name in UNTOLD:
+            continue
+        if type(value) not in made and not c_types.is_field(value):
             with suppress(Exception):
-                type.__delattr__(cls, name)
+                remove(cls, name)
     # On Python 3.13, setting anything deletes the line number.
     for name, value in sorted(rest.items(), key=lambda item: item[0] == "__firstlineno__"):
         if vars(cls).get(name, cls) is not value:
-            type.__setattr__(cls, name, value)
+            put(cls, name, value)
     if "__pydantic_decorators__" in rest:
         type.__setattr__(cls, "__pydantic_setattr_handlers__", {})
         type.__setattr__(cls, "__pydantic_parent_namespace__", None)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpkernel.namespace import type_params
+from mpkernel.namespace import c_types, type_params
 from mpkernel.namespace.caches import Caches, LruCache
 
 # What a function has as attributes, but not in its ``__dict__``, and may hold content.
@@ -312,7 +312,7 @@ class Definitions:
         if "_abc_impl" in vars(cls):
             parts.append(len(registered(cls)))
         members = vars(cls).get("_member_map_", ())  # an enum's own objects
-        told = True
+        told, of_c = True, c_types.is_c_type(cls)
         for member in dict(members).values():
             for name, value in tuple(vars(member).items()):
                 if name not in MEMBERS_OWN:
@@ -322,6 +322,8 @@ class Definitions:
             if name in UNTOLD or name in members:
                 continue
             parts.append(name)
+            if of_c and (name in c_types.LAYOUT or c_types.is_field(value)):
+                continue
             if name not in _MADE_ONCE and not name.startswith("__pydantic_"):
                 told &= self._attribute(name, value, parts, contents)
         return told

@@ -31,7 +31,18 @@ from typing import Any
 
 import cloudpickle
 
-from mpkernel.namespace import behind, bodies, databases, lazy_imports, plots, texts, tracebacks, type_params, words
+from mpkernel.namespace import (
+    behind,
+    bodies,
+    c_types,
+    databases,
+    lazy_imports,
+    plots,
+    texts,
+    tracebacks,
+    type_params,
+    words,
+)
 from mpkernel.namespace.caches import LruCache
 from mpkernel.namespace.databases import MAPPED
 from mpkernel.namespace.definitions import DISPATCHER, importable, is_installed, made_by_hand
@@ -160,6 +171,8 @@ def reduce_class(dumper: Dumper, cls: Any) -> Reduced:
         return NotImplemented
     if (place := original_of(cls)) is not None:
         return words.original, place
+    if c_types.is_c_type(cls) and (derived := c_types.derivation(cls)) is not None:
+        return derived
     if databases.is_mapped(cls):
         return dumper.stub(cls, MAPPED)
     builtin = getattr(cloudpickle.cloudpickle, "_BUILTIN_TYPE_NAMES", {}).get(cls) if type(cls) is type else None
@@ -626,6 +639,8 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     *(("pandas", name, reduce_index) for name in ("Index", "DatetimeIndex", "TimedeltaIndex")),
     ("pandas.core.internals.managers", "SingleBlockManager", reduce_single_manager),
     ("sqlalchemy", "Engine", databases.reduce_engine),
+    ("ctypes", "CDLL", c_types.reduce_library),
+    ("ctypes", "PyDLL", c_types.reduce_library),
     ("torch", "Tensor", reduce_tensor),
     ("torch.nn", "Parameter", reduce_tensor),
 )
@@ -635,6 +650,7 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
     ("traitlets", "HasTraits", reduce_widget),
+    ("ctypes", "_CFuncPtr", c_types.reduce_function),
     ("logging", "Handler", reduce_log_handler),
     ("pandas.core.internals.blocks", "Block", reduce_block),
     ("pandas.core.generic", "NDFrame", reduce_frame),

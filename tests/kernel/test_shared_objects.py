@@ -594,6 +594,46 @@ def test_what_a_class_leaves_out_of_its_state_stays(story: Stories, text: str) -
     story(text)
 
 
+CTYPES = blocks(r"""
+# a structure with methods
+A: import ctypes
+   class S(ctypes.Structure):
+       _fields_ = [('x', ctypes.c_int), ('y', ctypes.c_double)]
+       def area(self): return self.x * self.y
+   s = S(3, 0.5); arr = (ctypes.c_int * 3)(1, 2, 3); n = ctypes.c_int(5); d = {'s': s}
+B: s.x = 9; arr[1] = 8; n.value = 6; t = S(1, 2)
+A? (s.x, list(arr), n.value, t.area()) == (9, [1, 8, 3], 6, 2.0) and type(t) is S and d['s'] is s
+B: S.double = lambda self: self.x * 2
+A? s.double() == 18 and type(arr) is ctypes.c_int * 3
+
+# structures in structures, unions, swapped bytes
+A: import ctypes
+   class P(ctypes.Structure): _fields_ = [('x', ctypes.c_int)]
+   class L(ctypes.Structure): _fields_ = [('a', P), ('b', P * 2)]
+   class U(ctypes.Union): _fields_ = [('i', ctypes.c_uint32), ('b', ctypes.c_ubyte * 4)]
+   class BE(ctypes.BigEndianStructure):
+       _pack_ = 1
+       _fields_ = [('x', ctypes.c_uint16), ('f', ctypes.c_uint8, 3)]
+   l = L(P(1), (P * 2)(P(2), P(3))); u = U(0x01020304); b = BE(1, 2); kind = P * 2
+B? type(l.b) is kind and kind is P * 2 and kind.__module__ == '__main__'
+B: l.b[1].x = 7; u.b[0] = 0xff; b.f += 1
+A? (l.b[1].x, u.i, bytes(b)[:2], b.f) == (7, 0x010203ff, bytes((0, 1)), 3) and ctypes.sizeof(BE) == 3
+
+# functions of a library
+A: import ctypes
+   libc = ctypes.CDLL(None); libc.strlen.restype = ctypes.c_size_t; libc.strlen.argtypes = [ctypes.c_char_p]
+   f = libc.abs; libc.note = [1]
+B? libc.strlen(b'abc') == 3 and f(-3) == 3 and libc.abs(-4) == 4 and libc.note == [1]
+B? libc.strlen.restype is ctypes.c_size_t and libc.strlen.argtypes == [ctypes.c_char_p]
+A? f is libc.abs and libc.strlen(b'abcd') == 4
+""")
+
+
+@pytest.mark.parametrize("text", CTYPES.values(), ids=CTYPES)
+def test_what_ctypes_lays_out_is_there_in_all_subshells(story: Stories, text: str) -> None:
+    story(text)
+
+
 @pytest.mark.skipif(find_spec("sqlalchemy") is None, reason="needs sqlalchemy")
 def test_an_engine_of_a_database_connects_anywhere(story: Stories) -> None:
     story("""
