@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import contextvars
@@ -37,6 +38,7 @@ from mpkernel.namespace import (
     c_types,
     databases,
     lazy_imports,
+    parsers,
     plots,
     texts,
     tracebacks,
@@ -142,6 +144,31 @@ def reduce_iterator(dumper: Dumper, iterator: Any) -> Reduced:
     """One of Python's own. If something that it goes through can't leave this process, neither can it."""
     stays = _that_stays(dumper, iterator)
     return reduce_library(dumper, iterator) if stays is None else dumper.stub(iterator, f"it holds a {_name(stays)}")
+
+
+_VIEWS = {
+    type(getattr(kind(), name)()): getattr(kind, name)
+    for kind in (dict, collections.OrderedDict)
+    for name in ("keys", "values", "items")
+}
+
+
+def reduce_dict_view(_dumper: Dumper, view: Any) -> Reduced:
+    """A view of the very dict."""
+    return _VIEWS[type(view)], tuple(gc.get_referents(view))
+
+
+def _argparse(dumper: Dumper, obj: Any) -> Reduced:
+    return parsers.with_marks(reduce_library(dumper, obj))
+
+
+_KeyFunction: Any = type(functools.cmp_to_key(lambda *_: 0))
+
+
+def reduce_key_function(dumper: Dumper, key: Any) -> Reduced:
+    """What `functools.cmp_to_key` made of a function."""
+    made_of = [part for part in gc.get_referents(key) if part is not _KeyFunction]
+    return (functools.cmp_to_key, tuple(made_of)) if len(made_of) == 1 else dumper.by_itself(key)
 
 
 def _that_stays(dumper: Dumper, part: Any) -> Any:
@@ -588,6 +615,8 @@ _EXACT: dict[type, Handler] = {
     LruCache: reduce_definition,
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
+    _KeyFunction: reduce_key_function,
+    **dict.fromkeys(_VIEWS, reduce_dict_view),
     functools.singledispatchmethod: reduce_dispatching_method,
     **dict.fromkeys(_CONTEXT_MANAGERS, reduce_context_manager),
     type(dataclasses.MISSING): reduce_sentinel,
@@ -652,6 +681,7 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("traitlets", "HasTraits", reduce_widget),
     ("ctypes", "_CFuncPtr", c_types.reduce_function),
     ("logging", "Handler", reduce_log_handler),
+    *(("argparse", name, _argparse) for name in ("_AttributeHolder", "_ActionsContainer")),
     ("pandas.core.internals.blocks", "Block", reduce_block),
     ("pandas.core.generic", "NDFrame", reduce_frame),
 )

@@ -594,6 +594,39 @@ def test_what_a_class_leaves_out_of_its_state_stays(story: Stories, text: str) -
     story(text)
 
 
+OF_THE_LIBRARY = blocks(r"""
+# views of dicts
+A: from collections import OrderedDict, defaultdict
+   d = {'a': 1}; ks, vs, its = d.keys(), d.values(), d.items()
+   od = OrderedDict(x=1); ok = od.keys(); dd = defaultdict(list); dk = dd.keys()
+B: d['b'] = 2; od['y'] = 2; dd['q'].append(1)
+B? (list(ks), list(vs), list(its)[-1], list(ok), list(dk)) == (['a', 'b'], [1, 2], ('b', 2), ['x', 'y'], ['q'])
+A? (list(ks), list(vs), list(its)[-1], list(ok), list(dk)) == (['a', 'b'], [1, 2], ('b', 2), ['x', 'y'], ['q'])
+A: del d['a']
+B? list(ks) == ['b'] and ks == {'b'}
+
+# a parser of arguments
+A: import argparse
+   p = argparse.ArgumentParser(prog='x'); _ = p.add_argument('--n', type=int, default=1)
+   g = p.add_mutually_exclusive_group(); _ = g.add_argument('-v', action='store_true', default=argparse.SUPPRESS)
+B: _ = p.add_argument('--m'); sub = p.add_subparsers(dest='cmd'); _ = sub.add_parser('go').add_argument('--deep')
+B? vars(p.parse_args(['--n', '3', '--m', 'q'])) == {'n': 3, 'm': 'q', 'cmd': None}
+A? vars(p.parse_args(['-v', 'go', '--deep', '1'])) == {'n': 1, 'v': True, 'm': None, 'cmd': 'go', 'deep': '1'}
+A? p.parse_args([]) == argparse.Namespace(n=1, m=None, cmd=None) and '[-v]' in p.format_usage()
+
+# a key made of a comparison
+A: import functools
+   def compare(a, b): return b - a
+   key = functools.cmp_to_key(compare)
+B? sorted([1, 3, 2], key=key) == [3, 2, 1]
+""")
+
+
+@pytest.mark.parametrize("text", OF_THE_LIBRARY.values(), ids=OF_THE_LIBRARY)
+def test_objects_of_the_standard_library(story: Stories, text: str) -> None:
+    story(text)
+
+
 CTYPES = blocks(r"""
 # a structure with methods
 A: import ctypes

@@ -63,7 +63,8 @@ def test_others_read_a_variable_while_the_statement_that_uses_it_goes_on(kernel:
     kernel.run("x = [0]; alias = x; d = {}")
     kernel.value("x", child)
     loop = kernel.start("print('ready', flush=True)\nwhile d is not x: x[0] += 1")
-    assert kernel.value("x[0] > 0 and x is alias", child) is True
+    kernel.wait_until(lambda: kernel.value("x[0] > 0", child), "what the loop does")
+    assert kernel.value("x is alias", child) is True
     kernel.interrupt()
     loop.wait()
     kernel.run("d['x'] = x")
