@@ -112,6 +112,18 @@ def reduce_stream(dumper: Dumper, obj: Any) -> Reduced:
     return _standard(dumper, obj) or dumper.by_itself(obj)
 
 
+def reduce_buffer(dumper: Dumper, obj: Any) -> Reduced:
+    """A file in memory; what ``with`` has left of one is closed."""
+    return (closed_buffer, (type(obj),)) if obj.closed else dumper.by_itself(obj)
+
+
+def closed_buffer(kind: Any) -> Any:
+    """A file in memory that is closed."""
+    made = kind()
+    made.close()
+    return made
+
+
 def _standard(dumper: Dumper, obj: Any) -> Reduced:
     name = next((name for name, stream in dumper.context.streams.items() if stream is obj), None)
     return None if name is None else (words.stream, (name,))
@@ -616,6 +628,8 @@ _EXACT: dict[type, Handler] = {
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
     _KeyFunction: reduce_key_function,
+    io.StringIO: reduce_buffer,
+    io.BytesIO: reduce_buffer,
     **dict.fromkeys(_VIEWS, reduce_dict_view),
     functools.singledispatchmethod: reduce_dispatching_method,
     **dict.fromkeys(_CONTEXT_MANAGERS, reduce_context_manager),

@@ -614,6 +614,15 @@ B? vars(p.parse_args(['--n', '3', '--m', 'q'])) == {'n': 3, 'm': 'q', 'cmd': Non
 A? vars(p.parse_args(['-v', 'go', '--deep', '1'])) == {'n': 1, 'v': True, 'm': None, 'cmd': 'go', 'deep': '1'}
 A? p.parse_args([]) == argparse.Namespace(n=1, m=None, cmd=None) and '[-v]' in p.format_usage()
 
+# a file in memory, open and closed
+A: import io
+   with io.StringIO('abc') as f: text = f.read()
+   with io.BytesIO() as g: pass
+   h = io.StringIO('abc'); _ = h.read(1)
+B? f.closed and g.closed and type(g) is io.BytesIO and h.read() == 'bc'
+B: _ = h.write('d')
+A? h.getvalue() == 'abcd' and f.closed
+
 # a key made of a comparison
 A: import functools
    def compare(a, b): return b - a
