@@ -17,7 +17,6 @@ import functools
 import gc
 import inspect
 import io
-import mmap
 import os
 import random
 import re
@@ -33,6 +32,7 @@ from typing import Any
 import cloudpickle
 
 from mpkernel.namespace import (
+    arrays,
     behind,
     bodies,
     c_types,
@@ -40,7 +40,6 @@ from mpkernel.namespace import (
     lazy_imports,
     parsers,
     plots,
-    texts,
     tracebacks,
     type_params,
     words,
@@ -50,19 +49,12 @@ from mpkernel.namespace.databases import MAPPED
 from mpkernel.namespace.definitions import DISPATCHER, importable, is_installed, made_by_hand
 from mpkernel.namespace.dumping import Dumper, Handler, Reduced
 from mpkernel.namespace.kinds import has_open_comm, why_local
-from mpkernel.namespace.memory import extent
-from mpkernel.namespace.pages import WATCHED
 from mpkernel.namespace.parts import MODULE_NAMES
 from mpkernel.namespace.patches import original_of
 from mpkernel.namespace.stubs import Stub, note_of
+from mpkernel.namespace.wholes import reduce_library, reduce_own
 
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
-_LOCKS = (_thread.LockType, _thread.RLock, threading.Condition, threading.Semaphore, threading.BoundedSemaphore)
-_PLAIN_DTYPES = "biufcmMSUV"
-# An index of pandas with so few labels is copied each time.
-_SHORT = 1000
-# A part of a table that reaches over more memory than so many times its own is copied.
-_MOST_SPREAD = 8
 
 
 def handler_for(kind: type) -> tuple[Handler, bool]:
@@ -127,29 +119,6 @@ def closed_buffer(kind: Any) -> Any:
 def _standard(dumper: Dumper, obj: Any) -> Reduced:
     name = next((name for name, stream in dumper.context.streams.items() if stream is obj), None)
     return None if name is None else (words.stream, (name,))
-
-
-def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
-    """An instance of an installed class. If it holds a lock or the like, all of it stays: half of it is of no use."""
-    return _as_a_whole(dumper, obj, ())
-
-
-def reduce_own(dumper: Dumper, obj: Any) -> Reduced:
-    """An instance of a class in a file of the user's: a lock is made anew, as for classes of the notebook."""
-    return _as_a_whole(dumper, obj, _LOCKS)
-
-
-def _as_a_whole(dumper: Dumper, obj: Any, twins: tuple[type, ...]) -> Reduced:
-    reduced = dumper.by_itself(obj)
-    if type(reduced) is tuple and reduced[0] is not words.stub:
-        parts = list(reduced[1])
-        if len(reduced) > 2:
-            states = reduced[2] if type(reduced[2]) is tuple else (reduced[2],)
-            parts += [part for state in states if type(state) is dict for part in state.values()]
-        for part in parts:
-            if type(part) is Stub or (dumper.context.is_local(type(part)) and type(part) not in twins):
-                return dumper.stub(obj, f"it holds a {type(part).__name__}")
-    return reduced
 
 
 def reduce_iterator(dumper: Dumper, iterator: Any) -> Reduced:
@@ -463,161 +432,6 @@ def reduce_singleton(module: str, *names: str) -> Handler:
     return handler
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-
-def reduce_array(dumper: Dumper, array: Any) -> Reduced:
-    """A numpy array, as a view of memory."""
-    dtype = array.dtype
-    if dtype.kind == "O" and array.size >= texts.FROM and array.flags.c_contiguous:
-        text = dumper.context.texts.of(array)
-        return dumper.by_itself(array) if text is None else (words.strings, (dumper.apart(text), array.shape))
-    if dtype.kind not in _PLAIN_DTYPES or dtype.hasobject or array.size == 0:
-        return dumper.by_itself(array)
-    interface = array.__array_interface__
-    address = interface["data"][0]
-    low, high = extent(address, array.shape, array.strides, array.itemsize)
-    if low == high:
-        return dumper.by_itself(array)
-    owner = array.base
-    while owner is not None:
-        if type(owner) is sys.modules["numpy"].memmap and (mapped := _in_file(array, owner)) is not None:
-            return mapped
-        dumper.memory.add(id(owner))
-        owner = owner.obj if type(owner) is memoryview else getattr(owner, "base", None)
-    view = dumper.views.add(low, high, array)
-    return words.array, (view, array.shape, array.strides, dtype, address - low, array.flags.writeable, type(array))
-
-
-def reduce_memmap(dumper: Dumper, array: Any) -> Reduced:
-    """A numpy array in a file, or a part of one: whoever has it writes to the file."""
-    return _in_file(array, array) or reduce_own_array(dumper, array)
-
-
-def _in_file(array: Any, owner: Any) -> Reduced:
-    """How to map elsewhere what `array` has of the file of `owner`, a memmap; None if only its content can travel."""
-    mapping, filename = owner._mmap, owner.filename
-    if mapping is None or filename is None or owner.mode == "c" or array.size == 0 or array.dtype.hasobject:
-        return None
-    address = array.__array_interface__["data"][0]
-    low, high = extent(address, array.shape, array.strides, array.itemsize)
-    begin = sys.modules["numpy"].frombuffer(mapping, "u1").__array_interface__["data"][0]
-    start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY + low - begin
-    try:
-        if os.path.getsize(filename) < start + high - low:
-            return None
-    except OSError:
-        return None
-    form = (array.shape, array.strides, array.dtype, address - low, array.flags.writeable)
-    return words.memmap, ((filename, owner.mode, owner.offset), start, high - low, type(array), *form)
-
-
-def reduce_own_array(dumper: Dumper, array: Any) -> Reduced:
-    """An array of a class of the notebook, with its attributes."""
-    reduced = dumper.by_itself(array)
-    plain = type(array).__reduce__ is sys.modules["numpy"].ndarray.__reduce__ and not hasattr(array, "_mmap")
-    if not plain or not vars(array) or type(reduced) is not tuple or len(reduced) != 3:
-        return reduced
-    return (*reduced[:2], (reduced[2], dict(vars(array))), None, None, words.array_state)
-
-
-def reduce_ufunc(dumper: Dumper, ufunc: Any) -> Reduced:
-    """What `numpy.frompyfunc` has made of a function."""
-    function = next((part for part in gc.get_referents(ufunc) if callable(part)), None)
-    if function is None:
-        return dumper.by_itself(ufunc)
-    make = sys.modules["numpy"].frompyfunc
-    if ufunc.identity is not None:
-        make = functools.partial(make, identity=ufunc.identity)
-    return make, (function, ufunc.nin, ufunc.nout)
-
-
-def reduce_tensor(dumper: Dumper, tensor: Any) -> Reduced:
-    """A torch tensor in main memory, as a view of its storage."""
-    torch = sys.modules["torch"]
-    if tensor.device.type != "cpu":
-        return dumper.stub(tensor, f"it is in the memory of {tensor.device}")
-    plain = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
-    if not plain or not tensor.is_leaf or tensor.untyped_storage().nbytes() == 0:
-        return dumper.by_itself(tensor)
-    storage = tensor.untyped_storage()
-    low = storage.data_ptr()
-    dumper.memory.add(low)
-    view = dumper.views.add(low, low + storage.nbytes(), storage)
-    made = (tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), tensor.requires_grad)
-    state = (tensor.grad, dict(vars(tensor)))
-    rest = (state,) if tensor.grad is not None or state[1] else ()
-    return words.tensor, (view, storage.nbytes(), type(tensor), *made, *rest)
-
-
-def reduce_frame(dumper: Dumper, frame: Any) -> Reduced:
-    """A DataFrame or Series without the list that is its class's own: all that refer to it would be one component."""
-    reduced = reduce_library(dumper, frame) if importable(type(frame)) else dumper.by_itself(frame)
-    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict:
-        of_class = type(frame)._metadata
-        own = {name: value for name, value in reduced[2].items() if value is not of_class}
-        return (*reduced[:2], own, *reduced[3:])
-    return reduced
-
-
-def reduce_block(dumper: Dumper, block: Any) -> Reduced:
-    """A block of a DataFrame, whose memory others may have, too: pandas 3 copies before it writes then.
-
-    What isn't contiguous, as rows or columns in another order, pandas would copy for each look at it. It travels as a
-    view, too, if it is large, and most of what it is a view of.
-    """
-    reduced = dumper.by_itself(block)
-    values: Any = block.values
-    copy: Any = reduced[1][0] if type(reduced) is tuple and reduced[1] else None
-    if type(copy) is type(values) is sys.modules["numpy"].ndarray and copy is not values:
-        if copy.nbytes >= WATCHED and _spread(values) <= _MOST_SPREAD:
-            reduced = reduced[0], (values, *reduced[1][1:]), *reduced[2:]
-        else:
-            dumper.views.made.append(copy)
-            return reduced
-    return _with_references(reduced, getattr(block, "refs", None))
-
-
-def _spread(array: Any) -> float:
-    """How much memory an array reaches over, as a multiple of its own."""
-    low, high = extent(0, array.shape, array.strides, array.itemsize)
-    return (high - low) / int(array.nbytes)
-
-
-def reduce_index(dumper: Dumper, index: Any) -> Reduced:
-    """The same, of an index of numbers: others share no memory in other processes.
-
-    Nobody can change what an index has. So short ones, as of columns, which copies of a table have together, don't make
-    one component of them.
-    """
-    reduced = dumper.by_itself(index)
-    if type(reduced) is tuple and len(index) <= _SHORT and type(reduced[1][-1]) is dict:
-        kind, state = reduced[1]
-        return reduced[0], (kind, {**state, "data": index._data.copy()})
-    return _with_references(reduced, index._references if getattr(index.dtype, "kind", "O") in "biufcmM" else None)
-
-
-def _with_references(reduced: Reduced, refs: Any) -> Reduced:
-    if type(reduced) is tuple and not any(reduced[2:]) and refs is not None and _copies_on_write():
-        return (*reduced[:2], refs, None, None, words.references)
-    return reduced
-
-
-def reduce_single_manager(dumper: Dumper, manager: Any) -> Reduced:
-    """What a Series has, by its block: pandas itself would take that apart."""
-    return (type(manager), (manager.blocks[0], manager.axes[0])) if _copies_on_write() else dumper.by_itself(manager)
-
-
-def reduce_references(_: Dumper, refs: Any) -> Reduced:
-    """What knows who has the same memory: they say so themselves when they are loaded."""
-    return type(refs), ()
-
-
-def _copies_on_write() -> bool:
-    version = getattr(sys.modules.get("pandas"), "__version__", "0")
-    return int(version.split(".")[0]) >= 3
-
-
 _EXACT: dict[type, Handler] = {
     types.FunctionType: reduce_function,
     types.CellType: reduce_cell,
@@ -671,24 +485,24 @@ _BASES: tuple[tuple[type, Handler], ...] = (
 )
 # Only if something has imported the module: (module, class, handler), for exactly the class, or for subclasses too.
 _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
-    ("numpy", "ndarray", reduce_array),
-    ("numpy", "memmap", reduce_memmap),
-    ("numpy", "matrix", reduce_array),
-    ("numpy", "ufunc", reduce_ufunc),
-    ("numpy", "recarray", reduce_array),
+    ("numpy", "ndarray", arrays.reduce_array),
+    ("numpy", "memmap", arrays.reduce_memmap),
+    ("numpy", "matrix", arrays.reduce_array),
+    ("numpy", "ufunc", arrays.reduce_ufunc),
+    ("numpy", "recarray", arrays.reduce_array),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
-    ("pandas._libs.internals", "BlockValuesRefs", reduce_references),
-    *(("pandas", name, reduce_index) for name in ("Index", "DatetimeIndex", "TimedeltaIndex")),
-    ("pandas.core.internals.managers", "SingleBlockManager", reduce_single_manager),
+    ("pandas._libs.internals", "BlockValuesRefs", arrays.reduce_references),
+    *(("pandas", name, arrays.reduce_index) for name in ("Index", "DatetimeIndex", "TimedeltaIndex")),
+    ("pandas.core.internals.managers", "SingleBlockManager", arrays.reduce_single_manager),
     ("sqlalchemy", "Engine", databases.reduce_engine),
     ("ctypes", "CDLL", c_types.reduce_library),
     ("ctypes", "PyDLL", c_types.reduce_library),
-    ("torch", "Tensor", reduce_tensor),
-    ("torch.nn", "Parameter", reduce_tensor),
+    ("torch", "Tensor", arrays.reduce_tensor),
+    ("torch.nn", "Parameter", arrays.reduce_tensor),
 )
 _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
-    ("numpy", "ndarray", reduce_own_array),
+    ("numpy", "ndarray", arrays.reduce_own_array),
     *plots.REDUCERS,
     ("ipywidgets", "Widget", reduce_widget),
     ("IPython.core.interactiveshell", "InteractiveShell", reduce_shell),
@@ -696,6 +510,6 @@ _BASE_IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("ctypes", "_CFuncPtr", c_types.reduce_function),
     ("logging", "Handler", reduce_log_handler),
     *(("argparse", name, _argparse) for name in ("_AttributeHolder", "_ActionsContainer")),
-    ("pandas.core.internals.blocks", "Block", reduce_block),
-    ("pandas.core.generic", "NDFrame", reduce_frame),
+    ("pandas.core.internals.blocks", "Block", arrays.reduce_block),
+    ("pandas.core.generic", "NDFrame", arrays.reduce_frame),
 )
