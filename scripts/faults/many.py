@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from scripts.harness.kernel import Kernel, Spec
 AT_A_TIME = 50
 SAMPLES = 20  # of memory, over the run
 SETTLED = 100_000  # by then all that has a limit has come to it, or a tenth of the run
-FLAT = 5.0  # MB that may come after that
+FLAT = 5.0  # MB that it may be off the median after that
 MB = 1 << 20
 COMM = "many"
 SETUP = f"""
@@ -88,11 +89,12 @@ def many(spec: Spec, messages: int) -> list[Row]:
         took = time.perf_counter() - begin
         settled = next(i for i, (sent, _) in enumerate(samples) if sent >= min(SETTLED, messages // 10))
         totals = [sum(sizes.values()) for _, sizes in samples]
-        added = totals[-1] - totals[settled]
+        middle = statistics.median(totals[settled:])
+        off = max(abs(total - middle) for total in totals[settled:])
         return [
             Row(f"{messages:,} messages of {len(MIX)} kinds, {AT_A_TIME} under way at a time", f"{took / 60:.0f} min"),
             Row("memory of all its processes (private, MB)", ", ".join(f"{total:.0f}" for total in totals)),
-            Row(f"of this added after the {samples[settled][0]:,}th", f"{added:+.1f} MB", added > FLAT),
+            Row(f"from the {samples[settled][0]:,}th message to the last", f"{middle:.0f} ± {off:.1f} MB", off > FLAT),
         ]
 
 
