@@ -425,7 +425,11 @@ class Kinds:
 
     def unknown_subshell(self, lane: Lane) -> Case:
         msg_type = self._rng.choice(("execute_request", "complete_request", "kernel_info_request"))
-        pending = self._front.send(msg_type, {"code": "1", "cursor_pos": 0}, subshell=f"no-such-{self._next()}")
+        header = self._front.header(msg_type, f"no-such-{self._next()}")
+        if self._rng.random() < 0.3:
+            header["subshell_id"] = 7
+        content = {"code": "1", "cursor_pos": 0}
+        pending = self._front.send_frames(self._front.frames(header, content), header, content=content)
         check = lambda p: None if p.reply.get("ename") == "SubshellNotFound" else f"{p.reply!r:.100}"  # noqa: E731
         return Case("unknown subshell", pending, check, -1)
 
@@ -458,7 +462,7 @@ class Kinds:
         header = front.header("execute_request", lane.subshell)
         content = {"code": f"print('must not run {self._next()}')", "silent": False}
         good = front.frames(header, content)
-        way = self._rng.randrange(7)
+        way = self._rng.randrange(6)
         if way == 0:
             frames = [DELIMITER, b"0" * 64, *good[2:]]
         elif way == 1:
@@ -469,9 +473,7 @@ class Kinds:
             frames = [b"no", b"delimiter"]
         elif way == 4:
             frames = [DELIMITER, good[1], good[2][:-1], *good[3:]]
-        elif way == 5:
-            frames = front.frames(["not", "an", "object"], content)
         else:
-            frames = front.frames({**header, "subshell_id": 7}, content)
+            frames = front.frames(["not", "an", "object"], content)
         pending = front.send_frames(frames, header, self._rng.choice(("shell", "control")), content)
         return Case(f"bad frames {way}", pending, EMPTY_CHECK, -1, dropped=True)
