@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,8 @@ class Pickled:
 class Pickling:
     """Turns values of `namespace` into bytes and back. `worker` is the id of this process, never used by another;
     `where` tells how the subshell is called; `limit` ends code of the notebook's classes that takes too long;
-    `is_alive` tells whether another process, by id, is still there; `call` calls a method of what it has."""
+    `is_alive` tells whether another process, by id, is still there; `call` calls a method of what it has; `quietly`
+    hides what that code prints, which the notebook hasn't called."""
 
     def __init__(
         self,
@@ -84,8 +85,10 @@ class Pickling:
         limit: Limit = lambda _: nullcontext(),
         is_alive: Callable[[int], bool] = lambda _: True,
         call: CallThere = nowhere,
+        quietly: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.worker = worker
+        self._quietly = quietly
         self._namespace = namespace
         self._changeable = Changeable()
         self._definitions = Definitions(worker, self._changeable.is_content, self._travels)
@@ -103,7 +106,8 @@ class Pickling:
         self._sweeps += 1
         self._sweep = self._sweeps
         try:
-            yield
+            with self._quietly():
+                yield
         finally:
             self._sweep = 0
 
@@ -184,13 +188,14 @@ class Pickling:
         """
         loading = Loading(self._context, pickled.definitions or {}, imports=imports, lacking=lacking)
         data, regions = _split(pickled.data, pickled.buffers)
-        value = loading.value(data, Beside(regions, pickled.texts))
-        loading.all_definitions()
-        loading.hold_all()
-        for definition in loading.loaded:
-            bodies.finish(definition.ref())
-        for definition in loading.loaded:
-            self._take_for_known(definition)
+        with self._quietly():
+            value = loading.value(data, Beside(regions, pickled.texts))
+            loading.all_definitions()
+            loading.hold_all()
+            for definition in loading.loaded:
+                bodies.finish(definition.ref())
+            for definition in loading.loaded:
+                self._take_for_known(definition)
         if contents is not None:
             contents.update(loading.contents)
         return value

@@ -51,11 +51,13 @@ class Places:
         is imported when it is needed. Without, it may raise whatever attributes raise.
         """
         lookup = inspect.getattr_static if kinds else getattr
-        found, module, path = self._names.get(chain[0]), "", list[str]()
+        found: Any = self._names.get(chain[0])
+        module, path = "", list[str]()
         for name in (*chain[1:], None):
-            if isinstance(found, types.ModuleType):
+            kind = type(found)  # `isinstance` would ask the object
+            if issubclass(kind, types.ModuleType):
                 module, path = ("" if self._is_own(found) else found.__name__), []
-            elif isinstance(found, type):
+            elif issubclass(kind, type):
                 module, path = found.__module__, [found.__qualname__]
             if module.partition(".")[0] in _NOT_THESE:
                 return None

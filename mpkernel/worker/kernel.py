@@ -38,7 +38,7 @@ from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
-from mpkernel.worker.parents import Parents
+from mpkernel.worker.parents import SILENT, Parents
 from mpkernel.worker.service import Service
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.template import Template
@@ -105,7 +105,13 @@ class WorkerKernel(LibraryAPI):
         self.interrupts.interrupt_look = self.service.looks.interrupt
         service = self.service
         pickling = Pickling(
-            shell.user_ns, worker, self.where, self.interrupts.kicker.limit, service.is_alive, service.call
+            shell.user_ns,
+            worker,
+            self.where,
+            self.interrupts.kicker.limit,
+            service.is_alive,
+            service.call,
+            self.parents.silent,
         )
         self.sync = NamespaceSync(
             shell.user_ns,
@@ -393,11 +399,14 @@ class WorkerKernel(LibraryAPI):
         if self.lanes.forked:
             _print_instead(msg_type, content)
             return
+        parent = self.parents.get() if parent is None else parent
+        if parent is SILENT["header"]:
+            return
         self.streams.drain()
         blobs = self.codec.pack(
             msg_type,
             content,
-            parent=self.parents.get() if parent is None else parent,
+            parent=parent,
             metadata=metadata,
             buffers=[bytes(buffer) for buffer in buffers or ()],
             idents=[topic or iopub_topic(self.settings.kernel_id, msg_type)],

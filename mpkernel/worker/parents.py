@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from weakref import WeakKeyDictionary
 
 from mpkernel.wire import Json
 
 NOBODY: Json = {"header": {}}
+SILENT: Json = {"header": {}}  # the very object: what is put out then isn't shown
 POOLS = ("concurrent.futures.thread", "multiprocessing.pool")  # whose threads work for whoever has something to do
 
 
@@ -50,6 +53,15 @@ class Parents:
     def reset(self, token: Token[Json]) -> None:
         """Undo `set_here`."""
         self._by_context.reset(token)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """What the calling code puts out meanwhile belongs to nobody: the notebook hasn't asked for it."""
+        token = self._by_context.set(SILENT)
+        try:
+            yield
+        finally:
+            self._by_context.reset(token)
 
     def follow_threads(self) -> None:
         """From now on a thread's output belongs to the cell that started the thread.

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from mpkernel.settings import STREAMS, WorkerSettings
 from mpkernel.worker.hooks import Hooked
 from mpkernel.worker.lanes import PIPE_DELAY, WorkerLanes
-from mpkernel.worker.parents import Parents, WithParent
+from mpkernel.worker.parents import SILENT, Parents, WithParent
 from mpkernel.worker.threads import KernelThread
 
 READ_SIZE = 1 << 16
@@ -135,11 +135,14 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
             lines, newline, self._rest_of_line = (self._rest_of_line + text).rpartition("\n")
             self._write_to_pipe(lines + newline)  # whole lines: others print, too
             return len(text)
+        parent = self._given_parents.get()
+        if parent is SILENT["header"]:
+            return len(text)
         if text != "\n" and self._pipe.is_behind():
             self._pipe.drain()
         if self._hooks_by_thread is not None and self._hooks:
             content = {"name": self._name, "text": text}
-            message = self._past_hooks(self._codec, self._given_parents.get(), "stream", content)
+            message = self._past_hooks(self._codec, parent, "stream", content)
             text_left = "" if message is None else str(message["content"].get("text", ""))
         else:
             text_left = text
@@ -147,7 +150,7 @@ class OutStream(Hooked, WithParent, io.TextIOBase):
             self.echo.write(text_left)
             self.echo.flush()
         if text_left:
-            self._lanes.write((self._name, self._given_parents.get(), text_left))
+            self._lanes.write((self._name, parent, text_left))
             if self._lanes.pace.crowded:
                 self._wait_for_readers()
         return len(text)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from .driver import Kernel
 from .stories import Stories, blocks, examples, needs_numpy, needs_pandas
 
 
@@ -634,6 +635,45 @@ B? sorted([1, 3, 2], key=key) == [3, 2, 1]
 @pytest.mark.parametrize("text", OF_THE_LIBRARY.values(), ids=OF_THE_LIBRARY)
 def test_objects_of_the_standard_library(story: Stories, text: str) -> None:
     story(text)
+
+
+# Classes that tell when somebody uses them, and code of the user's own at which they do.
+LOUD = {
+    "the state": (
+        "class C:\n    def __getstate__(self): print('state'); return vars(self)\n"
+        "    def __setstate__(self, state): print('set'); vars(self).update(state)",
+        "import copy; copy.copy(x)",
+    ),
+    "how it is reduced": (
+        "class C:\n    def __reduce_ex__(self, protocol): print('reduce'); return super().__reduce_ex__(protocol)",
+        "import copy; copy.copy(x)",
+    ),
+    "each attribute": (
+        "class C:\n    def __getattribute__(self, name): print(name); return object.__getattribute__(self, name)",
+        "x.__class__",
+    ),
+    "missing attributes of the class": (
+        "class M(type):\n    def __getattr__(cls, name): print(name); raise AttributeError(name)\n"
+        "class C(metaclass=M): pass",
+        "hasattr(C, 'a')",
+    ),
+    "the items of a list": (
+        "class C(list):\n    def __iter__(self): print('iter'); return super().__iter__()",
+        "list(x)",
+    ),
+    "the items of a dict": ("class C(dict):\n    def items(self): print('items'); return super().items()", "x.items()"),
+    "its class": ("class C:\n    __class__ = property(lambda self: print('class') or int)", "x.__class__"),
+}
+
+
+@pytest.mark.parametrize(("code", "used"), LOUD.values(), ids=LOUD)
+def test_what_is_printed_when_a_value_is_shared_is_not_shown(kernel: Kernel, code: str, used: str) -> None:
+    """The notebook hasn't called that code; what it calls itself is shown."""
+    assert kernel.run(f"{code}\nx = C()\n_ = x").stdout == ""
+    child = kernel.create_subshell()
+    assert kernel.run("y = [x]", child).stdout == ""
+    assert kernel.run("z = y").stdout == ""
+    assert kernel.run(used).stdout != ""
 
 
 CTYPES = blocks(r"""
