@@ -123,7 +123,7 @@ class Definitions:
     def __init__(self, worker: int, is_content: Callable[[Any], bool], travels: Callable[[Any], bool]) -> None:
         self.worker = worker
         self._is_content = is_content
-        self._caches = Caches(travels)
+        self._caches = Caches(worker, travels)
         self.clock = 0
         self._numbers = itertools.count(1)
         self._origin = f"{worker}-{secrets.token_hex(4)}"  # what was saved by another kernel has other ids

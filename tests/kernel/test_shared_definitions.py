@@ -352,9 +352,29 @@ A: import functools
    @functools.lru_cache(3)
    def sq(n): return n * n
    _ = [sq(i) for i in range(10)]
-B? sq.cache_info().currsize == 3 and sq(9) == 81 and sq.cache_info().misses == 3
+B? sq.cache_info().currsize == 3 and sq(9) == 81 and sq.cache_info().misses == 10
 B: _ = [sq(i) for i in range(20, 30)]
-A? sq(29) == 841 and sq.cache_info().misses <= 13 and sq.cache_info().currsize == 3
+A? sq(29) == 841 and sq.cache_info() == (2, 20, 3, 3)
+
+# hits and misses
+A: import functools
+   @functools.lru_cache(maxsize=None)
+   def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+   _ = fib(30)
+B? fib.cache_info() == (28, 31, None, 31)
+B: _ = fib(30), fib(40)
+A? fib.cache_info() == (40, 41, None, 41)
+A: try: fib("x")
+   except TypeError: pass
+B? fib.cache_info() == (40, 42, None, 41)
+B: fib.cache_clear(); _ = fib(10)
+A? fib.cache_info() == (8, 11, None, 11)
+A: fib.cache_clear()
+B? fib.cache_info() == (0, 0, None, 0)
+B: _ = fib(1)
+A? fib.cache_info() == (0, 1, None, 1)
+A: fib.cache_clear(); _ = fib(1)
+B? fib.cache_info() == (0, 1, None, 1)
 
 # methods
 A: import functools
@@ -420,6 +440,15 @@ A: import functools
    _ = show(1.0), show(1), show(0), show(False)
 B? (show(1), show(1.0), show(0), show(False)) == ("1", "1.0", "0", "False")
 A? (show(1), show(1.0), show(0), show(False)) == ("1", "1.0", "0", "False")
+
+# apart by the types of arguments
+A: import functools
+   @functools.lru_cache(typed=True)
+   def show(x, *rest, **named): return repr([x, *rest, named])
+   told = [show(x) for x in (1, 1.0, True, "1")], show(1, 2.0, a=3), show(1.0, 2, a=3), show(1, b=True), show((1, 2))
+B? show.cache_info() == (0, 8, 128, 8)
+B? ([show(x) for x in (1, 1.0, True, "1")], show(1, 2.0, a=3), show(1.0, 2, a=3), show(1, b=True), show((1, 2))) == told
+A? show.cache_info() == (8, 8, 128, 8) and show(1, b=1) == "[1, {'b': 1}]" and show.cache_info() == (8, 9, 128, 9)
 
 # beside those that others can't have
 A: import functools, enum
@@ -514,6 +543,22 @@ A? z == []
 @pytest.mark.parametrize("text", CACHES.values(), ids=CACHES)
 def test_results_that_a_function_keeps_are_shared(story: Stories, text: str) -> None:
     story(text)
+
+
+def test_hits_in_cells_that_run_at_once_add_up(story: Stories) -> None:
+    story("""
+        A: import functools
+           @functools.cache
+           def double(n): return n * 2
+           _ = double(0)
+        B? double(0) == 0
+    """)
+    first, second = story.at_once(A="double(0), double(1), double(1)", B="double(0), double(2), double(2)")
+    assert (first.status, second.status, first.stderr + second.stderr) == ("ok", "ok", "")
+    story("""
+        A? double.cache_info() == (5, 3, None, 3)
+        B? double.cache_info() == (5, 3, None, 3)
+    """)
 
 
 def test_coroutines_and_async_generators(story: Stories) -> None:

@@ -20,12 +20,12 @@ def test_a_large_cache_is_not_looked_at_again_and_again(maxsize: int | None, mon
     names: dict[str, Any] = {"__name__": "__main__", "maxsize": maxsize}
     exec(DEFINED, names)
     double = names["double"]
-    known = caches.Caches(lambda _: True)
+    known = caches.Caches(1, lambda _: True)
     results = known.content(double)
     for n in range(caches.MAX_RESULTS):
         double(n)
     assert known.is_followed(double)
-    assert len(known.content(double)) == caches.MAX_RESULTS
+    assert len(known.content(double)) == caches.MAX_RESULTS + 1  # and what was counted
     double(-1)
     monkeypatch.setattr(caches, "_insides", lambda _: pytest.fail("looked at all of it"))
     assert known.is_followed(double)
