@@ -6,6 +6,7 @@ Two uses: a signal's Python handler has to run soon, and code of the user's obje
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import types
@@ -16,6 +17,11 @@ from time import monotonic  # by name: a cell may put another clock into the mod
 
 from mpkernel.errors import TookTooLong
 from mpkernel.messages import KICK_SIGNAL
+
+# A signal of the real-time kind isn't taken where none may wait (RLIMIT_SIGPENDING); this one always is. Nobody else
+# needs it, as nothing is told by it that sockets don't tell otherwise.
+STAND_IN = signal.SIGURG
+_WAITING = getattr(resource, "RLIMIT_SIGPENDING", None)  # Linux has it
 
 # Seconds until the second kick, doubled from one to the next. C code that runs on after the last lets no handler run.
 FIRST_KICK_DELAY, LAST_KICK_DELAY = 0.002, 2.0
@@ -101,6 +107,9 @@ class Kicker:
     def install(self) -> None:
         """In the main thread. A wakeup fd of the user's (`loop.add_signal_handler`) stays."""
         signal.signal(KICK_SIGNAL, self._on_kick)
+        none_may_wait = _WAITING is not None and resource.getrlimit(_WAITING)[0] == 0
+        if none_may_wait and signal.getsignal(STAND_IN) == signal.SIG_DFL:
+            signal.signal(STAND_IN, self._on_kick)
         theirs = signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         if theirs not in (-1, self._wakeup_fd):
             with suppress(OSError, ValueError):  # it was closed
@@ -134,8 +143,10 @@ class Kicker:
         self.due = monotonic() + self._delay
 
     def _signal(self) -> None:
-        with suppress(BlockingIOError):  # too many wait already, or RLIMIT_SIGPENDING is small; it is sent again
+        try:
             signal.pthread_kill(self._main, KICK_SIGNAL)
+        except BlockingIOError:  # too many wait already; it is sent again
+            signal.pthread_kill(self._main, STAND_IN)
 
 
 def _imports(frame: types.FrameType | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ import pytest
 
 from mpkernel.errors import TookTooLong
 from mpkernel.messages import KICK_SIGNAL
-from mpkernel.worker.kicker import Kicker
+from mpkernel.worker.kicker import STAND_IN, Kicker
 from mpkernel.worker.service import Service
 
-HANDLED = (signal.SIGINT, KICK_SIGNAL)
+HANDLED = (signal.SIGINT, KICK_SIGNAL, STAND_IN)
 
 
 @pytest.fixture
@@ -65,6 +66,19 @@ def test_kicks_and_interrupts_may_come_while_it_makes_way(kicker: Kicker) -> Non
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_it_kicks_where_no_signal_may_wait(kicker: Kicker) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, hard))
+    try:
+        kicker.install()
+        kicker.noticed()
+        kicker.kick()
+        kicker.kick()  # none is needed, as the first was handled
+        assert kicker.due is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
 
 
 def test_a_limit_ends_what_takes_too_long(kicker: Kicker) -> None:
