@@ -178,7 +178,7 @@ class Report(dict[str, Any]):
 def remote(stub: Any) -> Remote:
     """A proxy of an object that can't be copied, and lives in another subshell: its methods run there.
 
-    Its attributes are read and set there: ``remote("slider").value = 5`` moves a widget of another subshell.
+    Its attributes are read and set there. (A widget needs no proxy: ``slider.value = 5`` works in all subshells.)
     `stub` is what stands for the object here, or the variable's name. If that subshell runs a cell, the method runs
     beside it in a thread. Arguments and results are copied. Raises MPKernelError if there is nothing to reach, or with
     what the method raised.

@@ -237,6 +237,7 @@ class Call(LaneMessage):
     token: int
     held: int
     method: str
+    parent: dict[str, Any]
     components: list[Any]
     blobs: Blobs
 
@@ -444,11 +445,12 @@ class AskLive(LaneMessage):
 
 @record
 class LiveAnswer(LaneMessage):
-    """The answer to `ReadLive` or `Call`."""
+    """The answer to `ReadLive` or `Call`. `background`: code runs on, or ran beside it, as in `Reply`."""
 
     sign_blobs: ClassVar[bool] = True
     token: int
     error: str | None
+    background: bool
     components: list[Any]
     blobs: Blobs
 
@@ -463,13 +465,17 @@ class AskTheirs(LaneMessage):
 
 @record
 class AskCall(LaneMessage):
-    """Call `method` of an object that lives in `worker`, where it is known by `held`; the arguments are a component."""
+    """Call `method` of an object that lives in `worker`, where it is known by `held`; the arguments are a component.
+
+    What it puts out belongs to `parent`, the header of a request.
+    """
 
     sign_blobs: ClassVar[bool] = True
     token: int
     worker: int
     held: int
     method: str
+    parent: dict[str, Any]
     components: list[Any]
     blobs: Blobs
 

@@ -429,7 +429,7 @@ class Machine:
                 return  # it took too long
             if message.seq in worker.comms:
                 worker.comms.discard(message.seq)
-                self.sharing.on_comm_reply(worker, request, message)
+                self.sharing.on_callback_done(worker, request.last_told, background=message.background)
             self._pass_reply(request, message)
             self.comms.go_on(worker)
         elif subshell is not None and subshell.running is not None and subshell.running.seq == message.seq:

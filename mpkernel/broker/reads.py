@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Reads:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._open: dict[int, tuple[int, int, int]] = {}  # our token: asking worker, its token, owner
+        # By our token: the asking worker, its token, the owner, and the last news that this one had, if it ran no cell.
+        self._open: dict[int, tuple[int, int, int, int | None]] = {}
 
     def on_ask_live(self, worker: Worker, message: messages.AskLive) -> None:
         why = self._why_no_owner(worker, message.name) if message.subshell is None else "the subshell has no process"
@@ -53,28 +54,36 @@ class Reads:
         if owner is None or owner.ending or not owner.ready:
             self._refuse(worker.id, message.token, "the process in which the object lived has ended; make it again")
             return
-        token = self._open_for(worker, message.token, owner)
-        self._ask(owner.id, messages.Call(token, message.held, message.method, message.components, message.blobs))
+        subshell = owner.subshell
+        is_idle = subshell is not None and subshell.running is None
+        if subshell is not None and is_idle:  # it is as a callback: with what is new
+            self._machine.sharing.before_comms(owner, subshell)
+        token = self._open_for(worker, message.token, owner, owner.last_told if is_idle else None)
+        call = messages.Call(token, message.held, message.method, message.parent, message.components, message.blobs)
+        self._machine.act(ToWorker(owner.id, call, service=not is_idle))
 
     def on_answer(self, worker: Worker, message: messages.LiveAnswer) -> None:
-        asking, token, owner = self._open.get(message.token, (0, 0, 0))
+        asking, token, owner, told = self._open.get(message.token, (0, 0, 0, None))
         if owner != worker.id:
             return
         del self._open[message.token]
+        if told is not None:
+            worker.background = worker.background or message.background
+            self._machine.sharing.on_callback_done(worker, told, background=message.background)
         if asking in self._machine.workers:
             self._ask(asking, messages.LiveValue(token, message.error, message.components, message.blobs))
 
     def on_gone(self, worker: Worker, how: str) -> None:
         """Whoever waits for something from `worker` needn't any longer."""
-        for ours, (asking, token, owner) in list(self._open.items()):
+        for ours, (asking, token, owner, _) in list(self._open.items()):
             if owner == worker.id:
                 del self._open[ours]
                 if asking in self._machine.workers:
                     self._refuse(asking, token, f"the subshell that has it ended ({how})")
 
-    def _open_for(self, asking: Worker, token: int, owner: Worker) -> int:
+    def _open_for(self, asking: Worker, token: int, owner: Worker, told: int | None = None) -> int:
         ours = self._machine.number()
-        self._open[ours] = (asking.id, token, owner.id)
+        self._open[ours] = (asking.id, token, owner.id, told)
         return ours
 
     def _ask(self, worker: int, message: messages.LaneMessage) -> None:

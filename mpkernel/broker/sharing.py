@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpkernel import messages
 from mpkernel.broker.events import CancelTimer, MemoryShort, SegmentsRefused, SetTimer, SignalProcess, ToWorker
-from mpkernel.broker.state import Request, Subshell, Worker
+from mpkernel.broker.state import Subshell, Worker
 from mpkernel.broker.turns import Turns
 from mpkernel.namespace.clash import Clash
 from mpkernel.namespace.component import join, split
@@ -223,13 +223,13 @@ class Sharing:
         self.store.heard(worker.id, worker.last_told)
         self._tell_soon()
 
-    def on_comm_reply(self, worker: Worker, request: Request, message: messages.Reply) -> None:
-        """The same, of a message for a comm, if no cell and no thread ran beside its callback.
+    def on_callback_done(self, worker: Worker, told: int, *, background: bool) -> None:
+        """The same, of a message for a comm, or a call, if no cell and no thread ran beside it.
 
         Unless it has committed something before that waits, and is without what it was told since.
         """
-        if not message.background and not self.turns.waits(worker):
-            self.store.heard(worker.id, request.last_told)
+        if not background and not self.turns.waits(worker):
+            self.store.heard(worker.id, told)
 
     # --- at the start of a cell ---------------------------------------------------------------------------------------
 

@@ -260,7 +260,8 @@ class Parcels:
             meeting.ready(target, *given["args"])
             return self.pack({"result": None})
         if method == "__getattr__":
-            return self.pack({"result": _attribute(target, *given["args"])})
+            found, value = _attribute(target, *given["args"])
+            return self.pack({"result": (found, self._pickling.from_afar(target, value))})
         return self.pack({"result": getattr(target, method)(*given["args"], **given["kwargs"])})
 
 

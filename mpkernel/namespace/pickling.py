@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from mpkernel.namespace import bodies
+from mpkernel.namespace import bodies, on_show
 from mpkernel.namespace.changeable import Changeable
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Definitions, Version, same, walk
 from mpkernel.namespace.dumping import PROTOCOL, Beyond, Context, Dumper, Limit, Local
@@ -234,6 +234,12 @@ class Pickling:
     def held(self, token: int) -> Any:
         """The object for which other processes have a stub. Raises LookupError if it is gone."""
         return self._held.real(token)
+
+    def from_afar(self, owner: Any, value: Any) -> Any:
+        """What others are to have for `value`, which an object has that is held for them."""
+        if not self._held.is_on_show(owner):
+            return value
+        return on_show.with_stand_ins(owner, value, lambda part: self._held.stand_in(part, owner))
 
     def is_held(self, value: Any, notes: Iterable[Note]) -> bool:
         """Whether one of the notes is about `value` itself, which this process has."""

@@ -38,6 +38,7 @@ from mpkernel.namespace import (
     c_types,
     databases,
     lazy_imports,
+    on_show,
     parsers,
     plots,
     tracebacks,
@@ -324,7 +325,7 @@ def reduce_sentinel(dumper: Dumper, obj: Any) -> Reduced:
 def reduce_widget(dumper: Dumper, obj: Any) -> Reduced:
     """Widgets talk to the front end from the process that made them."""
     if has_open_comm(obj):
-        return dumper.stub(obj, "it is on show, and talks to the page from there")
+        return dumper.stub(obj, on_show.REASON)
     return reduce_library(dumper, obj)
 
 

@@ -6,12 +6,13 @@ import itertools
 import secrets
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from mpkernel.errors import LivesElsewhere, MPKernelError
-from mpkernel.namespace import meeting
+from mpkernel.namespace import meeting, on_show
 
 MAX_REPR = 200
 
@@ -39,7 +40,7 @@ class Note:
 class Stub:
     """Stands for a value that lives in another process. It can be passed on; any use raises `LivesElsewhere`.
 
-    But for what threads meet at (`meeting`): its methods are those of the real one.
+    But for what threads meet at (`meeting`), whose methods are those of the real one, and for widgets (`on_show`).
     """
 
     __slots__ = ("__weakref__", "_held", "_note")
@@ -57,11 +58,34 @@ class Stub:
     def __bool__(self) -> bool:
         return True
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Stub and self._note.words[:2] == other._note.words[:2]
+
+    def __hash__(self) -> int:
+        return hash(self._note.words[:2])
+
+    @property
+    def _there(self) -> on_show.Call | None:
+        """Calls a method of what is used from afar; None for what isn't."""
+        return partial(self._held.call, self._note) if self._note.reason == on_show.REASON else None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Code asks whether something is a widget; `type` tells what it really is."""
+        return (on_show.class_of(self._note.type) if self._there else None) or Stub
+
+    def __dir__(self) -> Iterable[str]:
+        return on_show.ask(there, "__dir__") if (there := self._there) else object.__dir__(self)
+
+    def __getattr__(self, name: str) -> Any:
         # Display, pickling, copying and inspection probe for these, and take "no" for an answer.
-        if (name.startswith("__") and name.endswith("__")) or name.startswith(("_repr_", "_ipython_")):
+        if (name.startswith("__") and name.endswith("__")) or name in Stub.__slots__:
             raise AttributeError(name)
         note, held = self._note, self._held
+        if there := self._there:
+            return on_show.attribute(self, note.type, name, there)
+        if name.startswith(("_repr_", "_ipython_")):
+            raise AttributeError(name)
         method = meeting.method(note.type, name, lambda *asked: held.call(note, *asked))
         return method or _refuse(self)
 
@@ -70,15 +94,32 @@ def _refuse(self: Stub, *_: Any, **__: Any) -> NoReturn:
     raise LivesElsewhere(self._held.advice(self))
 
 
+def _set(self: Stub, name: str, value: Any) -> None:
+    if (there := self._there) is None:
+        _refuse(self)
+    on_show.ask(there, "__setattr__", name, value)
+
+
+def _use(name: str) -> Callable[..., Any]:
+    def use(self: Stub, *args: Any, **kwargs: Any) -> Any:
+        own = on_show.method_here(self, self._note.type, name) if self._there else None
+        return _refuse(self) if own is None else own(*args, **kwargs)
+
+    return use
+
+
 _BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
 _USES = (
-    "call iter next reversed len contains getitem setitem delitem setattr delattr enter exit aenter aexit await aiter "
+    "call iter next reversed len contains getitem setitem delitem delattr aenter aexit await aiter copy deepcopy "
     "anext neg pos abs invert int float complex index round lt le gt ge mro_entries "
     + " ".join(f"{name} r{name} i{name}" for name in _BINARY.split() if name != "divmod")
     + " divmod rdivmod"
 ).split()
-for _use in _USES:
-    setattr(Stub, f"__{_use}__", _refuse)
+for _name in _USES:
+    setattr(Stub, f"__{_name}__", _refuse)
+for _name in ("__enter__", "__exit__"):
+    setattr(Stub, _name, _use(_name))
+setattr(Stub, "__setattr__", _set)  # noqa: B010 # mypy knows of no other class's
 
 
 def note_of(stub: Stub) -> Note:
@@ -146,6 +187,15 @@ class Held:
             raise LookupError("the object does not exist any more")
         return value
 
+    def stand_in(self, value: Any, owner: Any) -> Stub:
+        """What others are to have for `value`, for the same reason as for `owner`, for which they have one, too."""
+        return Stub(self.note(value, self._notes[id(owner)].reason), self)
+
+    def is_on_show(self, value: Any) -> bool:
+        """Whether others use `value` from afar."""
+        note = self._notes.get(id(value))
+        return note is not None and note.reason == on_show.REASON
+
     def twin(self, note: Note, make: Callable[[], Any]) -> Any:
         """What this process has for a value of another one that it can't get: always the same, and a value of its own.
 
@@ -166,9 +216,9 @@ class Held:
         value = real() if real is not None else None
         return Stub(note, self) if value is None else value
 
-    def call(self, note: Note, method: str, args: tuple[Any, ...]) -> Any:
+    def call(self, note: Note, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         """Call a method of what lives elsewhere. Raises MPKernelError with what it raised, or that it is gone."""
-        return self._call(note.owner, note.token, method, args, {})
+        return self._call(note.owner, note.token, method, args, kwargs or {})
 
     def advice(self, stub: Stub) -> str:
         """For who uses a stub as if it were the real thing: where that is, and what to do."""

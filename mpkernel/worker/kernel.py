@@ -14,8 +14,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from mpkernel import messages
@@ -38,7 +38,7 @@ from mpkernel.worker.inputs import Inputs
 from mpkernel.worker.interrupts import Interrupts
 from mpkernel.worker.kicker import Kicker
 from mpkernel.worker.lanes import WorkerLanes
-from mpkernel.worker.parents import SILENT, Parents
+from mpkernel.worker.parents import SILENT, Parents, as_request
 from mpkernel.worker.service import Service
 from mpkernel.worker.streams import Streams
 from mpkernel.worker.template import Template
@@ -335,38 +335,62 @@ class WorkerKernel(LibraryAPI):
         except Exception:
             self.log.exception("what a callback changes may not be found")
 
-    def _run_callback(self, request: messages.CommRequest) -> None:
-        """In the main thread or beside it, in a context of its own."""
-        message = message_of(request)
+    @contextmanager
+    def _as_callback(self, request: Json) -> Iterator[None]:
+        """In the main thread or beside it: what it puts out belongs to `request`."""
         in_main = threading.current_thread() is self._main_thread
         if not in_main:
             self._prepare_for_callback()
+        self.parents.set_here(request)
+        with figures.apart() if self.running or not in_main else nullcontext(), self.interrupts.callback():
+            yield
+
+    def _run_callback(self, request: messages.CommRequest) -> None:
+        """In a context of its own."""
+        message = message_of(request)
         try:
-            self.parents.set_here(request_of(message, message.header))
-            with figures.apart() if self.running or not in_main else nullcontext(), self.interrupts.callback():
+            with self._as_callback(request_of(message, message.header)):
                 self.comms.handle(message.msg_type, self.parents.request())
         except KeyboardInterrupt:
             self.shell.showtraceback()
-            if in_main:
+            if threading.current_thread() is self._main_thread:
                 self.interrupts.hit_a_callback()
         except BaseException:  # a bad message, or SystemExit
             self.shell.showtraceback()
 
     def _after_callbacks(self, requests: list[messages.CommRequest]) -> None:
-        in_main = threading.current_thread() is self._main_thread
-        if in_main and not self.running:
-            self._commit()
-            background = self.background.look()
-        else:
-            background = True
-            if in_main:
-                self._callback_ran = True
-            else:
-                self.loop.call_soon_threadsafe(self._after_callback_in_thread)
+        background = self._after_callback()
         for request in requests:
             self.lanes.send(
                 messages.Reply(request.seq, abort=False, execution_count=0, blobs=(), background=background)
             )
+
+    def _after_callback(self) -> bool:
+        """What it changed is committed, if no cell runs. Returns whether other code ran beside it, or goes on."""
+        in_main = threading.current_thread() is self._main_thread
+        if in_main and not self.running:
+            self._commit()
+            return self.background.look()
+        if in_main:
+            self._callback_ran = True
+        else:
+            self.loop.call_soon_threadsafe(self._after_callback_in_thread)
+        return True
+
+    def call_here(self, call: Callable[[], None], parent: Json) -> bool:
+        """As a callback, for a cell of another subshell, to whose request (a header) the output belongs.
+
+        In the main thread if that is idle, or in another. Returns whether other code ran beside it, or goes on.
+        """
+
+        def run() -> None:
+            with self._as_callback(as_request(parent)):
+                call()
+
+        if threading.current_thread() is self._main_thread:
+            self._before_callbacks()
+        self._context.copy().run(run)
+        return self._after_callback()
 
     def _after_callback_in_thread(self) -> None:
         """It may have changed any variable."""

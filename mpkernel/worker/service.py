@@ -41,6 +41,7 @@ class Service:
         self._inbox: queue.SimpleQueue[messages.LaneMessage] = queue.SimpleQueue()
         self._tokens = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {}
+        self._in_call = False  # the main thread calls a method for another subshell, or is about to
         self._called = threading.Event()  # there was something to do: no time to warm up
         self._answered = threading.Lock()  # as a signal to `make_way`: free once there is an answer
         self._helper: threading.Thread | None = None
@@ -146,23 +147,46 @@ class Service:
             error = f"there is no variable {message.name!r} in subshell {label}"
         except Exception as reason:
             error = f"the value of {message.name!r} can't be pickled: {reason}"
-        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
+        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, False, *fields), service=True)
 
     def _call(self, message: messages.Call) -> None:
         """In the main thread if that is idle, as many objects belong to a thread; else, or to wait, in a new one."""
-        if self._kernel.running or self._kernel.sync.parcels.may_wait(message.held):
-            KernelThread("call", self._perform, (message,)).start()
+        kernel = self._kernel
+        waits = kernel.sync.parcels.may_wait(message.held)
+        if waits or kernel.running or kernel.callbacks.busy or self._in_call:
+            KernelThread("call", self._perform, (message, _as_callback(message) and not waits)).start()
         else:
-            self._kernel.loop.call_soon_threadsafe(self._perform, message)
+            self._in_call = True
+            kernel.loop.call_soon_threadsafe(self._perform_in_main, message)
 
-    def _perform(self, message: messages.Call) -> None:
+    def _perform_in_main(self, message: messages.Call) -> None:
+        try:
+            self._perform(message, as_callback=_as_callback(message))
+        finally:
+            self._in_call = False
+
+    def _perform(self, message: messages.Call, as_callback: bool) -> None:
+        """What a callback puts out and commits is with the broker before the answer."""
         error: str | None = None
         fields: tuple[list[Any], tuple[bytes, ...]] = ([], ())
+        background = True
+
+        def call() -> None:
+            nonlocal fields, error
+            try:
+                fields = self._kernel.sync.parcels.call(message.held, message.method, message.components, message.blobs)
+            except BaseException as reason:
+                error = f"{type(reason).__name__}: {reason}"
+
         try:
-            fields = self._kernel.sync.parcels.call(message.held, message.method, message.components, message.blobs)
-        except BaseException as reason:
+            if as_callback:
+                background = self._kernel.call_here(call, message.parent)
+            else:
+                call()
+        except BaseException as reason:  # an interrupt that came late
             error = f"{type(reason).__name__}: {reason}"
-        self._kernel.lanes.send(messages.LiveAnswer(message.token, error, *fields), service=True)
+        answer = messages.LiveAnswer(message.token, error, background, *fields)
+        self._kernel.lanes.send(answer, service=not as_callback)
 
     # --- for user code ------------------------------------------------------------------------------------------------
 
@@ -249,7 +273,7 @@ class Service:
     def call(self, worker: int, held: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object in another process. Raises MPKernelError with what it raised."""
         fields = self._kernel.sync.parcels.pack({"args": args, "kwargs": kwargs})
-        return self._value(lambda token: messages.AskCall(token, worker, held, method, *fields))
+        return self._value(lambda token: messages.AskCall(token, worker, held, method, self.parent(), *fields))
 
     @property
     def names(self) -> dict[str, Any]:
@@ -307,3 +331,8 @@ class Service:
             return answer.get()
         finally:
             del self._waiting[token]
+
+
+def _as_callback(message: messages.Call) -> bool:
+    """Whether it may change variables."""
+    return message.method not in ("__getattr__", "__dir__")

@@ -264,7 +264,7 @@ class AnyCourse(RuleBasedStateMachine):
     @rule(who=anyone)
     def answer_live_read(self, who: int) -> None:
         worker = self.worker(who, reads)
-        worker.say(messages.LiveAnswer(worker.got(messages.ReadLive)[-1].token, None, [], (b"pickle",)))
+        worker.say(messages.LiveAnswer(worker.got(messages.ReadLive)[-1].token, None, True, [], (b"pickle",)))
 
     @when(ready)
     @rule(who=anyone, token=anyone, names=st.none() | st.lists(st.sampled_from("xyz"), unique=True))
@@ -290,13 +290,13 @@ class AnyCourse(RuleBasedStateMachine):
     @rule(who=anyone, whom=anyone, token=anyone)
     def ask_call(self, who: int, whom: int, token: int) -> None:
         worker, other = self.worker(who, ready), self.worker(whom)
-        worker.say(messages.AskCall(token, other.id, 1, "__len__", [], ()))
+        worker.say(messages.AskCall(token, other.id, 1, "__len__", {}, [], ()))
 
     @when(calls)
     @rule(who=anyone)
     def answer_call(self, who: int) -> None:
         worker = self.worker(who, calls)
-        worker.say(messages.LiveAnswer(worker.got(messages.Call)[-1].token, "it failed", [], ()))
+        worker.say(messages.LiveAnswer(worker.got(messages.Call)[-1].token, "it failed", True, [], ()))
 
     @when(runs)
     @rule(who=anyone)

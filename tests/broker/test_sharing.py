@@ -450,6 +450,18 @@ def test_who_handles_only_messages_for_comms_has_heard_what_it_was_told(
     assert len(main.got(messages.News)) == (21 if background else 100)
 
 
+def test_who_is_only_called_has_heard_what_it_was_told(kernel: Kernel, two: Two) -> None:
+    main, other, child = two
+    for token in range(100):
+        kernel.running("slider.value = 1", child)
+        other.commit("x")
+        other.say(messages.AskCall(token, main.id, 1, "move", {}, [], ()))
+        main.say(messages.LiveAnswer(main.got(messages.Call)[-1].token, None, False, [], ()))
+        other.reply()
+    assert not kernel.machine.sharing.store._views[main.id].told
+    assert len(main.got(messages.News)) == 100
+
+
 def test_what_only_a_dead_process_had_is_not_offered_any_more(kernel: Kernel, two: Two) -> None:
     main, other, child = two
     kernel.running("x = y = 0")

@@ -149,7 +149,7 @@ def test_a_live_read_asks_the_owner_and_brings_its_answer(kernel: Kernel, child:
     ask_live(kernel, target)
     [read] = kernel.worker(child).got(messages.ReadLive)
     assert read.name == "x"
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, True, [], (b"pickle",)))
     assert live_values(kernel) == [messages.LiveValue(7, None, [], (b"pickle",))]
 
 
@@ -176,7 +176,7 @@ def test_a_live_read_and_its_answer_do_not_wait_in_the_ordered_lane(kernel: Kern
     ask_live(kernel)
     read = kernel.worker(child).service[-1]
     assert isinstance(read, messages.ReadLive)
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, True, [], (b"pickle",)))
     assert isinstance(kernel.worker().service[-1], messages.LiveValue)
 
 
@@ -217,7 +217,7 @@ def test_an_answer_for_an_asker_that_died_is_dropped(kernel: Kernel, child: str)
     ask_live(kernel)
     [read] = kernel.worker(child).got(messages.ReadLive)
     kernel.worker().die()
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, True, [], (b"pickle",)))
     assert kernel.worker().ordered == kernel.worker().service == []
 
 
@@ -228,10 +228,48 @@ def test_only_the_owner_can_answer(kernel: Kernel, child: str) -> None:
     [read] = kernel.worker(child).got(messages.ReadLive)
     other = kernel.create()
     kernel.ready(other)
-    kernel.worker(other).say(messages.LiveAnswer(read.token, None, [], (b"forged",)))
+    kernel.worker(other).say(messages.LiveAnswer(read.token, None, True, [], (b"forged",)))
     assert live_values(kernel) == []
-    kernel.worker(child).say(messages.LiveAnswer(read.token, None, [], (b"pickle",)))
+    kernel.worker(child).say(messages.LiveAnswer(read.token, None, True, [], (b"pickle",)))
     assert [value.blobs for value in live_values(kernel)] == [(b"pickle",)]
+
+
+# --- calls of methods -----------------------------------------------------------------------------------------------
+
+
+def call(kernel: Kernel, child: str) -> messages.Call:
+    """main's cell calls a method of what lives in the child."""
+    kernel.worker().say(messages.AskCall(7, kernel.worker(child).id, 1, "move", {"msg_id": "main's"}, [], (b"args",)))
+    made = kernel.worker(child).got(messages.Call)[-1]
+    assert (made.method, made.parent, made.blobs) == ("move", {"msg_id": "main's"}, (b"args",))
+    return made
+
+
+def test_a_call_of_an_idle_process_comes_after_the_news_and_before_later_cells(kernel: Kernel, child: str) -> None:
+    owner = kernel.worker(child)
+    kernel.running()
+    kernel.worker().commit("x")
+    call(kernel, child)
+    kernel.execute(subshell=child)
+    assert [type(told) for told in owner.ordered[-3:]] == [messages.News, messages.Call, messages.Request]
+
+
+def test_a_call_of_a_process_that_runs_a_cell_does_not_wait(kernel: Kernel, child: str) -> None:
+    kernel.running(subshell=child)
+    kernel.running()
+    assert call(kernel, child) in kernel.worker(child).service
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_a_call_may_have_changed_is_asked_for(kernel: Kernel, child: str, *, background: bool) -> None:
+    kernel.running()
+    made = call(kernel, child)
+    kernel.worker(child).say(messages.LiveAnswer(made.token, None, background, [], (b"result",)))
+    assert live_values(kernel) == [messages.LiveValue(7, None, [], (b"result",))]
+    kernel.worker().reply()
+    kernel.execute()
+    assert kernel.worker().running is not None
+    assert kernel.worker().running.crowded == background
 
 
 @pytest.mark.parametrize("msg_type", SIDE)

@@ -385,17 +385,6 @@ def test_a_widget_of_a_child_subshell_belongs_to_it(kernel: Kernel) -> None:
 
 
 @needs_widgets
-def test_a_widget_of_another_subshell_is_a_stub_and_can_be_set_from_afar(kernel: Kernel) -> None:
-    child = kernel.create_subshell()
-    kernel.run("import ipywidgets as w; slider = w.IntSlider()", child)
-    assert "subshell" in kernel.run("slider.value").content["evalue"]
-    assert kernel.run("import mpkernel; mpkernel.remote('slider').value = 9").status == "ok"
-    assert kernel.value("slider.value", child) == 9
-    assert kernel.value("mpkernel.remote('slider').get_state('value')") == {"value": 9}
-    assert kernel.value("mpkernel.remote('slider').value") == 9
-
-
-@needs_widgets
 def test_progress_of_tqdm_is_told_while_the_cell_runs(kernel: Kernel) -> None:
     pytest.importorskip("tqdm")
     gate = kernel.gate("gate")
