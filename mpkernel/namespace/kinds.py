@@ -21,6 +21,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from mpkernel.namespace import on_show
+
 # fmt: off
 _LOCAL: tuple[tuple[type, str], ...] = (
     (types.GeneratorType, "it is a running function"),
@@ -69,8 +71,8 @@ _LOCAL: tuple[tuple[type, str], ...] = (
 )
 # Only if something has imported the module: (module, class, reason).
 _LOCAL_IF_LOADED = (
-    ("comm.base_comm", "BaseComm", "it talks to the page from there"),
-    ("comm.base_comm", "CommManager", "it talks to the page from there"),
+    ("comm.base_comm", "BaseComm", on_show.REASON),
+    ("comm.base_comm", "CommManager", on_show.REASON),
     ("sqlite3", "Connection", "a connection can't leave its process"),
     ("sqlite3", "Cursor", "a connection can't leave its process"),
     ("multiprocessing.process", "BaseProcess", "a child process has one parent"),

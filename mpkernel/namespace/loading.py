@@ -83,6 +83,7 @@ class Loading:
         self.streams = context.streams
         self.loaded: list[Definition] = []
         self.contents: dict[ContentKey, Any] = {}
+        self._cells: dict[str, types.CellType] = {}  # by id, those that were not here
         self.new: set[str] = set()  # ids of definitions, and of cells, that were not here
         self.limit = context.limit
         self.late = False  # code of the notebook took too long
@@ -209,6 +210,16 @@ class Loading:
             if key.owner in self.new:
                 self.definitions.put(key, content)
 
+    def cell(self, cell_id: str | None) -> types.CellType:
+        """The cell of that id; several functions may have it, and be loaded one within the other."""
+        cell = (self.definitions.cell(cell_id) or self._cells.get(cell_id)) if cell_id is not None else None
+        if cell is None:
+            cell = types.CellType()
+            self.new.add(cell_id or "")
+            if cell_id is not None:
+                self._cells[cell_id] = cell
+        return cell
+
     def function(self, def_id: str, cells: tuple[types.CellType, ...], ids: list[str | None]) -> Any:
         """A function with a closure; one that is here already keeps its cells."""
         function = self.definition(def_id, cells)
@@ -244,10 +255,7 @@ class _Words:
         return self._loading.definition(def_id)
 
     def _word_cell(self, cell_id: str | None) -> types.CellType:
-        cell = self._loading.definitions.cell(cell_id) if cell_id is not None else None
-        if cell is None:
-            cell = types.CellType()
-            self._loading.new.add(cell_id or "")
+        cell = self._loading.cell(cell_id)
         self._cell_ids[id(cell)] = (cell, cell_id)
         return cell
 

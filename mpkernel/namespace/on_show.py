@@ -1,4 +1,4 @@
-"""Widgets on show live in the process that made them: the page talks to that one.
+"""Widgets on show, and other comms, live in the process that made them: the page talks to that one.
 
 In the others their stand-ins pass on what a cell does with them. Attributes are read and set, and methods called, where
 the widget lives; what the page is told belongs to the cell that did it. But what an Output widget does is done here: it
@@ -18,7 +18,7 @@ from typing import Any
 
 from mpkernel.errors import MPKernelError
 
-REASON = "it is on show, and talks to the page from there"
+REASON = "it talks to the page from there"
 
 _OUTPUTS = frozenset(("__enter__", "__exit__", "clear_output", "capture", "append_display_data", "_flush"))
 _SHOWN = "_repr_mimebundle_"

@@ -281,6 +281,48 @@ A? t == 2 and peek() == 9
 A: push(10)
 B? pop() == 10 and pop() == 9 and pop() == 1
 
+# functions of one closure, one an attribute of the other
+A: def memo(f):
+       kept = {}
+       def inner(x): return kept.setdefault(x, f(x))
+       inner.clear = lambda: kept.clear()
+       inner.kept = kept
+       return inner
+   @memo
+   def square(x): return x * x
+   _ = square(2)
+B? square.kept == {2: 4}
+B: square(3); square.clear()
+A? square(4) == 16 and square.kept == {4: 16}
+A: square.clear()
+B? square.kept == {}
+
+# a number that functions of one closure count
+A: def make():
+       n = 0
+       def bump():
+           nonlocal n
+           n += 1
+           return n
+       def now(): return n
+       now.bump = lambda: bump()
+       return now
+   now = make()
+B? now.bump() == 1 and now() == 1
+A? now.bump() == 2 and now() == 2
+B? now() == 2
+
+# functions of one closure that refer to each other
+A: def make():
+       count = [0]
+       def one(): count[0] += 1; return count[0]
+       def two(): return one() + 10
+       one.other, two.other = two, one
+       return one
+   one = make()
+B? (one(), one.other(), one.other.other()) == (1, 12, 3) and one.other.other is one
+A? one() == 4
+
 # monkeypatch with shared dict
 A: data = {'n': 0}
    class T: pass
