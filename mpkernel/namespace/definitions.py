@@ -457,7 +457,7 @@ def importable(obj: Any) -> bool:
     if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
         return False
     found: Any = sys.modules.get(module_name)
-    if found is None or (type(found) is types.ModuleType and made_by_hand(found)):
+    if found is None or (isinstance(found, types.ModuleType) and made_by_hand(found)):
         return False
     try:
         for part in name.split("."):

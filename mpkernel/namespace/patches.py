@@ -191,7 +191,7 @@ def same(one: Any, other: Any) -> bool:
 
 def _has_own(of: Any) -> bool:
     """Whether its attributes are what is written there."""
-    return type(of) is types.ModuleType or isinstance(of, type)
+    return isinstance(of, (types.ModuleType, type))
 
 
 def _value(of: Any, name: str) -> Any:

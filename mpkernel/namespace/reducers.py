@@ -65,6 +65,8 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
     if issubclass(kind, type):
         return reduce_class, True
     keep = importable(kind)
+    if issubclass(kind, types.ModuleType):
+        return reduce_module, keep
     if issubclass(kind, io.TextIOBase) and not keep:
         return reduce_stream, False
     if databases.is_mapped(kind):
@@ -240,7 +242,7 @@ def reduce_module(dumper: Dumper, module: types.ModuleType) -> Reduced:
     if module is sys.modules.get("__main__"):
         return words.main, ()
     if not made_by_hand(module):
-        return dumper.by_itself(module)
+        return cloudpickle.subimport, (module.__name__,)
     dumper.memory.add(id(module))
     globals_id = dumper.context.definitions.globals_id(vars(module))
     registered = sys.modules.get(module.__name__) is module

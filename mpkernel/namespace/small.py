@@ -91,7 +91,7 @@ class SmallValues:
             return value
         if kind is str:
             return value if len(value) < MAX_BYTES else UNTOLD
-        if kind is types.ModuleType:
+        if issubclass(kind, types.ModuleType):
             return None
         if self._refused.get(place) == id(value):
             return UNTOLD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .stories import Stories, needs_numpy, needs_pandas
+from .stories import Stories, blocks, needs_numpy, needs_pandas
 
 OWN_NAMES = "subshells share IPython's own names"
 
@@ -437,3 +437,38 @@ FRAMES = {
 @needs_pandas
 def test_frames_arrive_as_they_are(story: Stories) -> None:
     assert unlike(story, FRAMES, "import re, numpy as np, pandas as pd") == "[]\n"
+
+
+MODULES = blocks("""
+# the notebook's own
+A: import __main__
+   import __main__ as me
+   import sys
+   by_name = sys.modules["__main__"]
+   box = {"main": __main__}
+   setattr(__main__, "x", 1)
+B: me.x += 1; me.made = [1]; by_name.other = 5; vars(box["main"])["more"] = 6
+A? x == 2 and made == [1] and other == 5 and more == 6
+B? me is __main__ is by_name is box["main"] and me.x == 2 and "made" in dir(me)
+A: del me.made
+B? not hasattr(__main__, "made")
+
+# one that is of a class of its own
+A: from pathlib import Path
+   code = (
+       "import sys, types\\n"
+       "class Lazy(types.ModuleType):\\n"
+       "    def __getattr__(self, name): return name * 2\\n"
+       "sys.modules[__name__].__class__ = Lazy\\n"
+   )
+   _ = Path("mpt_lazy_one.py").write_text(code)
+   import mpt_lazy_one; box = [mpt_lazy_one]
+B? mpt_lazy_one.ab == "abab" and box[0] is mpt_lazy_one
+B: mpt_lazy_one.told = 3
+A? mpt_lazy_one.told == 3
+""")
+
+
+@pytest.mark.parametrize("text", MODULES.values(), ids=MODULES)
+def test_a_module_that_a_variable_is_bound_to(story: Stories, text: str) -> None:
+    story(text)
