@@ -23,6 +23,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -457,6 +458,9 @@ def importable(obj: Any) -> bool:
     if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
         return False
     found: Any = sys.modules.get(module_name)
+    if found is None and sys.modules.get(module_name.partition(".")[0]) is not None:  # np.recarray says numpy.rec
+        with suppress(Exception):
+            found = importlib.import_module(module_name)
     if found is None or (isinstance(found, types.ModuleType) and made_by_hand(found)):
         return False
     try:

@@ -9,6 +9,7 @@ new ones included. So what a cell replaces in them stays in its process. What it
 
 from __future__ import annotations
 
+import builtins
 import logging
 import sys
 import types
@@ -53,6 +54,7 @@ _HOOKS = frozenset(
         ("ssl", "", "_create_default_https_context"),
     )
 )
+_BUILTINS = dict(vars(builtins))  # as they are before a cell has run
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -80,6 +82,9 @@ _originals = _Originals()
 
 def original_of(value: Any) -> Key | None:
     """Where a cell may have put something else in the place of `value`."""
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str) and _BUILTINS.get(name) is value:
+        return builtins.__name__, "", name
     return _originals.key(value)
 
 
@@ -90,6 +95,8 @@ def stand_ins() -> list[Any]:
 
 def original(module: str, qualname: str, name: str) -> Any:
     """The inverse. Raises AttributeError if there was nothing."""
+    if module == builtins.__name__:
+        return _BUILTINS[name]
     found = _originals.known.get((module, qualname, name), GONE)
     if found is GONE:
         __import__(module)

@@ -233,7 +233,8 @@ def reduce_type_param(dumper: Dumper, obj: Any) -> Reduced:
 
 def reduce_builtin(dumper: Dumper, function: types.BuiltinFunctionType) -> Reduced:
     """One that is written in C, perhaps bound to an object."""
-    place = None if importable(function) else original_of(function)
+    by_name = function.__module__ != "builtins" and importable(function)  # these may be replaced where it arrives
+    place = None if by_name else original_of(function)
     return dumper.by_itself(function) if place is None else (words.original, place)
 
 

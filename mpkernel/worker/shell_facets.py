@@ -1,6 +1,7 @@
 """The facets of IPython's own state that subshells share: magics, extensions, formatters, options of the shell."""
 
 from __future__ import annotations
+import __future__
 
 import contextlib
 import copy
@@ -19,6 +20,8 @@ _SHELL_OPTIONS = ("ast_node_interactivity", "autocall", "automagic", "autoawait"
 _INLINE_OPTIONS = ("figure_formats", "close_figures", "print_figure_kwargs")
 _AUTORELOAD_OPTIONS = {"enabled": False, "check_all": False, "autoload_obj": False, "modules": {}, "skip_modules": {}}
 _COMPLETER_OPTIONS = ("use_jedi", "jedi_compute_type_timeout", "evaluation", "greedy", "omit__names")
+# What ``from __future__ import`` has switched on for all cells that follow.
+_FUTURE = __future__.annotations.compiler_flag | __future__.barry_as_FLUFL.compiler_flag
 _FORMATS = {"retina_figure": "retina"}  # of functions that make pictures of figures: those that aren't told it
 _TEXT_OPTIONS = ("pprint", "float_precision", "max_width", "max_seq_length")
 
@@ -146,7 +149,7 @@ def _is_made_at_run_time(call: Any) -> bool:
 
 
 class ShellOptions(Facet):
-    """What ``%config``, ``%precision``, ``%pprint``, ``%xmode`` and ``%autoreload`` set."""
+    """What ``%config``, ``%precision``, ``%pprint``, ``%xmode``, ``%autoreload`` and ``from __future__ import`` set."""
 
     name = "shell options"
 
@@ -163,6 +166,7 @@ class ShellOptions(Facet):
             ("completer", name): getattr(completer, name) for name in _COMPLETER_OPTIONS if hasattr(completer, name)
         }
         found["xmode", ""] = shell.InteractiveTB.mode
+        found["__future__", ""] = shell.compile.flags & _FUTURE
         for name, default in _AUTORELOAD_OPTIONS.items():
             # As by default until it is loaded: that this happens is no change of options.
             found["autoreload", name] = copy.copy(getattr(self._reloader(), name, default))
@@ -178,6 +182,9 @@ class ShellOptions(Facet):
                 continue
             if what == "xmode":
                 self._shell.InteractiveTB.set_mode(value)
+                continue
+            if what == "__future__":
+                self._shell.compile.flags |= value
                 continue
             target = {
                 "shell": self._shell,
