@@ -51,7 +51,7 @@ def _is_too_long(seconds: float, allowance: Allowance, times: int = 1) -> bool:
 
 
 def _is_atom(value: Any) -> bool:
-    return type(value) in _ATOMS or (isinstance(value, types.ModuleType) and not made_by_hand(value))
+    return type(value) in _ATOMS or (issubclass(type(value), types.ModuleType) and not made_by_hand(value))
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ import pickle
 import sys
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -39,6 +39,8 @@ MAX_FREE = 2
 MAX_FAILED = 100
 # The allowance is looked at once for so many objects: values of fewer are always pickled.
 CHECK_EVERY = 64
+# In longer lists nobody looks for a dict that is the ``__dict__`` of an instance.
+MAX_BOUND = 64
 # Seconds that a notebook's classes have for their part in one pickle.
 HOOK_LIMIT = 1.0
 
@@ -95,6 +97,7 @@ class Dumper(pickle.Pickler):
         self._clock: Clock | None = None  # of that alarm, which counts the time that such code takes
         self._counts = False  # the clock runs until the next object
         self._runs_on = False  # it runs until the end: the class goes on giving us objects
+        self._bound: Set[int] = frozenset()
         self._blamed: type | None = None  # if the alarm goes off
 
     def pickle(self, value: Any) -> bytes:
@@ -102,6 +105,7 @@ class Dumper(pickle.Pickler):
 
         Raises RecursionError, PicklingError, MemoryError, or whatever comes from outside (BaseException).
         """
+        self._bound = _bound_dicts(value)
         try:
             return self._pickle(value)
         finally:
@@ -318,8 +322,9 @@ class Dumper(pickle.Pickler):
                     self._ways[kind] = ways
                 if ways[3]:
                     reduced = _with_own_items(obj, reduced)
+                is_bound = id(reduced[2]) in self._bound
                 wrong, reduced = None, _gently(ways[0], reduced)
-                if ways[1]:  # which may be the object itself
+                if ways[1] or is_bound:  # which may be the object itself
                     reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
                 elif ways[2]:
                     reduced = _filled(reduced)
@@ -531,6 +536,14 @@ def _filled(reduced: Any) -> Any:
     """So that items are put in without asking the class."""
     state, items, pairs = (*reduced[2:], None, None, None)[:3]
     return (*reduced[:2], (state, list(items or ()), list(pairs or ())), None, None, words.content)
+
+
+def _bound_dicts(value: Any) -> Set[int]:
+    """The ids of dicts that variables are bound to, or lists of these: some may be the ``__dict__`` of an instance."""
+    if type(value) is not dict:
+        return frozenset()
+    few = [items for items in value.values() if type(items) in (list, tuple) and len(items) <= MAX_BOUND]
+    return {id(item) for items in (value.values(), *map(tuple, few)) for item in items if type(item) is dict}
 
 
 def _shares_attributes(kind: type) -> bool:

@@ -82,9 +82,10 @@ _originals = _Originals()
 
 def original_of(value: Any) -> Key | None:
     """Where a cell may have put something else in the place of `value`."""
-    name = getattr(value, "__name__", None)
-    if isinstance(name, str) and _BUILTINS.get(name) is value:
-        return builtins.__name__, "", name
+    if type(value) is types.BuiltinFunctionType:
+        name = value.__name__
+        if _BUILTINS.get(name) is value:
+            return builtins.__name__, "", name
     return _originals.key(value)
 
 
@@ -198,7 +199,7 @@ def same(one: Any, other: Any) -> bool:
 
 def _has_own(of: Any) -> bool:
     """Whether its attributes are what is written there."""
-    return isinstance(of, (types.ModuleType, type))
+    return issubclass(type(of), (types.ModuleType, type))
 
 
 def _value(of: Any, name: str) -> Any:

@@ -88,7 +88,7 @@ def _packages(name: str, namespace: Mapping[Any, Any]) -> Iterator[str]:
     value: Any = namespace.get(name)
     if type(value) in _CONTAINERS:
         value = next(iter(value.values() if type(value) is dict else value), None)
-    if isinstance(value, types.ModuleType):
+    if issubclass(type(value), types.ModuleType):
         yield value.__name__.partition(".")[0]
     elif type(value) is types.FunctionType:
         yield str(value.__module__).partition(".")[0]

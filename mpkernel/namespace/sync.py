@@ -608,7 +608,7 @@ class NamespaceSync:
         both = stored | mutable if reach_theirs is None else stored | (mutable & reach_theirs)
         both = both & set(self._namespace) if reach_ours is None else both & reach_ours
         here = self._namespace
-        both = {name for name in both if not isinstance(here.get(name), types.ModuleType)}  # imported there, too
+        both = {name for name in both if not issubclass(type(here.get(name)), types.ModuleType)}  # imported there, too
         return listed(sorted(name for name in both if not is_own(name)))
 
     # --- merging ------------------------------------------------------------------------------------------------------

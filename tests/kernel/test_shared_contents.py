@@ -281,6 +281,16 @@ A? t == 2 and peek() == 9
 A: push(10)
 B? pop() == 10 and pop() == 9 and pop() == 1
 
+# the attributes of an instance, as a dict
+A: class Config:
+       def __init__(self): self.rate = 0.1
+   config = Config(); options = vars(config); other = Config(); of_others = [vars(other)]
+B: options["rate"] = 0.5; options.update(steps=3); of_others[0]["x"] = 1
+B? config.rate == 0.5 and config.steps == 3 and other.x == 1
+A? config.rate == 0.5 and options is config.__dict__ and of_others[0] is vars(other) and other.x == 1
+A: config.more = 4; del config.steps
+B? options == {"rate": 0.5, "more": 4} and vars(config) is options
+
 # functions of one closure, one an attribute of the other
 A: def memo(f):
        kept = {}

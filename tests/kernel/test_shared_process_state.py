@@ -402,6 +402,23 @@ B: get_ipython().ast_node_interactivity = "last_expr"
    %precision
 A? shell.ast_node_interactivity == "last_expr"
 
+# future imports
+A: from __future__ import annotations
+B: class Tree: kids: list[Tree | Unknown]
+B? Tree.__annotations__ == {"kids": "list[Tree | Unknown]"}
+
+# a builtin is replaced, and put back elsewhere
+A: import builtins, functools
+   original, said, part = print, [], functools.partial(print, end="!")
+   def loud(*args): said.append(args); original("loud", *args)
+   builtins.print = loud
+B: print("x"); part("y")
+B? said == [("x",)] and original is not loud
+B: builtins.print = original
+A? print is original and said == [("x",)]
+A: print("z")
+B? said == [("x",)]
+
 # reloading of modules that have changed
 A: import itertools, os
    times = itertools.count(2_000_000_000, 10)
