@@ -22,6 +22,7 @@ import random
 import re
 import struct
 import sys
+import tempfile
 import threading
 import types
 import typing
@@ -71,12 +72,12 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
         return reduce_stream, False
     if databases.is_mapped(kind):
         return _local(MAPPED), False
-    if (reason := why_local(kind)) is not None:
-        return _local(reason), keep
     for module, name, handler in _IF_LOADED:
         loaded = getattr(sys.modules.get(module), name, None)
         if loaded is not None and kind is loaded:
             return handler, keep
+    if (reason := why_local(kind)) is not None:
+        return _local(reason), keep
     for module, name, handler in _BASE_IF_LOADED:
         loaded = getattr(sys.modules.get(module), name, None)
         if isinstance(loaded, type) and issubclass(kind, loaded):
@@ -393,6 +394,14 @@ def _twin(kind: str, made_of: Callable[[Any], Any] = lambda _: None) -> Handler:
     return lambda dumper, obj: dumper.twin(obj, kind, made_of(obj))
 
 
+def _of_folder(folder: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(folder).items() if name != "_finalizer"}
+
+
+def _of_pool(pool: Any) -> tuple[int, str, bool]:
+    return pool._max_workers, pool._thread_name_prefix, pool._shutdown
+
+
 def reduce_context_variable(dumper: Dumper, variable: contextvars.ContextVar[Any]) -> Reduced:
     """Its value belongs to a thread; the default is shared."""
     default: tuple[Any, ...] = ()
@@ -476,6 +485,7 @@ _EXACT: dict[type, Handler] = {
     threading.Semaphore: _twin("semaphore", lambda semaphore: semaphore._value),
     threading.BoundedSemaphore: _twin("bounded semaphore", lambda semaphore: semaphore._initial_value),
     threading.local: _twin("local"),
+    tempfile.TemporaryDirectory: _twin("temporary folder", _of_folder),
     asyncio.Lock: _twin("asyncio lock"),
     contextvars.ContextVar: reduce_context_variable,
     concurrent.futures.Future: reduce_future,
@@ -494,6 +504,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "matrix", arrays.reduce_array),
     ("numpy", "ufunc", arrays.reduce_ufunc),
     ("numpy", "recarray", arrays.reduce_array),
+    ("concurrent.futures.thread", "ThreadPoolExecutor", _twin("thread pool", _of_pool)),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),
     ("pandas._libs.internals", "BlockValuesRefs", arrays.reduce_references),

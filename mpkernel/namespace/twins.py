@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable
@@ -44,6 +45,23 @@ def _settle(future: Any, result: Any, error: BaseException | None) -> None:
         future.set_result(result)
 
 
+def _thread_pool(made_of: tuple[int, str, bool]) -> concurrent.futures.ThreadPoolExecutor:
+    count, prefix, is_shut_down = made_of
+    pool = concurrent.futures.ThreadPoolExecutor(count, prefix)
+    if is_shut_down:
+        pool.shutdown()
+    return pool
+
+
+def _temporary_folder(attributes: dict[str, Any]) -> tempfile.TemporaryDirectory[Any]:
+    """The same folder, but that it is removed only if it is told so: else that is up to the original."""
+    folder = tempfile.TemporaryDirectory.__new__(tempfile.TemporaryDirectory)
+    finalizer = weakref.finalize(folder, int)
+    finalizer.detach()
+    vars(folder).update(attributes, _finalizer=finalizer)
+    return folder
+
+
 _MAKERS: dict[str, Callable[[Any], Any]] = {
     "lock": lambda _: threading.Lock(),
     "rlock": lambda _: threading.RLock(),
@@ -53,6 +71,8 @@ _MAKERS: dict[str, Callable[[Any], Any]] = {
     "local": lambda _: threading.local(),
     "asyncio lock": lambda _: asyncio.Lock(),
     "context variable": _context_variable,
+    "thread pool": _thread_pool,
+    "temporary folder": _temporary_folder,
     "future": _done,
     "task": _task,
 }

@@ -237,6 +237,36 @@ def test_a_closure_over_an_open_file(story: Stories) -> None:
     """)
 
 
+TWINS = blocks("""
+# a pool of threads
+A: from concurrent.futures import ThreadPoolExecutor
+   class Job:
+       def __init__(self): self.pool, self.done = ThreadPoolExecutor(2), []
+       def run(self, n): return self.pool.submit(self.work, n).result()
+       def work(self, n): self.done.append(n); return n * 2
+   pool, job = ThreadPoolExecutor(2), Job()
+B? list(pool.map(str, range(3))) == ["0", "1", "2"] and job.run(4) == 8
+A? job.done == [4] and job.run(5) == 10
+A: pool.shutdown(); closed = pool; job.pool.shutdown()
+C! RuntimeError: closed.submit(print)
+
+# a temporary folder
+A: import os, tempfile; folder = tempfile.TemporaryDirectory(); name = folder.name
+B: with open(os.path.join(folder.name, "file"), "w") as file: file.write("x")
+A? os.listdir(name) == ["file"]
+B: folder.cleanup()
+A? not os.path.exists(name)
+A: folder = tempfile.TemporaryDirectory(); name = folder.name
+B: with folder as entered: there = os.path.isdir(entered)
+A? there and not os.path.exists(name)
+""")
+
+
+@pytest.mark.parametrize("text", TWINS.values(), ids=TWINS)
+def test_what_each_process_has_one_of(story: Stories, text: str) -> None:
+    story(text)
+
+
 @pytest.mark.mpkernel_only(THREADS)
 def test_an_unpicklable_name_is_told_once(story: Stories) -> None:
     """No output at all of a cell that makes one."""

@@ -278,7 +278,7 @@ LOCAL = {
     "temporary file": "import tempfile; x = tempfile.NamedTemporaryFile()",
     "database": "import sqlite3; x = sqlite3.connect(':memory:')",
     "queue": "import queue; x = queue.Queue()",
-    "executor": "import concurrent.futures as c; x = c.ThreadPoolExecutor()",
+    "executor": "import concurrent.futures as c; x = c.ProcessPoolExecutor()",
     "memoryview": "x = memoryview(b'abc')",
     "weak reference with a callback": "import weakref\nclass K: pass\nk = K(); x = weakref.ref(k, print)",
     "running future": "import concurrent.futures as c; x = c.Future()",
