@@ -6,6 +6,9 @@ all others as they were; what is in the place of an item that is gone is what be
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
 import operator
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,11 +21,13 @@ from mpkernel.namespace.sequences import Edit, differing
 Mark = Callable[[Any], Any]
 Item = tuple[int, Any]  # with its index
 Traits = list[set[Any]]
+Step = tuple[dict[Any, Any], dict[Any, Any] | None]
 # Fewer numbers or the like that are in each other's places were written there, not moved. What no more have is rare.
 FEW = 3
 # Of more items than that, only those that have something rare in common are compared.
 MANY = 100
 START, END = -1, -2
+_NUMBERS = frozenset((int, float, decimal.Decimal, fractions.Fraction, datetime.date, datetime.datetime))
 _NONE = 0, -1  # has nothing in common
 
 
@@ -70,6 +75,8 @@ class Alignment:
         if len(were) < len(span) or len(are) < len(items):
             return None
         found = {at: are[its] for its, at in were.items() if its in are}
+        if edit.in_place and 0 < len(found) < len(span) and _counted_on(base[edit.start : edit.stop], items, mark):
+            found = {}
         shift = len(items) - len(span)
         self = cls({at: at if at < edit.start else at + shift for at in range(len(base)) if at not in span} | found)
         self.moved = list(found.values()) != sorted(found.values())
@@ -120,6 +127,50 @@ class Alignment:
         return found
 
 
+def _counted_on(base: list[Any], now: list[Any], mark: Mark) -> bool:
+    """Whether to each item, or to something in each, the same was added, or all were multiplied by the same.
+
+    Numbers in a row look as if they were in each other's places then. Lists of which nothing is left are other ones.
+    """
+    added, times = True, True
+    steps: list[Step] = []
+    for was, has in zip(base, now, strict=True):
+        if (step := _step(was, has, mark)) is None:
+            return False
+        steps.append(step)
+        added &= step[0] == steps[0][0]
+        times &= step[1] == steps[0][1] is not None
+        if not (added or times):
+            return False
+    return True
+
+
+def _step(was: Any, has: Any, mark: Mark) -> Step | None:
+    """By place in an item, what may have been added there, and by what that may have been multiplied."""
+    if type(was) is not type(has):
+        return None
+    before, after = ({0: item} if type(item) in _NUMBERS else _places(item) for item in (was, has))
+    if before.keys() != after.keys():
+        return None
+    changed = {at: (before[at], after[at]) for at in before if mark(before[at]) != mark(after[at])}
+    if not changed or (type(was) in (list, tuple) and len(changed) == len(before)):
+        return None
+    if not all(type(a) is type(b) and type(a) in _NUMBERS for a, b in changed.values()):
+        return None
+    try:
+        added = {at: _rounded(b - a) for at, (a, b) in changed.items()}
+    except (TypeError, ArithmeticError):  # one date has a time zone, the other none; a number that signals
+        return None
+    try:
+        return added, {at: _rounded(b / a) for at, (a, b) in changed.items()}
+    except (TypeError, ArithmeticError):  # dates, zero
+        return added, None
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.9g}") if type(value) is float else value
+
+
 def _gaps(edit: Edit, found: dict[int, int]) -> Iterator[tuple[list[int], list[int]]]:
     """Between items that are still there, the indexes of what is gone and of what is new."""
     start = edit.start, edit.start
@@ -157,19 +208,24 @@ def counterparts(gone: list[Any], new: list[Any], mark: Mark) -> dict[int, int]:
 
     Raises Unclear if several may be that, or one is it of several.
     """
-    if len(gone) == len(new) == 1:
-        return {0: 0}
     traits = [_traits(item, mark) for item in new]
-    likely, found = _likely(traits), {}
+    likely = _likely(traits)
+    found: dict[int, int] = {}
+    claims: dict[int, tuple[int, int]] = {}  # by index of the new one: how much it has in common, with which
     for at, item in enumerate(gone):
         its = _traits(item, mark)
         best, second, *_ = *sorted(((len(its & traits[at]), at) for at in likely(its)), reverse=True)[:2], _NONE, _NONE
-        if best[0] and best[0] == second[0]:
+        common, other = best
+        if common and common == second[0]:
             raise Unclear
-        if best[0]:
-            found[at] = best[1]
-    if len(set(found.values())) < len(found):
-        raise Unclear
+        if common and (claim := claims.get(other)) is not None:
+            if claim[0] == common:
+                raise Unclear
+            if claim[0] > common:
+                continue
+            del found[claim[1]]
+        if common:
+            found[at], claims[other] = other, (common, at)
     return found
 
 
@@ -188,16 +244,23 @@ def _likely(new: Traits) -> Callable[[set[Any]], Iterable[int]]:
 
 
 def _traits(item: Any, mark: Mark) -> set[Any]:
-    """What it may have in common with another. No code of a user's class is run."""
+    """What it may have in common with another."""
     if type(item) in (list, tuple):
         return {(at, mark(value)) for at, value in enumerate(item)}
-    names: Any = item
-    if type(item) is not dict:
-        try:
-            names = object.__getattribute__(item, "__dict__")
-        except AttributeError:
-            return set()
-    return {(mark(name), mark(value)) for name, value in names.items()}
+    return {(mark(name), mark(value)) for name, value in _places(item).items()}
+
+
+def _places(item: Any) -> dict[Any, Any]:
+    """What is in it, by where that is. No code of a user's class is run."""
+    if type(item) in (list, tuple):
+        return dict(enumerate(item))
+    if type(item) is dict:
+        return item
+    try:
+        names: dict[Any, Any] = object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        return {}
+    return names
 
 
 def in_order(base: list[Any], theirs: list[Any], mine: list[Any]) -> list[Any]:

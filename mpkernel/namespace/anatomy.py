@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import copyreg
-import functools
 import io
 import random
 import types
@@ -18,9 +17,10 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
-from mpkernel.namespace import behind, plots, science, tracebacks
+from mpkernel.namespace import behind, derived, plots, science, tracebacks
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.definitions import made_by_hand
 from mpkernel.namespace.parts import (
@@ -35,6 +35,7 @@ from mpkernel.namespace.parts import (
     Slots,
     State,
     TupleItems,
+    Value,
 )
 
 
@@ -209,7 +210,7 @@ def _bases() -> dict[type, Kind]:
             links=lambda function: tuple(behind.closure(function).values()),
             atom=_imported,
         ),
-        functools.partial: patch(_PartialItems()),
+        partial: patch(_PartialItems()),
         io.StringIO: patch(_stream_state(io.StringIO)),
         io.BytesIO: patch(_stream_state(io.BytesIO)),
         random.Random: patch(State(random.Random.getstate, random.Random.setstate), _dict_of(random.Random)),
@@ -233,7 +234,10 @@ def _bases() -> dict[type, Kind]:
         weakref.WeakKeyDictionary: patch(_WeakEntries()),
         types.MethodType: Kind(Way.REBUILD, frozen=_MethodItems(), make=lambda _, items: types.MethodType(*items)),
     }
-    return kinds | dict.fromkeys(_exceptions(), _exception_kind())
+    values: dict[type, Kind] = {
+        base: Kind(Way.REBUILD, frozen=Value(read), make=partial(_made_value, base)) for base, read in derived.values()
+    }
+    return kinds | values | dict.fromkeys(_exceptions(), _exception_kind())
 
 
 def _extra_bases() -> dict[type, Kind]:
@@ -292,14 +296,18 @@ def _made_tuple(like: Any, items: list[Any]) -> Any:
     return _made(tuple, like, items)
 
 
+def _made_value(base: Any, like: Any, items: list[Any]) -> Any:
+    return base.__new__(type(like), *items)
+
+
 class _PartialItems(Items):
-    """Function, arguments, keywords and attributes of a `functools.partial`."""
+    """Function, arguments, keywords and attributes of a `partial`."""
 
     def read(self, obj: Any) -> list[Any]:
-        return list(functools.partial.__reduce__(obj)[2])
+        return list(partial.__reduce__(obj)[2])
 
     def write(self, obj: Any, content: list[Any]) -> None:
-        functools.partial.__setstate__(obj, tuple(content))  # type: ignore[attr-defined]
+        partial.__setstate__(obj, tuple(content))  # type: ignore[attr-defined]
 
 
 def _rebound(like: Any, items: list[Any]) -> Any:

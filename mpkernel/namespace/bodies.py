@@ -16,9 +16,9 @@ import marshal
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpkernel.namespace import c_types, type_params
 from mpkernel.namespace.caches import LruCache
@@ -34,6 +34,7 @@ from mpkernel.namespace.definitions import (
     made_by_hand,
     registered,
 )
+from mpkernel.namespace.parts import MISSING
 
 _FUNCTION_PARTS = (
     "__name__",
@@ -54,25 +55,48 @@ _HEAD = ("__module__", "__qualname__", "__slots__", "__orig_bases__", "__doc__")
 Body = tuple[str, Any, Any]  # the kind, the head, the rest
 
 
+class Place(NamedTuple):
+    """In a definition: an attribute, or a member's; or, for a class, what was registered for that."""
+
+    name: Any
+    of: str = ""
+
+    def __str__(self) -> str:
+        if self.of == _REGISTERED:
+            return f"registry[{getattr(self.name, '__name__', self.name)}]"
+        return f"{self.of}.{self.name}" if self.of else str(self.name)
+
+
+_REGISTERED = "<registered>"
+
+
 def describe(obj: Any, namespace: dict[Any, Any], definitions: Definitions, contents: tuple[str, ...]) -> Body:
     """The body of a definition, which holds content in these attributes."""
     if isinstance(obj, type):
         return _describe_enum(obj, contents) if isinstance(obj, enum.EnumMeta) else _describe_class(obj, contents)
     if isinstance(obj, LruCache):
         parameters = obj.cache_parameters()
-        own = {name: value for name, value in vars(obj).items() if name not in ("__wrapped__", "cache_parameters")}
+        own = _own(obj)
         return "cache", (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), (_blank(own, contents), contents)
     if type(obj) is object:
         return "object", None, None
     if type(obj) in type_params.KINDS:
         return "typing", *type_params.describe(obj)
     if obj.__code__ is DISPATCHER:
-        own = {name: value for name, value in vars(obj).items() if name not in DISPATCHER_OWN}
-        return "dispatcher", obj.registry[object], (_parts(obj), own, dict(obj.registry))
+        return "dispatcher", obj.registry[object], (_parts(obj), _own(obj), dict(obj.registry))
     names, used = _globals(obj, namespace, definitions)
     head = (_code(definitions.of(obj), obj.__code__), obj.__code__.co_freevars != (), names)
     parts, own = _blank(_parts(obj), contents), _blank(vars(obj), contents)
     return "function", head, (parts, own, source(obj.__code__.co_filename), contents, used)
+
+
+def _own(obj: Any) -> dict[str, Any]:
+    """Attributes of a function or the like that aren't those with which it was made."""
+    if isinstance(obj, LruCache):
+        left_out: Collection[str] = ("__wrapped__", "cache_parameters")
+    else:
+        left_out = DISPATCHER_OWN if obj.__code__ is DISPATCHER else ()
+    return {name: value for name, value in vars(obj).items() if name not in left_out}
 
 
 def _blank(named: dict[str, Any], contents: tuple[str, ...]) -> dict[str, Any]:
@@ -178,6 +202,70 @@ def _describe_enum(cls: Any, contents: tuple[str, ...]) -> Body:
 
 def _member_state(member: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(member).items() if name not in MEMBERS_OWN}
+
+
+# --- what may be changed by itself -----------------------------------------------------------------------------------
+
+
+def has_places(obj: Any) -> bool:
+    """Whether `places_of` can take it."""
+    return isinstance(obj, (type, types.FunctionType, LruCache))
+
+
+def places_of(obj: Any) -> dict[Place, Any]:
+    """What is in a definition that is here."""
+    if isinstance(obj, enum.EnumMeta):
+        return places(*_describe_enum(obj, ()))[0]
+    if isinstance(obj, type):
+        return places(*_describe_class(obj, ()))[0]
+    if isinstance(obj, LruCache):
+        return _named(_own(obj))
+    registry = dict(obj.registry) if obj.__code__ is DISPATCHER else {}
+    return _named({**_parts(obj), **_own(obj)}) | _registered(registry) | _code_place(obj.__code__)
+
+
+def places(kind: str, head: Any, rest: Any) -> tuple[dict[Place, Any], tuple[str, ...]]:
+    """The same of a body; and its names that hold content. Of the head, only that of a function is needed."""
+    if kind == "class":
+        return _named(rest[0]) | _registered(dict.fromkeys(rest[1])), rest[2]
+    if kind == "enum":
+        states = {Place(name, of): value for of, state in rest[1].items() for name, value in state.items()}
+        return _named(rest[0]) | states, rest[2]
+    if kind == "cache":
+        return _named(rest[0]), rest[1]
+    if kind == "dispatcher":
+        return _named({**rest[0], **rest[1]}) | _registered(rest[2]) | _code_place(DISPATCHER), ()
+    code = marshal.loads(head[0]) if isinstance(head[0], bytes) else head[0]
+    return _named({**rest[0], **rest[1]}) | _code_place(code), rest[3]
+
+
+def _named(named: dict[str, Any]) -> dict[Place, Any]:
+    return {Place(name): value for name, value in named.items()}
+
+
+def _registered(registry: dict[Any, Any]) -> dict[Place, Any]:
+    return {Place(cls, _REGISTERED): value for cls, value in registry.items()}
+
+
+def _code_place(code: types.CodeType) -> dict[Place, Any]:
+    return {Place("__code__"): code}
+
+
+def put(obj: Any, place: Place, value: Any) -> None:
+    """Have that there; or nothing, if it is MISSING. What was registered stays."""
+    if place.of == _REGISTERED:
+        if value is not MISSING:
+            obj.register(place.name, *(() if isinstance(obj, type) else (value,)))
+        return
+    if place.of:
+        state = vars(obj._member_map_[place.of])
+        _replace(state, {name: its for name, its in (state | {place.name: value}).items() if its is not MISSING})
+        return
+    of_class = isinstance(obj, type)
+    if value is MISSING:
+        (type.__delattr__ if of_class else delattr)(obj, place.name)
+    else:
+        (type.__setattr__ if of_class else setattr)(obj, place.name, value)
 
 
 # --- the other way ---------------------------------------------------------------------------------------------------

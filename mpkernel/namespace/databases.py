@@ -1,4 +1,6 @@
-"""SQLAlchemy: each process has engines of its own, with connections of its own, to the same database.
+"""Rows of `sqlite3`, which are copied.
+
+SQLAlchemy: each process has engines of its own, with connections of its own, to the same database.
 
 Classes that it maps stay where they are: what it does to them can't be done again, and a copy that comes back would
 undo it.
@@ -6,6 +8,7 @@ undo it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from typing import Any
@@ -23,6 +26,19 @@ def reduce_engine(dumper: Dumper, engine: Any) -> Reduced:
     if arguments is None:
         return dumper.stub(engine, "it makes connections in a way of its own")
     return connected, (engine.url, dict(arguments), type(engine.pool), engine.echo)
+
+
+def reduce_row(_: Dumper, row: Any) -> Reduced:
+    """A row that `sqlite3` has found, with the names of its columns."""
+    return found_row, (row.keys(), tuple(row))
+
+
+def found_row(names: list[str], values: tuple[Any, ...]) -> Any:
+    """Only a cursor makes one."""
+    sqlite3 = importlib.import_module("sqlite3")
+    columns = ", ".join('? as "{}"'.format(name.replace('"', '""')) for name in names)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        return sqlite3.Row(database.execute(f"select {columns}", values), values)
 
 
 def is_mapped(cls: type) -> bool:

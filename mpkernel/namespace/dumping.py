@@ -9,7 +9,6 @@ import io
 import pickle
 import sys
 import types
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from weakref import WeakKeyDictionary
 import cloudpickle
 
 from mpkernel.errors import TookTooLong
-from mpkernel.namespace import behind, words
+from mpkernel.namespace import behind, hashing, words
 from mpkernel.namespace.address import address_of
 from mpkernel.namespace.definitions import DISPATCHER, ContentKey, Definition, Definitions, walk
 from mpkernel.namespace.kinds import why_local
@@ -91,6 +90,7 @@ class Dumper(pickle.Pickler):
         self.size = 0  # of the last pickle
         self._handlers: dict[type, Handler] = {}  # of this dump
         self._ways: dict[type, tuple[tuple[bool, bool], bool, bool, bool]] = {}  # how instances are made: `_gently`, …
+        self._hashing: dict[type, bool] = {}  # types whose instances may need their state to be hashed
         self._common = context.handlers
         self._deferred: list[Any] | None = None
         self._alarm = ExitStack()  # set from the first object on for which code of the notebook's classes is run
@@ -165,6 +165,7 @@ class Dumper(pickle.Pickler):
         self.content.clear()
         self._handlers.clear()
         self._ways.clear()
+        self._hashing.clear()
         self.last = None
         if self._deferred:
             self._deferred.clear()
@@ -305,11 +306,11 @@ class Dumper(pickle.Pickler):
         self.texts.append(text)
         return len(self.texts) - 1
 
-    def by_itself(self, obj: Any) -> Reduced:
-        """As the object, its class or `copyreg` says; if that raises, a stub of it."""
+    def by_itself(self, obj: Any, way: Callable[[Any], Reduced] | None = None) -> Reduced:
+        """As the object, its class or `copyreg` says, or else by `way`; if that raises, a stub of it."""
         self.last = obj
         kind = type(obj)
-        reducer = self.context.reducers.get(kind)
+        reducer = self.context.reducers.get(kind) or way
         if hooked := kind.__module__ == "__main__" and _has_hooks(kind):
             self._start_clock(kind)
         try:
@@ -328,8 +329,6 @@ class Dumper(pickle.Pickler):
                     reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
                 elif ways[2]:
                     reduced = _filled(reduced)
-            elif type(reduced) is tuple and reduced[0] is kind and _is_own_ordered_dict(kind):
-                wrong, reduced = None, _filled((words.instance, (kind,), *reduced[2:]))
             else:
                 wrong = _wrong(obj, reduced)
         except RecursionError:
@@ -344,14 +343,31 @@ class Dumper(pickle.Pickler):
             return self.stub(obj, _reason(error))
         if wrong is not None:
             return self.stub(obj, wrong)
+        if len(reduced) > 2 and reduced[0] in _MAKERS and reduced[2] is not None:
+            reduced = self._with_hash(obj, kind, reduced)
         if hooked and self._counts and any(isinstance(part, types.GeneratorType) for part in reduced[3:]):
             self._counts, self._runs_on = False, True
         return reduced if self._deferred is None else self._defer(obj, reduced)
 
+    def _with_hash(self, obj: Any, kind: type, reduced: Reduced) -> Reduced:
+        """So that it can be hashed, as far as possible, before its state is loaded, which may be full of it."""
+        if (hashes := self._hashing.get(kind)) is None:
+            hashes = self._hashing[kind] = hashing.hashes_itself(kind)
+        setter = (*reduced, None, None, None)[5]
+        if not hashes or setter is words.attributes:
+            return reduced
+        state = reduced[2][0] if setter is words.content else reduced[2]
+        if (known := hashing.known_at_once(obj, state)) is None:
+            return reduced
+        made = words.known, (known, reduced[0], *reduced[1])
+        if setter is words.content or not known[0]:
+            return (*made, *reduced[2:])
+        return (*made, reduced[2], *(*reduced[3:], None, None)[:2], words.afresh)
+
     def _defer(self, obj: Any, reduced: Reduced) -> Reduced:
         if self._deferred is None or type(reduced) is not tuple or len(reduced) < 3 or reduced[2] is None:
             return reduced
-        if any(part is not None for part in reduced[3:]):
+        if any(part is not None for part in reduced[3:5]) or reduced[5:] not in _SETTERS:
             return reduced
         self._deferred.append((obj, reduced[2]))
         return reduced[:2]
@@ -364,6 +380,10 @@ class Dumper(pickle.Pickler):
         while self._deferred:
             yield _State(*self._deferred.pop())
             yield None
+
+
+_MAKERS = (NEWOBJ, words.instance, words.made)
+_SETTERS = ((), (None,), (words.state,), (words.afresh,))  # that do what `words.state` does
 
 
 class _Deep:
@@ -526,10 +546,6 @@ def _with_own_items(obj: Any, reduced: Any) -> Any:
     items = list.__iter__(obj) if isinstance(obj, list) else None
     pairs = iter(dict.items(obj)) if isinstance(obj, dict) else None
     return (*reduced[:3], items, pairs)
-
-
-def _is_own_ordered_dict(kind: type) -> bool:
-    return kind.__module__ == "__main__" and getattr(kind, "__reduce__", None) is OrderedDict.__reduce__
 
 
 def _filled(reduced: Any) -> Any:

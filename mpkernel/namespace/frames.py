@@ -37,10 +37,13 @@ class _Frames:
         if not (science.same_axis(*(df.index for df in three)) and all(df.columns.is_unique for df in three)):
             return self._whole(base, theirs, mine, self._same_frame)
         renamed_there, renamed_here = self._renamed(base, theirs), self._renamed(base, mine)
-        if renamed_here and not renamed_there:
-            base, theirs = base.set_axis(mine.columns, axis=1), theirs.rename(columns=renamed_here)
-        elif renamed_there and not renamed_here:
-            base, mine = base.set_axis(theirs.columns, axis=1), mine.rename(columns=renamed_there)
+        for old in renamed_there.keys() & renamed_here.keys():
+            if renamed_there[old] != renamed_here[old]:
+                self._walk.conflict(self._path)
+        if new := renamed_there | renamed_here:
+            base = base.rename(columns=new)
+            theirs = theirs.rename(columns={renamed_there.get(old, old): label for old, label in new.items()})
+            mine = mine.rename(columns={renamed_here.get(old, old): label for old, label in new.items()})
         b, t, m = ({label: df[label] for label in df.columns} for df in (base, theirs, mine))
         order = in_order(list(b), list(t), list(m))
         merged = {

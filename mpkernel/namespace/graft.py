@@ -248,10 +248,14 @@ class _Writing:
         content = part.read(node.obj)
         fresh = list(part.mapped(content, self.results))
         old = self._beside.get(key)
-        if old is not None and not node.kind.parts and _identical(part.read(old), fresh):
+        if old is not None and self._may_stay(key, node.kind) and _identical(part.read(old), fresh):
             self.results[key] = old
         elif any(a is not b for a, b in zip(content, fresh, strict=True)):
             self.results[key] = make(node.obj, fresh)
+
+    def _may_stay(self, key: int, kind: Kind) -> bool:
+        """Whether an old tuple or the like of the same content may get the new attributes, if it has some."""
+        return not kind.parts or not (kind.by_value or self._survey.is_pinned(key))
 
     def _write(self) -> None:
         late: list[tuple[Part, Any, Any]] = []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import io
+import operator
 import pickle
 import sys
 import types
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import cloudpickle.cloudpickle as cloudpickle
@@ -19,6 +21,7 @@ from mpkernel.errors import TookTooLong
 from mpkernel.namespace import bodies, patches, tracebacks, twins
 from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Version
 from mpkernel.namespace.dumping import Context
+from mpkernel.namespace.hashing import State
 from mpkernel.namespace.memory import Regions
 from mpkernel.namespace.stubs import Note, Stub
 from mpkernel.namespace.texts import Text
@@ -156,13 +159,16 @@ class Loading:
             return obj
         return self._load(def_id, *came, obj, cells)
 
-    def attributes(self, body: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Those of a class that has this body, and the names of those that hold content."""
+    def places(self, body: bytes) -> tuple[dict[bodies.Place, Any], tuple[str, ...]]:
+        """What is in a definition that has this body, and the names of those that hold content."""
         from mpkernel.namespace.pickling import unpack_body
 
         parts = unpack_body(body)
-        named, _, contents = _Loader(io.BytesIO(parts.rest), self, parts.beside, of_body=True).loaded()
-        return named, contents
+        head, rest = (
+            _Loader(io.BytesIO(part), self, parts.beside, of_body=True).loaded() if part is not None else None
+            for part in (parts.head if parts.kind == "function" else None, parts.rest)
+        )
+        return bodies.places(parts.kind, head, rest)
 
     def _load(self, def_id: str, version: Version, body: bytes, obj: Any, cells: Any) -> Any:
         from mpkernel.namespace.pickling import unpack_body
@@ -231,6 +237,7 @@ class Loading:
 
 # As what cloudpickle pickles modules.
 _SUBIMPORT = (cloudpickle.subimport.__module__, cloudpickle.subimport.__name__)
+_EXTEND: dict[Any, Any] = {list: list.extend, set: set.update, deque: deque.extend}
 _VALUES: tuple[Any, ...] = (tuple, str, bytes, int, float, complex)
 
 
@@ -378,6 +385,21 @@ class _Words:
             base = next(base for base in kind.__mro__ if not isinstance(vars(base).get("__new__"), staticmethod | None))
             return base.__new__(kind, *args)
 
+    def _word_made(self, base: Any, kind: Any, *args: Any) -> Any:
+        obj = base.__new__(kind, *args)
+        if args and base.__init__ is not object.__init__:
+            base.__init__(obj, *args)
+        return obj
+
+    def _word_known(self, state: State, make: Any, *args: Any) -> Any:
+        obj = make(*args)
+        _set_attributes(obj, *state)
+        return obj
+
+    def _word_afresh(self, obj: Any, state: Any) -> None:
+        object.__getattribute__(obj, "__dict__").clear()
+        self._word_state(obj, state)
+
     def _word_module(self, globals_id: str, name: str, registered: bool) -> types.ModuleType:
         module = self._loading.definitions.module(globals_id)
         if registered:
@@ -392,13 +414,16 @@ class _Words:
 
         return get_ipython()
 
-    def _word_content(self, obj: Any, parts: tuple[Any, list[Any], list[tuple[Any, Any]]]) -> None:
-        state, items, pairs = parts
+    def _word_content(self, obj: Any, parts: tuple[Any, ...]) -> None:
+        state, items, pairs, *fields = parts
+        for name, value in fields[0].items() if fields else ():
+            object.__setattr__(obj, name, value)
         if items:
-            list.extend(obj, items)
-        put = OrderedDict.__setitem__ if isinstance(obj, OrderedDict) else dict.__setitem__
-        for key, value in pairs:
-            put(obj, key, value)
+            extend = next(extend for base, extend in _EXTEND.items() if isinstance(obj, base))
+            self._fill(obj, partial(extend, obj, items))
+        if pairs:
+            put = OrderedDict.__setitem__ if isinstance(obj, OrderedDict) else dict.__setitem__
+            self._fill(obj, partial(_put_pairs, partial(put, obj), pairs))
         if state is not None:
             self._word_state(obj, state)
 
@@ -417,10 +442,22 @@ class _Words:
             setter(obj, state)
             return
         named, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
-        if named:
-            object.__getattribute__(obj, "__dict__").update(named)
-        for name, value in (slots or {}).items():
-            object.__setattr__(obj, name, value)
+        _set_attributes(obj, named or {}, slots or {})
+
+    def _fill(self, _obj: Any, fill: Callable[[], None]) -> None:
+        fill()
+
+
+def _set_attributes(obj: Any, named: dict[str, Any], slots: dict[str, Any]) -> None:
+    if named:
+        object.__getattribute__(obj, "__dict__").update(named)
+    for name, value in slots.items():
+        object.__setattr__(obj, name, value)
+
+
+def _put_pairs(put: Callable[[Any, Any], None], pairs: Iterable[tuple[Any, Any]]) -> None:
+    for key, value in pairs:
+        put(key, value)
 
 
 class _Loader(_Words, pickle.Unpickler):
@@ -458,7 +495,10 @@ _python: Any = pickle._Unpickler
 
 
 class _PatientLoader(_Words, _python):  # type: ignore[misc]
-    """Slow, but what an object's class refuses to load becomes a stub, and all else is loaded."""
+    """Slow, but what an object's class refuses to load becomes a stub, and all else is loaded.
+
+    So it is if the hash of a key or element raises, as what that comes from isn't there yet: it is put in in the end.
+    """
 
     dispatch: ClassVar[dict[int, Any]] = dict(_python.dispatch)
     stack: list[Any]
@@ -470,6 +510,44 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         self._loading = loading
         self._beside = beside
         self._cell_ids = {}
+        self._late: dict[int, list[Callable[[], None]]] = {}  # by id of the set or dict, what fills it
+
+    def load(self) -> Any:
+        """The value, with all in it."""
+        value = super().load()
+        error: Exception | None = None
+        while left := sum(map(len, self._late.values())):
+            for fills in self._late.values():
+                try:
+                    while fills:
+                        fills[0]()
+                        del fills[0]
+                except Exception as raised:
+                    error = raised
+            if error is not None and left == sum(map(len, self._late.values())):
+                raise error
+        return value
+
+    def _fill(self, obj: Any, fill: Callable[[], None]) -> None:
+        if id(obj) not in self._late:
+            with suppress(Exception):
+                fill()
+                return
+        self._late.setdefault(id(obj), []).append(fill)  # and all that comes later, as dicts have an order
+
+    def _set_items(self) -> None:
+        items, obj = self.pop_mark(), self.stack[-1]
+        self._fill(
+            obj, partial(_put_pairs, partial(operator.setitem, obj), list(zip(items[::2], items[1::2], strict=True)))
+        )
+
+    def _set_item(self) -> None:
+        value, key, obj = self.stack.pop(), self.stack.pop(), self.stack[-1]
+        self._fill(obj, partial(operator.setitem, obj, key, value))
+
+    def _add_items(self) -> None:
+        items, obj = self.pop_mark(), self.stack[-1]
+        self._fill(obj, partial(obj.update, items))
 
     def find_class(self, module: str, name: str) -> Any:
         """As `_Loader`."""
@@ -488,12 +566,15 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
             self.stack[:] = before[:-1]
             refused = self.stack[-1]
             kind = refused if isinstance(refused, type) else type(refused)
-            reason = f"it can't be loaded elsewhere, {type(error).__name__}: {error}"[:200]
-            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "another"), self._loading.held)
+            reason = f"{type(error).__name__}: {error}"[:200]
+            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "?"), self._loading.held)
             for place, known in self.memo.items():
                 if made and known is refused:
                     self.memo[place] = stub
 
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.ADDITEMS[0]] = _add_items
     dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(_python.load_build, made=True)
     dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(_python.load_reduce)
     dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(_python.load_newobj)

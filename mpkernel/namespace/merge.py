@@ -9,6 +9,7 @@ Where both changed the same thing, mine wins, since I commit later; its path is 
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -17,23 +18,24 @@ from types import FunctionType
 from typing import Any
 
 from mpkernel.namespace import behind, science
-from mpkernel.namespace.alignment import Alignment, Unclear, counterparts, in_order, in_place, woven
+from mpkernel.namespace.alignment import Alignment, Unclear, in_order, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
+from mpkernel.namespace.keys import Entry, Keys, Matched
 from mpkernel.namespace.naming import Names, Naming, Side
-from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part, by_identity
-from mpkernel.namespace.same import Dumps, default_dumps, mark, may_stem, quick_same, same, token
+from mpkernel.namespace.parts import MISSING, Bytes, Elements, Entries, Items, Named, Part, QueueItems, Value
+from mpkernel.namespace.same import Dumps, default_dumps, mark, may_stem, quick_same, same
 from mpkernel.namespace.sequences import Edit, appended, by_index, combined, differing
 from mpkernel.namespace.survey import BULK, Survey
 
+# So many paths are told; the names that they begin with all are.
 MAX_CONFLICTS = 20
-# What is nested deeper is taken as a whole, from one side or the other.
+# What is nested deeper has its turn when the rest is done; what can't be changed in place is taken as a whole there.
 MAX_DEPTH = 100
 MAX_KEY = 60
 # Of these, another object with the same content can be made without running any code of the user's.
-_Entry = tuple[Any, Any]  # a key, or an element, and its value
 TWINS = (list, dict, set, bytearray, deque, defaultdict, OrderedDict, Counter)
 
 
@@ -48,14 +50,16 @@ DELETED = Deleted.DELETED
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What each name is to have, or `DELETED`; and the paths where both sides had changed something.
+    """What each name is to have, or `DELETED`; and the paths where both sides had changed something, if not too many.
 
+    `overruled` are the names (and other places) of which anything of theirs was; of these, there are all.
     `bound` are names that have another object than theirs, as they were bound to it here, or are bound back to it.
     `given_up` are those that have theirs, though what they had here was changed; that is in another place.
     """
 
     values: dict[Any, Any]
     conflicts: list[str]
+    overruled: set[str]
     bound: set[Any]
     given_up: list[str]
 
@@ -85,7 +89,13 @@ def merge(
     walk = _Merge(grafting, dumps, beside or {})
     values = walk.names(base, theirs, frozen_mine, bound)
     made = grafting.apply({name: value for name, value in values.items() if value is not DELETED})
-    return Merged({name: made.get(name, DELETED) for name in values}, walk.conflicts, walk.bound, walk.given_up)
+    values = {name: made.get(name, DELETED) for name in values}
+    return Merged(values, walk.conflicts, walk.overruled, walk.bound, walk.given_up)
+
+
+def name_of(path: str) -> str:
+    """The name that a path begins with."""
+    return path.split("[")[0].split(".")[0]
 
 
 class _Merge:
@@ -100,11 +110,15 @@ class _Merge:
         self._beside = Names(self._kinds, beside)
         self._twins: dict[Any, Any] = {}  # by name: another object, with the content that mine had at first
         self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
+        self._one: dict[int, int] = {}  # by the id of one of the three that were merged: that of mine
+        self._keys = Keys(self._kinds, dumps, self._known_key, self._mark)
+        self._later: deque[tuple[str, Callable[[], Any]]] = deque()  # paths, and what is to be done there
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
         self._overruled: set[int] = set()  # ids of theirs
         self._arrays: dict[int, Any] = {}  # that were merged: mine, by the id of theirs
         self._held: list[Any] = []  # so that no id is used twice
         self.conflicts: list[str] = []
+        self.overruled: set[str] = set()
         self.bound: set[Any] = set()  # names
         self.given_up: list[str] = []
 
@@ -131,6 +145,8 @@ class _Merge:
         self._twins = {name: copy.copy(mine[name]) for name in there - here if type(mine.get(name)) in TWINS}
         values: dict[Any, Any] = {}
         for name in self._in_order(dict.fromkeys((*mine, *theirs, *base))):
+            if name in undecided:
+                self._do_rest()
             three = base.get(name, MISSING), theirs.get(name, MISSING), mine.get(name, MISSING)
             if name not in undecided and self._naming.matters:
                 self._naming.same_place(*three)
@@ -142,9 +158,18 @@ class _Merge:
             values[name] = DELETED if value is MISSING else value
             if name in anew and value is three[2] and not (name in there and self._graft.stands_for(three[1]) is value):
                 self.bound.add(name)
+        self._do_rest()
         if self._arrays:
             self._show_merged(theirs)
         return values
+
+    def _do_rest(self) -> None:
+        while self._later:
+            path, do = self._later.popleft()
+            try:
+                do()
+            except Exception:  # hashes of keys, say, are user code
+                self.conflict(path)
 
     def _in_order(self, names: Iterable[Any]) -> list[Any]:
         """Those that were bound or deleted last; of these, first what may have the others in it."""
@@ -242,6 +267,7 @@ class _Merge:
 
     def conflict(self, path: str) -> None:
         """Both sides changed what is there."""
+        self.overruled.add(name_of(path))
         if len(self.conflicts) < MAX_CONFLICTS and path not in self.conflicts:
             self.conflicts.append(path)
 
@@ -271,8 +297,11 @@ class _Merge:
         if (known := self._done.get(id(mine))) is not None:
             return mine if known[1] is theirs else self._again(known[0] is base, base, theirs, mine, path)
         kind = self._kinds.of(type(mine))
-        if type(base) is type(theirs) is type(mine) and depth < MAX_DEPTH and self._has_parts(kind, base, theirs, mine):
-            return self._object(kind, base, theirs, mine, path, depth)
+        if type(base) is type(theirs) is type(mine) and self._has_parts(kind, base, theirs, mine):
+            if kind.frozen is None:
+                return self._object(kind, base, theirs, mine, path, depth)
+            if depth < MAX_DEPTH:
+                return self._other(kind, base, theirs, mine, path, depth)
         value = self.leaf(base, theirs, mine, path)
         if self._naming.matters and type(base) is type(theirs) is type(mine) and kind.way is Way.OPAQUE:
             self._graft.alias(theirs if value is mine else mine, value)  # names may have been bound to either
@@ -344,15 +373,29 @@ class _Merge:
             return False
         return kind.fits(base, theirs) and kind.fits(base, mine) and kind.fits(mine, theirs)
 
+    def _other(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
+        """What can't be changed in place: another one is made."""
+        self._held += (base, theirs, mine)
+        key = (id(base), id(theirs), id(mine))  # all three: there is only one empty tuple
+        if key not in self._rebuilds:
+            made = self._rebuilds[key] = self._rebuilt(kind, base, theirs, mine, path, depth)
+            if kind.parts:
+                self._give_attributes(kind, base, theirs, mine, made, path, depth)
+        return self._rebuilds[key]
+
     def _object(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
         self._held += (base, theirs, mine)
-        if kind.frozen is not None:
-            key = (id(base), id(theirs), id(mine))  # all three: there is only one empty tuple
-            if key not in self._rebuilds:
-                self._rebuilds[key] = self._rebuilt(kind, base, theirs, mine, path, depth)
-            return self._rebuilds[key]
         self._done[id(mine)] = (base, theirs)
+        for obj in (base, theirs, mine):
+            self._one.setdefault(id(obj), id(mine))
         self._graft.alias(theirs, mine)
+        if depth < MAX_DEPTH:
+            self._fill(kind, base, theirs, mine, path, depth)
+        else:
+            self._later.append((path, functools.partial(self._fill, kind, base, theirs, mine, path, 1)))
+        return mine
+
+    def _fill(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> None:
         changed = False
         for part in kind.parts:
             changed |= self._part(part, base, theirs, mine, path, depth)
@@ -360,13 +403,21 @@ class _Merge:
             self.value(cells[0], cells[1], cells[2], f"{path}.<closure>.{name}", depth + 1)
         if changed and kind.by_value:
             self._graft.unpair(mine)
-        return mine
 
     def _links(self, kind: Kind, base: Any, theirs: Any, mine: Any) -> Iterable[tuple[str, tuple[Any, Any, Any]]]:
         parts = list(zip(kind.links(base), kind.links(theirs), kind.links(mine), strict=False))
         is_function = isinstance(mine, FunctionType)
         names = list(behind.closure(mine)) if is_function else [str(index) for index in range(len(parts))]
         return zip(names, parts, strict=True)
+
+    def _give_attributes(self, kind: Kind, base: Any, theirs: Any, mine: Any, made: Any, path: str, depth: int) -> None:
+        """Those that a tuple or the like may have."""
+        for obj in (theirs, mine):
+            self._graft.alias(obj, made)
+        for part in kind.parts:
+            self._part(part, base, theirs, mine, path, depth)
+            if made is not mine:
+                part.write(made, part.read(mine))
 
     def _rebuilt(self, kind: Kind, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
         part, make = kind.frozen, kind.make
@@ -378,6 +429,8 @@ class _Merge:
         elif len({len(content) for content in contents}) == 1:
             names = getattr(type(mine), "_fields", None)
             paths = [f"{path}.{name}" for name in names] if names else [f"{path}[{i}]" for i in range(len(contents[0]))]
+            if isinstance(part, Value):
+                paths = [path] * len(paths)
             places = zip(*contents, paths, strict=True)
             fresh = [self.value(b, t, m, where, depth + 1) for b, t, m, where in places]
         else:
@@ -388,9 +441,20 @@ class _Merge:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _part(self, part: Part, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> bool:
-        """Merge one part into `mine`; whether that changed it."""
+    def _part(
+        self, part: Part, base: Any, theirs: Any, mine: Any, path: str, depth: int, *, at_last: bool = False
+    ) -> bool:
+        """Merge one part into `mine`; whether that changed it, or may do so later.
+
+        Keys that aren't known by what they are wait for other places, where their index or name tells which they are.
+        """
         contents = part.read(base), part.read(theirs), part.read(mine)
+        if isinstance(part, (Entries, Elements)) and not (
+            at_last or isinstance(part, Named) or all(map(plain, contents))
+        ):
+            again = functools.partial(self._part, part, base, theirs, mine, path, 1, at_last=True)
+            self._later.append((path, again))
+            return True
         fresh: Any
         if isinstance(part, science.Frame):
             fresh = self._frame(base, theirs, mine, contents, path, depth)
@@ -405,6 +469,8 @@ class _Merge:
             return True
         elif isinstance(part, Items):
             fresh = self._items(*contents, path, depth)
+            if isinstance(part, QueueItems):
+                fresh = self._cut(contents[0], fresh, mine.maxlen)
         elif isinstance(part, science.Elementwise):
             fresh = [
                 self.value(*three, f"{path}[{i}]", depth + 1) for i, three in enumerate(zip(*contents, strict=True))
@@ -422,19 +488,21 @@ class _Merge:
         self, base: dict[Any, Any], theirs: dict[Any, Any], mine: dict[Any, Any], path: str, depth: int, *, named: bool
     ) -> dict[Any, Any]:
         try:
-            b, t, m = self._by_token((base.items(), theirs.items(), mine.items()), path, depth)
+            b, t, m, _ = self._by_key((base.items(), theirs.items(), mine.items()), path, depth, is_set=False)
         except Unclear:
             self.conflict(path)
             return mine
         order = in_order(list(b), list(t), list(m))
         nothing = (None, MISSING)
         fresh: dict[Any, Any] = {}
+        count = 0
         for key in order:
             mine_key, mine_value = m.get(key, nothing)
             their_key, their_value = t.get(key, nothing)
             base_value = b.get(key, nothing)[1]
             if mine_value is not MISSING and quick_same(base_value, their_value) and type(mine_key) in ATOMS:
                 fresh[mine_key] = mine_value
+                count += 1
                 continue
             where = _attribute(path, key) if named else f"{path}[{_shown(mine_key if key in m else their_key)}]"
             value = self.entry(base_value, their_value, mine_value, where, depth + 1)
@@ -443,6 +511,9 @@ class _Merge:
             if key in m and key in t:
                 self._same_key(their_key, mine_key)
             fresh[mine_key if key in m else their_key] = value
+            count += 1
+        if len(fresh) < count:
+            self.conflict(path)
         return fresh
 
     def _frame(
@@ -461,50 +532,34 @@ class _Merge:
             self._held += (theirs, mine)
             self._graft.alias(theirs, mine)
 
-    def _by_token(self, contents: tuple[Iterable[_Entry], ...], path: str, depth: int) -> list[dict[Any, _Entry]]:
-        """Keys, with their values, by what they are known as, on each side. May raise Unclear.
+    def _by_key(self, contents: tuple[Iterable[Entry], ...], path: str, depth: int, *, is_set: bool) -> Matched:
+        """Keys that both have are merged. May raise Unclear."""
+        matched = self._keys.matched(contents, is_set=is_set)
+        base, theirs, mine, changeable = matched
+        for known in changeable:
+            key, value = mine[known]
+            merged = self.value(base[known][0], theirs[known][0], key, f"{path}[{_shown(key)}]", depth + 1)
+            mine[known] = merged, value
+        return matched
 
-        A key that is equal only to itself, and was changed on both sides, is merged, and known as what it is here.
-        """
-        base, theirs, mine = ({token(entry[0], self._dumps): entry for entry in content} for content in contents)
-        gone = [key for key in base.keys() - theirs.keys() - mine.keys() if self._is_instance(base[key][0])]
-        for kind in dict.fromkeys(type(base[key][0]) for key in gone):
-            were = [key for key in gone if type(base[key][0]) is kind]
-            there, here = (
-                [key for key in side.keys() - base.keys() if type(side[key][0]) is kind] for side in (theirs, mine)
-            )
-            if not there or not here:  # it was taken out
-                continue
-            old = [base[key][0] for key in were]
-            became = [
-                counterparts(old, [side[key][0] for key in new], self._mark)
-                for side, new in ((theirs, there), (mine, here))
-            ]
-            names: dict[Any, Any] = {}
-            for at in became[0].keys() & became[1].keys():
-                was, other, its = were[at], there[became[0][at]], here[became[1][at]]
-                self.value(base[was][0], theirs[other][0], mine[its][0], f"{path}[{_shown(mine[its][0])}]", depth + 1)
-                names |= {was: its, other: its}
-            base, theirs = ({names.get(key, key): entry for key, entry in side.items()} for side in (base, theirs))
-        return [base, theirs, mine]
-
-    def _is_instance(self, key: Any) -> bool:
-        """Whether it may be changed in place, and is equal to nothing but itself."""
-        kind = type(key)
-        return by_identity(kind) and kind is not FunctionType and self._kinds.of(kind).way is Way.PATCH
+    def _known_key(self, key: Any) -> Any:
+        """What stands for an object that has a name, or was merged on another path."""
+        return self._naming.lasting_name(key) or self._one.get(id(key))
 
     def _set(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         try:
-            b, t, m = self._by_token(
-                tuple(zip(content, content, strict=True) for content in (base, theirs, mine)), path, depth
-            )
+            contents = tuple(zip(content, content, strict=True) for content in (base, theirs, mine))
+            b, t, m, _ = self._by_key(contents, path, depth, is_set=True)
         except Unclear:
             self.conflict(path)
             return mine
         for key in m.keys() & t.keys():
             self._same_key(t[key][0], m[key][0])
         fresh = [m[key][0] for key in m if key in t or key not in b]
-        return fresh + [t[key][0] for key in t if key not in m and key not in b]
+        fresh += [t[key][0] for key in t if key not in m and key not in b]
+        if not plain(fresh) and len(set(fresh)) < len(fresh):
+            self.conflict(path)
+        return fresh
 
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         if all(in_place(base, items, self._mark) for items in (theirs, mine)):
@@ -539,6 +594,14 @@ class _Merge:
                 self._same_key(them, item)
             fresh.append(item)
         return fresh + self._by_index(base[stop:], theirs[ends[0] :], mine[ends[1] :], path, depth)
+
+    def _cut(self, base: list[Any], fresh: list[Any], most: int | None) -> list[Any]:
+        """What there is room for in a deque: what both have put in at the left has driven out the last ones."""
+        if most is None or len(fresh) <= most or not base:
+            return fresh
+        left = set(map(self._mark, fresh))
+        from_right = self._mark(base[0]) in left and self._mark(base[-1]) not in left
+        return fresh[:most] if from_right else fresh[len(fresh) - most :]
 
     def _with_equal_items(
         self,

@@ -99,7 +99,7 @@ class Merging:
         bound = set(message.bound_there), set(message.bound_here)
         rivals = Rivals(set(message.names), {}, {}, held, *bound)
         sides = (parts[message.n_theirs :], parts[: message.n_theirs])
-        rivals.conflicts = self._pickling.merge_classes(*map(_definitions, sides))
+        rivals.conflicts = self._pickling.merge_definitions(*map(_definitions, sides))
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
                 self._exchange.take(part, part.given, rivals.theirs, rivals.their_contents)
@@ -139,14 +139,15 @@ class Merging:
             here.pop(name, None)
         self._tracker.forget({*values, *gone})
         self._offers.drop(theirs)
-        overruled = sorted({path.split("[")[0].split(".")[0] for path in conflicts} & {*values, *gone})
+        lost = merged.overruled.union(map(merge.name_of, rivals.conflicts))
+        overruled = sorted(lost & {*values, *gone})
         if merged.given_up:
             self._warn(_THAT_COUNTS.format(listed(merged.given_up)))
         if conflicts and not overruled:  # they are within something without a name
             overruled = [min(rivals.names, default="")]
         if conflicts:
             shown = conflicts if len(conflicts) <= MAX_PLACES else overruled
-            # Of a class there is no other one: it is brought up to date in place.
+            # Of a class or function there is no other one: it is brought up to date in place.
             other = f'. The other one: mpkernel.theirs("{overruled[0]}")' if merged.conflicts else ""
             self._warn(
                 f"{listed(shown)} was changed in another subshell at the same time; this cell's value counts{other}"

@@ -161,6 +161,16 @@ class TupleItems(Items):
         return list(tuple.__iter__(obj))
 
 
+class Value(TupleItems):
+    """What another value of a built-in type is made of."""
+
+    def __init__(self, read: Callable[[Any], list[Any]]) -> None:
+        self._read = read
+
+    def read(self, obj: Any) -> list[Any]:
+        return self._read(obj)
+
+
 class Entries(Part):
     """Keys and values of a dict."""
 

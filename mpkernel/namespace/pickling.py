@@ -21,7 +21,7 @@ from mpkernel.namespace.holders import NOBODY_ELSE
 from mpkernel.namespace.loading import Beside, Loading
 from mpkernel.namespace.memory import Regions, table
 from mpkernel.namespace.reducers import handler_for
-from mpkernel.namespace.rival_classes import Bodies, merge_classes
+from mpkernel.namespace.rival_definitions import Bodies, merge_definitions
 from mpkernel.namespace.stubs import CallThere, Held, Note, nowhere
 from mpkernel.namespace.texts import Text
 from mpkernel.namespace.weight import UNLIMITED, Allowance
@@ -200,16 +200,16 @@ class Pickling:
             contents.update(loading.contents)
         return value
 
-    def merge_classes(self, base: Bodies, theirs: Bodies) -> list[str]:
-        """See `rival_classes`."""
+    def merge_definitions(self, base: Bodies, theirs: Bodies) -> list[str]:
+        """See `rival_definitions`."""
         for def_id in theirs:
             if (known := self._definitions.get(def_id)) is not None:
                 self._refresh(known)
 
-        def read(body: bytes, others: Bodies) -> tuple[dict[str, Any], tuple[str, ...]]:
-            return Loading(self._context, others).attributes(body)
+        def read(body: bytes, others: Bodies) -> tuple[dict[bodies.Place, Any], tuple[str, ...]]:
+            return Loading(self._context, others).places(body)
 
-        return merge_classes(self._definitions, base, theirs, read, lambda value: bytes(self.dump(value).data))
+        return merge_definitions(self._definitions, base, theirs, read, lambda value: bytes(self.dump(value).data))
 
     def contents(self, keys: Iterable[ContentKey]) -> dict[ContentKey, Any]:
         """What this process has of those."""

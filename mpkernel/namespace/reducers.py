@@ -21,6 +21,7 @@ import os
 import random
 import re
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,6 +39,7 @@ from mpkernel.namespace import (
     bodies,
     c_types,
     databases,
+    derived,
     lazy_imports,
     on_show,
     parsers,
@@ -54,8 +56,10 @@ from mpkernel.namespace.kinds import has_open_comm, why_local
 from mpkernel.namespace.parts import MODULE_NAMES
 from mpkernel.namespace.patches import original_of
 from mpkernel.namespace.stubs import Stub, note_of
+from mpkernel.namespace.untold import NEWOBJ
 from mpkernel.namespace.wholes import reduce_library, reduce_own
 
+_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 _CONTEXT_MANAGERS = [vars(contextlib)[f"_{kind}GeneratorContextManager"] for kind in ("", "Async")]
 
 
@@ -87,6 +91,9 @@ def handler_for(kind: type) -> tuple[Handler, bool]:
             return handler, keep
     if _is_iterator(kind):
         return reduce_iterator, keep
+    if (builtin := derived.base_of(kind)) is not None:
+        reduce = reduce_own if keep else Dumper.by_itself
+        return (lambda dumper, obj: reduce(dumper, obj, lambda _: derived.reduced(obj, builtin))), keep
     if not keep:
         return Dumper.by_itself, keep
     return (reduce_library if is_installed(sys.modules[kind.__module__]) else reduce_own), keep
@@ -299,6 +306,11 @@ def reduce_traceback(_: Dumper, traceback: types.TracebackType) -> Reduced:
     return words.traceback, (frames, tuple((name, "".join(lines)) for name, lines in filter(None, sources)))
 
 
+def reduce_counter(_: Dumper, counter: Any) -> Reduced:
+    """With its attributes, and entries that are put in when it is there: their keys may refer to it."""
+    return NEWOBJ, (collections.Counter,), vars(counter) or None, None, iter(dict.items(counter))
+
+
 def reduce_cached_property(_: Dumper, prop: Any) -> Reduced:
     """Without the lock that Python 3.11 gives it."""
     state = {name: value for name, value in vars(prop).items() if name not in ("lock", "func")}
@@ -420,6 +432,30 @@ def reduce_future(dumper: Dumper, future: Any) -> Reduced:
     return dumper.twin(future, kind, (None if error is not None else future.result(), error))
 
 
+def reduce_process(dumper: Dumper, process: Any) -> Reduced:
+    """Of one that has ended there is what it said."""
+    if process.returncode is None:
+        return dumper.stub(process, "a child process has one parent")
+    left_out = ("_waitpid_lock", "_child_created", "_devnull")
+    return dumper.twin(process, "process", {k: v for k, v in vars(process).items() if k not in left_out})
+
+
+def reduce_thread(dumper: Dumper, thread: threading.Thread) -> Reduced:
+    """Of one that has ended there is the name."""
+    if thread.ident is None or thread.is_alive():
+        return dumper.stub(thread, "a thread can't leave its process")
+    return dumper.twin(thread, "thread", (thread.name, thread.daemon))
+
+
+def reduce_file(dumper: Dumper, file: Any) -> Reduced:
+    """What ``with`` has left of one is closed."""
+    if not file.closed:
+        return _standard(dumper, file) or dumper.stub(file, "an open file")
+    encoding = getattr(file, "encoding", None)
+    mode = getattr(file, "mode", None) or file.buffer.mode.replace("b", "")  # of a pipe
+    return dumper.twin(file, "file", (file.name, mode, encoding, type(file) is not io.FileIO))
+
+
 def reduce_struct(_: Dumper, form: struct.Struct) -> Reduced:
     """By its format."""
     return struct.Struct, (form.format,)
@@ -455,6 +491,7 @@ _EXACT: dict[type, Handler] = {
     Stub: reduce_stub,
     functools.cached_property: reduce_cached_property,
     _KeyFunction: reduce_key_function,
+    collections.Counter: reduce_counter,
     io.StringIO: reduce_buffer,
     io.BytesIO: reduce_buffer,
     **dict.fromkeys(_VIEWS, reduce_dict_view),
@@ -485,6 +522,9 @@ _EXACT: dict[type, Handler] = {
     threading.Semaphore: _twin("semaphore", lambda semaphore: semaphore._value),
     threading.BoundedSemaphore: _twin("bounded semaphore", lambda semaphore: semaphore._initial_value),
     threading.local: _twin("local"),
+    threading.Thread: reduce_thread,
+    subprocess.Popen: reduce_process,
+    **dict.fromkeys(_FILES, reduce_file),
     tempfile.TemporaryDirectory: _twin("temporary folder", _of_folder),
     asyncio.Lock: _twin("asyncio lock"),
     contextvars.ContextVar: reduce_context_variable,
@@ -504,6 +544,7 @@ _IF_LOADED: tuple[tuple[str, str, Handler], ...] = (
     ("numpy", "matrix", arrays.reduce_array),
     ("numpy", "ufunc", arrays.reduce_ufunc),
     ("numpy", "recarray", arrays.reduce_array),
+    ("sqlite3", "Row", databases.reduce_row),
     ("concurrent.futures.thread", "ThreadPoolExecutor", _twin("thread pool", _of_pool)),
     ("numpy.random", "RandomState", reduce_singleton("numpy.random.mtrand", "_rand")),
     ("matplotlib", "RcParams", reduce_singleton("matplotlib", "rcParams")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import marshal
@@ -33,7 +34,9 @@ _PLAIN_CONTAINERS = frozenset((list, dict, tuple, set, frozenset, bytearray))
 
 def default_dumps(value: Any) -> bytes:
     """The pickle of a leaf."""
-    return bytes(cloudpickle.dumps(value))
+    file = io.BytesIO()
+    _Pickler(file, 5).dump(value)
+    return file.getvalue()
 
 
 def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
@@ -185,6 +188,7 @@ class _Comparison:
         if len(one) != len(other):
             return False
         if not plain(one):
+            self._todo += self._equal_keys(one, other)
             one, other = self.by_token(one.items()), self.by_token(other.items())
         missing = object()
         for key, value in one.items():
@@ -198,20 +202,36 @@ class _Comparison:
             return False
         if plain(one) and plain(other):
             return set(one) == set(other) and Counter(map(type, one)) == Counter(map(type, other))
+        self._todo += self._equal_keys(one, other)
         return Counter(map(self.token, one)) == Counter(map(self.token, other))
+
+    def _equal_keys(self, one: Iterable[Any], other: Iterable[Any]) -> list[tuple[Any, Any]]:
+        """Keys that are equal, as they themselves say, but may have other attributes."""
+        here, there = ([key for key in keys if is_by_value(key, self._kinds)] for keys in (one, other))
+        known = {self.token(key): key for key in there} if here else {}
+        return [(key, known[token]) for key in here if (token := self.token(key)) in known]
 
     def by_token(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
         return {self.token(key): value for key, value in items}
 
     def token(self, key: Any) -> Any:
-        return token(key, self._dumps or default_dumps)
+        return token(key, self._dumps or default_dumps, self._kinds)
 
 
-def token(key: Any, dumps: Dumps = default_dumps) -> Any:
+def is_by_value(key: Any, kinds: Kinds) -> bool:
+    """Whether an instance, which can be changed in place, says itself by what of it it is known as a key."""
+    kind = kinds.of(type(key))
+    return kind.by_value and kind.way is Way.PATCH
+
+
+def token(key: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> Any:
     """What stands for a key or an element when two pickles are compared: itself, or its bytes."""
     if type(key) in ATOMS:
         return key
     try:
+        if kinds is not None and is_by_value(key, kinds):
+            hash(key)
+            return (type(key), key)
         return (type(key), dumps(key))
     except Exception:
         return (type(key), id(key))
@@ -226,12 +246,48 @@ def mark(value: Any) -> Any:
             return marshal.dumps(value, 0)  # without references: the same bytes for the same content
     if (content := plain_bytes(value)) is not None:
         return xxhash.xxh3_128_digest(content)
+    return _marked(value, _Pickler)
+
+
+def mark_own(value: Any, is_other: Callable[[Any], bool]) -> Any:
+    """As `mark`, but of what `is_other` only the class counts: what that becomes is no change of `value`."""
+    return mark(value) if type(value) in ATOMS else _marked(value, functools.partial(_OwnPickler, None, is_other))
+
+
+def dumps_own(value: Any, is_other: Callable[[Any], bool]) -> bytes:
+    """The pickle of what is in an object, but for other ones."""
+    file = io.BytesIO()
+    _OwnPickler(value, is_other, file, 5).dump(value)
+    return file.getvalue()
+
+
+def _marked(value: Any, pickler: Callable[..., Any]) -> Any:
     file = _Small()
     try:
-        cloudpickle.Pickler(file, 5, buffer_callback=file.takes).dump(value)
+        pickler(file, 5, buffer_callback=file.takes).dump(value)
     except Exception:  # it is large, or can't be pickled
         return object()
     return type(value), file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """A class is one object on all sides: what it holds, and globals of its methods, are no part of its instances."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type):
+            return id, (id(obj),)
+        return super().reducer_override(obj)
+
+
+class _OwnPickler(_Pickler):
+    def __init__(self, value: Any, is_other: Callable[[Any], bool], *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._value, self._is_other = value, is_other
+
+    def reducer_override(self, obj: Any) -> Any:
+        if obj is not self._value and self._is_other(obj):
+            return id, (id(type(obj)),)
+        return super().reducer_override(obj)
 
 
 class _Small(io.BytesIO):

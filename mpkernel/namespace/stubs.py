@@ -24,7 +24,7 @@ CallThere = Callable[[int, int, str, tuple[Any, ...], dict[str, Any]], Any]
 class Note:
     """What is known everywhere about a value that lives in one process."""
 
-    owner: int  # the worker
+    owner: int  # the worker; 0: nobody knows, as it came but could not be loaded
     token: int  # the owner's name for the value
     type: str
     repr: str  # as it was when first seen, at most `MAX_REPR` characters
@@ -53,6 +53,8 @@ class Stub:
 
     def __repr__(self) -> str:
         note = self._note
+        if not note.owner:
+            return f"<{note.type} that could not be loaded here ({note.reason})>"
         return f"<{note.type} {note.repr} in subshell {note.where}: can't be pickled ({note.reason})>"
 
     def __bool__(self) -> bool:
@@ -224,6 +226,8 @@ class Held:
         """For who uses a stub as if it were the real thing: where that is, and what to do."""
         note = stub._note
         what, where = f"this {note.type} ({note.repr})", f"subshell {note.where!r}"
+        if not note.owner:
+            return f"this {note.type} could not be loaded here ({note.reason}). Use it in the subshell that made it"
         if note.owner == self._worker:  # else there would be the real thing; or it comes from a kernel before this one
             return f"{what} was in {where} and is gone: make it again"
         if note.owner and not self._is_alive(note.owner):

@@ -133,6 +133,10 @@ class Survey:
         for child in inside:
             self._look_behind(child, todo)
 
+    def is_pinned(self, key: int) -> bool:
+        """Whether the object of that id must stay as it is."""
+        return key in self._pinned
+
     # --- which pairs hold ---------------------------------------------------------------------------------------------
 
     def sound_partners(self) -> dict[int, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import os
+import subprocess
 import tempfile
 import threading
 import weakref
@@ -62,6 +64,30 @@ def _temporary_folder(attributes: dict[str, Any]) -> tempfile.TemporaryDirectory
     return folder
 
 
+def _ended_process(attributes: dict[str, Any]) -> subprocess.Popen[Any]:
+    process = subprocess.Popen.__new__(subprocess.Popen)
+    vars(process).update(attributes, _waitpid_lock=threading.Lock(), _child_created=False)
+    return process
+
+
+def _ended_thread(made_of: tuple[str, bool]) -> threading.Thread:
+    thread = threading.Thread(name=made_of[0], daemon=made_of[1])
+    thread.start()
+    thread.join()
+    return thread
+
+
+def _closed_file(made_of: tuple[Any, str, str | None, bool]) -> Any:
+    name, mode, encoding, buffered = made_of
+    file: Any = open(os.devnull, mode.replace("x", "w"), -1 if buffered else 0, encoding)  # noqa: SIM115
+    raw = getattr(file, "buffer", file)
+    getattr(raw, "raw", raw).name = name
+    if encoding is not None:
+        file.mode = mode
+    file.close()
+    return file
+
+
 _MAKERS: dict[str, Callable[[Any], Any]] = {
     "lock": lambda _: threading.Lock(),
     "rlock": lambda _: threading.RLock(),
@@ -73,6 +99,9 @@ _MAKERS: dict[str, Callable[[Any], Any]] = {
     "context variable": _context_variable,
     "thread pool": _thread_pool,
     "temporary folder": _temporary_folder,
+    "process": _ended_process,
+    "thread": _ended_thread,
+    "file": _closed_file,
     "future": _done,
     "task": _task,
 }

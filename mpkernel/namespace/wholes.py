@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from mpkernel.namespace import words
@@ -18,13 +19,15 @@ def reduce_library(dumper: Dumper, obj: Any) -> Reduced:
     return _as_a_whole(dumper, obj, ())
 
 
-def reduce_own(dumper: Dumper, obj: Any) -> Reduced:
+def reduce_own(dumper: Dumper, obj: Any, way: Callable[[Any], Reduced] | None = None) -> Reduced:
     """An instance of a class in a file of the user's: a lock is made anew, as for classes of the notebook."""
-    return _as_a_whole(dumper, obj, _LOCKS)
+    return _as_a_whole(dumper, obj, _LOCKS, way)
 
 
-def _as_a_whole(dumper: Dumper, obj: Any, twins: tuple[type, ...]) -> Reduced:
-    reduced = dumper.by_itself(obj)
+def _as_a_whole(
+    dumper: Dumper, obj: Any, twins: tuple[type, ...], way: Callable[[Any], Reduced] | None = None
+) -> Reduced:
+    reduced = dumper.by_itself(obj, way)
     if type(reduced) is tuple and reduced[0] is not words.stub:
         parts = list(reduced[1])
         if len(reduced) > 2:

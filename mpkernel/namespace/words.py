@@ -113,6 +113,16 @@ def instance(kind: Any, *args: Any) -> Any:
     _only_a_word(kind, args)
 
 
+def made(base: Any, kind: Any, *args: Any) -> Any:
+    """An instance of a class on a built-in one, made as that makes its own, of these arguments."""
+    _only_a_word(base, kind, args)
+
+
+def known(state: Any, make: Any, *args: Any) -> Any:
+    """What `make` makes of these arguments, with a part of its state, which its hash may need."""
+    _only_a_word(state, make, args)
+
+
 def module(globals_id: str, name: str, registered: bool) -> Any:
     """A module that can't be imported, empty as yet."""
     _only_a_word(globals_id, name, registered)
@@ -129,7 +139,7 @@ def shell() -> Any:
 
 
 def content(obj: Any, parts: Any) -> None:
-    """Attributes and items of a list or dict whose class has its own way of taking items."""
+    """Attributes, items and fields of a list, set or dict whose class may have its own way of taking them."""
     _only_a_word(obj, parts)
 
 
@@ -141,6 +151,11 @@ def stream(name: str) -> Any:
 def deferred(value: Any) -> Any:
     """A value whose parts get their state only after all are made: for what is nested deep."""
     _only_a_word(value)
+
+
+def afresh(obj: Any, content: Any) -> Any:
+    """All of the state of an object that has a part of it, in order."""
+    _only_a_word(obj, content)
 
 
 def state(obj: Any, content: Any) -> Any:

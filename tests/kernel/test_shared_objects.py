@@ -637,6 +637,161 @@ def test_objects_of_the_standard_library(story: Stories, text: str) -> None:
     story(text)
 
 
+ON_BUILTINS = blocks(r"""
+# a counter with an owner
+A: from collections import Counter
+   class Inventory(Counter):
+       def __init__(self, owner, *a, **k): super().__init__(*a, **k); self.owner = owner; self.log = []
+       def put(self, kind): self[kind] += 1; self.log.append(kind)
+   inv = Inventory('ann', apples=3); inv.me = inv; shelf = [inv]
+B: inv.put('pears'); inv.put('pears')
+B? inv.owner == 'ann' and dict(inv) == {'apples': 3, 'pears': 2} and inv.log == ['pears', 'pears'] and inv.me is inv
+A? inv.owner == 'ann' and dict(inv) == {'apples': 3, 'pears': 2} and shelf[0] is inv and inv.me is inv
+A: inv['apples'] -= 1; inv.owner = 'bob'
+B? inv.owner == 'bob' and inv['apples'] == 2 and len(inv.log) == 2
+
+# a counter that was given an attribute
+A: from collections import Counter
+   class Bag(Counter):
+       def top(self): return self.most_common(1)[0][0]
+   b = Bag('aab'); b.note = 'n'; held = [b]
+B: b['c'] += 9
+B? b.top() == 'c' and b.note == 'n'
+A? b.top() == 'c' and b.note == 'n' and held[0] is b
+
+# sets with a name
+A: class St(set):
+       def __init__(self, name, *items, kind): super().__init__(items); self.name, self.kind = name, kind
+   class Watched(set):
+       def __init__(self, items=()): super().__init__(items); self.log = []
+       def add(self, item): self.log.append(item); super().add(item)
+   st = St('s', 1, kind='k'); w = Watched([1]); w.add(2); _held = st
+B: st.add(5); w.add(3)
+B? (set(st), st.name, st.kind, set(w), w.log) == ({1, 5}, 's', 'k', {1, 2, 3}, [2, 3])
+A? (set(st), st.name, st.kind, set(w), w.log) == ({1, 5}, 's', 'k', {1, 2, 3}, [2, 3]) and _held is st
+
+# a defaultdict, a deque and an OrderedDict
+A: from collections import OrderedDict, defaultdict, deque
+   class Graph(defaultdict):
+       def __init__(self, name): super().__init__(self.start); self.name = name
+       def start(self): return [self.name]
+   class History(deque):
+       def __init__(self, size=3): super().__init__(maxlen=size); self.count = 0
+       def put(self, item): self.append(item); self.count += 1
+   class Recent(OrderedDict):
+       def __init__(self, size): super().__init__(); self.size = size
+       def __setitem__(self, key, value):
+           super().__setitem__(key, value); self.move_to_end(key)
+           if len(self) > self.size: self.popitem(last=False)
+   g = Graph('g'); g['a'].append(1); h = History(); h.put(1); r = Recent(2); r[1] = r; _held = [g, h, r]
+B: g['b'].append(2); [h.put(n) for n in (2, 3, 4)]; r[2] = 2
+B? g == {'a': ['g', 1], 'b': ['g', 2]} and g.name == 'g' and g.default_factory.__self__ is g
+B? (list(h), h.maxlen, h.count) == ([2, 3, 4], 3, 4) and r[1] is r and r.size == 2
+A? g == {'a': ['g', 1], 'b': ['g', 2]} and g.name == 'g' and list(h) == [2, 3, 4] and h.count == 4
+A? list(r) == [1, 2] and r[1] is r and _held[0] is g and _held[1] is h and _held[2] is r
+
+# numbers, dates and texts with something to them
+A: import datetime
+   from decimal import Decimal
+   class Money(Decimal):
+       def __new__(cls, value, currency): self = super().__new__(cls, value); self.currency = currency; return self
+   class Day(datetime.date):
+       def __new__(cls, text): return cls.fromordinal(datetime.date.fromisoformat(text).toordinal())
+       @classmethod
+       def fromordinal(cls, n): return datetime.date.__new__(cls, *datetime.date.fromordinal(n).timetuple()[:3])
+   class Tag(str):
+       def __new__(cls, text, *, color): self = super().__new__(cls, text); self.color = color; return self
+   class Odd(frozenset):
+       def __new__(cls, *items): return super().__new__(cls, items)
+   m = Money('5.00', 'EUR'); d = Day('2024-01-02'); d.notes = [d]; t = Tag('x', color='red'); o = Odd(1, 3); o.note = 1
+   n = t; _held = [m, d, t, o]
+B? (str(m), m.currency, str(d), d.notes[0] is d) == ('5.00', 'EUR', '2024-01-02', True)
+B? (t.color, set(o), o.note) == ('red', {1, 3}, 1)
+B: m.currency = 'CHF'; d.notes.append(1); t.color = 'blue'; o.note = 2
+A? (m.currency, d.notes[1:], t.color, o.note) == ('CHF', [1], 'blue', 2) and n is t
+A? _held[0] is m and _held[1] is d and _held[2] is t and _held[3] is o
+B: m = Money('6', m.currency); o.other = {'t': t}
+A? str(m) == '6' and o.other['t'] is t and _held[2] is t and str(_held[0]) == '5.00'
+""")
+
+
+@pytest.mark.parametrize("text", ON_BUILTINS.values(), ids=ON_BUILTINS)
+def test_instances_of_classes_on_built_in_ones_keep_all_that_they_have(story: Stories, text: str) -> None:
+    story(text)
+
+
+HASHED = blocks(r"""
+# friends
+A: class Person:
+       def __init__(self, name): self.friends = set(); self.name = name
+       def __hash__(self): return hash(self.name)
+       def __eq__(self, other): return self.name == other.name
+       def befriend(self, other): self.friends.add(other); other.friends.add(self)
+   ann, bob = Person('ann'), Person('bob'); ann.befriend(bob); _held = ann
+B? bob in ann.friends and ann in bob.friends and list(vars(ann)) == ['friends', 'name']
+B: carl = Person('carl'); bob.befriend(carl); ann.age = 30
+A? carl in bob.friends and bob in carl.friends and len(ann.friends) == 1 and ann.age == 30 and _held is ann
+A: carl.befriend(ann); ann.befriend(ann)
+B? sorted(p.name for p in ann.friends) == ['ann', 'bob', 'carl'] and carl in ann.friends and ann in carl.friends
+B? next(p for p in ann.friends if p.name == 'carl') is carl and carl.friends == {ann, bob}
+
+# roads
+A: class City:
+       def __init__(self, name): self.name = name; self.roads = {}
+       def __hash__(self): return hash(self.name)
+       def __eq__(self, other): return isinstance(other, City) and other.name == self.name
+       def connect(self, other, length): self.roads[other] = length; other.roads[self] = length
+   cities = {name: City(name) for name in 'abc'}; cities['a'].connect(cities['b'], 1)
+B: cities['b'].connect(cities['c'], 2); cities['a'].roads[cities['b']] += 5; cities['a'].roads[cities['a']] = 0
+A? list(cities['b'].roads.values()) == [1, 2] and cities['c'].roads[cities['b']] == 2
+A? cities['a'].roads == {cities['b']: 6, cities['a']: 0} and list(cities['a'].roads)[0] is cities['b']
+
+# children and parents
+A: from dataclasses import dataclass, field
+   @dataclass(frozen=True)
+   class Emp:
+       name: str
+       boss: object = field(default=None, compare=False)
+       team: set = field(default_factory=set, compare=False, repr=False)
+       def __post_init__(self):
+           if self.boss: self.boss.team.add(self)
+   e = Emp('e', Emp('b'))
+B? e in e.boss.team and e.boss.name == 'b'
+B: f = Emp('f', e.boss); g = Emp('g', f)
+A? f in e.boss.team and f.boss is e.boss and g.boss is f and g in f.team and len(e.boss.team) == 2
+
+# a hash that takes another object
+A: class Subject:
+       def __init__(self, name): self.watched_by = set(); self.name = name; self.counts = {}
+       def __hash__(self): return hash(self.name)
+   class Observer:
+       def __init__(self, subject): self.subject = subject; subject.watched_by.add(self); subject.counts[self] = 0
+       def __hash__(self): return hash(('o', self.subject))
+   o = Observer(Subject('s')); subject = o.subject
+B? o in subject.watched_by and o.subject is subject and subject.counts[o] == 0
+B: p = Observer(subject); subject.counts[o] += 1; subject.counts[p] = 7
+A? o in subject.watched_by and p in subject.watched_by and subject.counts == {o: 1, p: 7} and p.subject is subject
+
+# frozensets, counters and sets of a class of the user's
+A: from collections import Counter
+   class Tags(set): pass
+   class Node:
+       def __init__(self, n):
+           self.n = n; self.fam = frozenset([self]); self.seen = Counter({self: 1}); self.tags = Tags([self])
+       def __hash__(self): return hash(self.n)
+       def __eq__(self, other): return self.n == other.n
+   a = Node(1); a.pair = (a, {a: 1}); whole = frozenset([a, Node(2)])
+B? a in a.fam and a.pair[1][a] == 1 and a.seen[a] == 1 and a in a.tags and a in whole and len(whole) == 2
+B: a.seen[a] += 1; a.tags.add(Node(3)); a.pair[1][a] = 5
+A? a in a.fam and a.seen[a] == 2 and Node(3) in a.tags and a.pair[1][a] == 5 and list(a.fam)[0] is a
+""")
+
+
+@pytest.mark.parametrize("text", HASHED.values(), ids=HASHED)
+def test_what_is_hashed_by_its_content_may_be_in_its_own_sets(story: Stories, text: str) -> None:
+    story(text)
+
+
 # Classes that tell when somebody uses them, and code of the user's own at which they do.
 LOUD = {
     "the state": (

@@ -250,6 +250,32 @@ A? job.done == [4] and job.run(5) == 10
 A: pool.shutdown(); closed = pool; job.pool.shutdown()
 C! RuntimeError: closed.submit(print)
 
+# a process that has ended
+A: import subprocess; process = subprocess.Popen(["echo", "hi"], stdout=subprocess.PIPE, text=True)
+   said = process.communicate()[0]
+B? (process.returncode, process.poll(), process.wait(), process.args, said) == (0, 0, 0, ["echo", "hi"], "hi\\n")
+
+# a thread that has ended
+A: import threading; thread = threading.Thread(target=print, name="worker"); thread.start(); thread.join()
+B? thread.name == "worker" and not thread.is_alive() and thread.join() is None
+B! RuntimeError: thread.start()
+
+# a file that is closed
+A: with open("mpt_closed.txt", "w") as text: text.write("x")
+   binary = open("mpt_closed.txt", "rb", 0); binary.close()
+B? text.closed and (text.name, text.mode) == ("mpt_closed.txt", "w") and (binary.name, binary.mode) == (text.name, "rb")
+B! ValueError: text.read()
+A: opened = open("mpt_closed.txt")
+B: pass
+A: opened.close()
+B? opened.closed
+
+# rows of a database
+A: import sqlite3; database = sqlite3.connect(":memory:"); database.row_factory = sqlite3.Row
+   rows = database.execute("select 1 as a, 'x' as \\"b c\\", null, 2.5 as f, x'00ff' as blob").fetchall()
+B? [dict(row) for row in rows] == [{"a": 1, "b c": "x", "null": None, "f": 2.5, "blob": bytes([0, 255])}]
+B? rows[0][1] == "x" and type(rows[0]) is sqlite3.Row and rows[0].keys()[0] == "a"
+
 # a temporary folder
 A: import os, tempfile; folder = tempfile.TemporaryDirectory(); name = folder.name
 B: with open(os.path.join(folder.name, "file"), "w") as file: file.write("x")

@@ -69,17 +69,42 @@ BOTH = {
         "K.g = lambda self: 2; K.b = 3",
         "k.f() == 1 and k.g() == 2 and not hasattr(K, 'a') and K.b == 3",
     ),
+    "attributes and defaults of a function": (
+        "def f(n=1): return n\nf.calls = 0",
+        "f.calls += 5; f.__defaults__ = 7,",
+        "f.note = 2",
+        "(f(), f.calls, f.note) == (7, 5, 2)",
+    ),
+    "cases of singledispatch": (
+        "import functools\n@functools.singledispatch\ndef f(x): return 'other'",
+        "f.register(int, lambda x: 'int')",
+        "f.register(str, lambda x: 'str')",
+        "(f(1), f(''), f(None)) == ('int', 'str', 'other')",
+    ),
     "sorted here, an element changed there": (
         "xs = [{'n': n} for n in (3, 1, 2)]",
         "xs.sort(key=lambda x: x['n'])",
         "xs[0]['new'] = 1",
         "xs == [{'n': 1}, {'n': 2}, {'n': 3, 'new': 1}]",
     ),
+    "an element changed here, all counted on there": (
+        "xs = [{'n': n} for n in range(3)]",
+        "xs[1]['new'] = 5",
+        "for x in xs: x['n'] += 1",
+        "xs == [{'n': 1}, {'n': 2, 'new': 5}, {'n': 3}]",
+    ),
     "some elements taken out, another changed": (
         "xs = [[n] for n in range(6)]",
         "xs[3].append(9)",
         "xs[:] = [x for x in xs if x[0] % 2]",
         "xs == [[1], [3, 9], [5]]",
+    ),
+    "instances in a set": (
+        "class K:\n    def __init__(self, n): self.n = n\n"
+        "s = {K(0), K(1), K(2)}\ndef k(n): return next(k for k in s if k.n == n)",
+        "k(0).m = 1; s.remove(k(2))",
+        "k(1).m = 2; s.add(K(2)); s.add(K(3))",
+        "sorted(tuple(vars(k).values()) for k in s) == [(0, 1), (1, 2), (2,), (3,)]",
     ),
     "deque, both ends": (
         "from collections import deque; q = deque([0])",
@@ -364,6 +389,17 @@ def test_the_later_cell_counts_and_says_so(
         assert story.run("B", "%theirs x").text == lost
     else:
         story.check("B", "mpkernel.theirs('x').n == 1")
+
+
+@pytest.mark.mpkernel_only(THREADS)
+def test_where_much_was_overruled_the_other_values_of_all_names_are_there(story: Stories) -> None:
+    story("A: import mpkernel; d = dict.fromkeys(range(30), 0); y = [0]; z = 0\nB: pass")
+    _, second = story.at_once(
+        A="d.update(dict.fromkeys(d, 1)); y[0] = z = 1", B="d.update(dict.fromkeys(d, 2)); y[0] = z = 2"
+    )
+    assert "d, y, z was changed" in second.stderr
+    story.check("B", "(d[29], y, z) == (2, [2], 2)")
+    story.check("B", "[mpkernel.theirs(name) for name in 'yz'] == [[1], 1] and mpkernel.theirs('d')[29] == 1")
 
 
 @pytest.mark.mpkernel_only(THREADS)

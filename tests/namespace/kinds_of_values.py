@@ -491,4 +491,128 @@ CASES = [
         "x y",
         "len(y)==27",
     ),
+    Case(
+        "on a built-in class, with another __init__ or __new__",
+        (
+            "from collections import Counter, OrderedDict, defaultdict, deque\n"
+            "from datetime import date, datetime, time, timedelta, timezone, tzinfo\n"
+            "from decimal import Decimal\n"
+            "from fractions import Fraction\n"
+            "from functools import partial\n"
+            "from pathlib import PurePosixPath\n"
+            "def on(base, *args):\n"
+            " def __new__(cls, name, *, log): return base.__new__(cls, *args)\n"
+            " def __init__(self, name, *, log):\n"
+            "  if base.__init__ is not object.__init__: base.__init__(self, *args)\n"
+            "  self.label, self.log = name, log\n"
+            " x = type('X', (base,), {'__module__': '__main__', '__new__': __new__, '__init__': __init__})('n', log=[])\n"
+            " x.log.append(x)\n"
+            " return x\n"
+            "x = [on(Counter, 'aab'), on(OrderedDict, [(2, 3)]), on(defaultdict, list, {1: 2}), on(deque, [1, 2], 2)]\n"
+            "x += [on(set, [1]), on(frozenset, [2]), on(bytearray, b'ab'), on(Decimal, '1.50'), on(Fraction, 1, 2)]\n"
+            "x += [on(date, 2024, 1, 2), on(datetime, 2024, 1, 2, 3, 4, 5, 6, timezone.utc), on(time, 5, 6), on(timedelta, 3, 4)]\n"
+            "x += [on(int, 5), on(float, 1.5), on(str, 'a'), on(bytes, b'a'), on(tuple, (1, 2)), on(PurePosixPath, '/a')]\n"
+            "x += [on(partial, pow, 2), on(tzinfo)]\n"
+            "del on"
+        ),
+        "x",
+        (
+            "all(e.label == 'n' and len(e.log) == 1 and e.log[0] is e and type(e).__name__ == 'X' for e in x)"
+            " and (dict(x[0]), list(x[1].items()), dict(x[2]), list(x[3]), set(x[4]), set(x[5]), bytes(x[6]))"
+            " == ({'a': 2, 'b': 1}, [(2, 3)], {1: 2}, [1, 2], {1}, {2}, b'ab') and x[2][5] == x[2].pop(5) and x[3].maxlen == 2"
+            " and [str(e) for e in x[7:13]] == ['1.50', '1/2', '2024-01-02', '2024-01-02 03:04:05.000006+00:00', '05:06:00', '3 days, 0:00:04']"
+            " and x[13] == 5 and x[14] == 1.5 and x[15] == 'a' and x[16] == b'a' and x[17] == (1, 2) and str(x[18]) == '/a' and x[19](3) == 8"
+        ),
+    ),
+    Case(
+        "on a built-in class, with methods of its own for all",
+        (
+            "from collections import Counter, deque\n"
+            "def no(self, *a): raise ValueError\n"
+            "class C(Counter): __iter__ = keys = items = update = __setitem__ = __missing__ = no\n"
+            "class S(set): __iter__ = add = update = __len__ = no\n"
+            "class D(deque): __iter__ = append = extend = maxlen = no\n"
+            "c = C.__new__(C); s = S.__new__(S); d = D.__new__(D)\n"
+            "_ = dict.__setitem__(c, 'a', s), set.add(s, 5), deque.append(d, c)"
+        ),
+        "c s d",
+        "dict.__getitem__(c, 'a') is s and 5 in s and deque.__getitem__(d, 0) is c",
+        "from collections import deque",
+    ),
+    Case(
+        "on a built-in class, with a state or slots of its own",
+        (
+            "class S(set):\n"
+            " def __init__(self, name): self.name, self.file = name, 1\n"
+            " def __getstate__(self): return {'name': self.name}\n"
+            " def __setstate__(self, state): self.__dict__.update(state, file=2)\n"
+            "class T(set):\n"
+            " __slots__ = 'a', '__b'\n"
+            " def __init__(self, a): self.a, self.__b = a, 2\n"
+            " def b(self): return self.__b\n"
+            "class R(set):\n"
+            " def __init__(self, name): self.name = name\n"
+            " def __reduce__(self): return R, (self.name,)\n"
+            "s = S('n'); s.add(1); t = T(1); t.add(3); r = R('r'); r.add(5)"
+        ),
+        "s t r R",
+        "(s.name, set(s), s.file in (1, 2), t.a, t.b(), set(t), r.name) == ('n', {1}, True, 1, 2, {3}, 'r')",
+    ),
+    Case(
+        "counter with an attribute",
+        "from collections import Counter\nc = Counter('aab'); c.note = [c]",
+        "c",
+        "dict(c) == {'a': 2, 'b': 1} and c.note[0] is c",
+    ),
+    Case(
+        "in its own sets, and hashed by its content",
+        (
+            "from collections import Counter, OrderedDict\n"
+            "class Tags(set): pass\n"
+            "class N:\n"
+            " def __init__(self, n):\n"
+            "  self.near = set(); self.far = {}; self.n = n; self.near.add(self); self.far[self] = [n]; self.rest = [frozenset([self]), Counter({self: n})]\n"
+            "  self.rest += [OrderedDict({self: n}), Tags([self])]\n"
+            " def __hash__(self): return hash(self.n)\n"
+            " def __eq__(self, other): return self.n == other.n\n"
+            "a, b = N(1), N((2, 'x')); a.near.add(b); b.near.add(a); b.far[a] = 3"
+        ),
+        "a b",
+        (
+            "b in a.near and a in b.near and a in a.near and (a.far[a], b.far[a]) == ([1], 3) and a in a.rest[0]"
+            " and a.rest[1][a] == a.rest[2][a] == 1 and a in a.rest[3] and list(vars(a)) == ['near', 'far', 'n', 'rest']"
+        ),
+    ),
+    Case(
+        "in its own sets, and hashed by another object",
+        (
+            "from collections import Counter, OrderedDict\n"
+            "from dataclasses import dataclass, field\n"
+            "class Seen(Counter): pass\n"
+            "@dataclass(frozen=True)\n"
+            "class Node:\n"
+            " x: int\n"
+            " near: list = field(default_factory=list, compare=False)\n"
+            "@dataclass(frozen=True, slots=True)\n"
+            "class Edge:\n"
+            " a: Node\n"
+            " b: Node\n"
+            "e = Edge(Node(1), Node(2)); e.a.near.append({**dict.fromkeys(range(2000)), e: 1, **dict.fromkeys('abc')})\n"
+            "e.b.near.extend([{e}, Counter({e: 2}), OrderedDict({e: 3}), Seen({e: 4})])"
+        ),
+        "e",
+        "e.a.near[0][e] == 1 and list(e.a.near[0]).index(e) == 2000 and e in e.b.near[0] and [e.b.near[i][e] for i in (1, 2, 3)] == [2, 3, 4]",
+    ),
+    Case(
+        "a long chain of objects that are hashed by their content",
+        (
+            "class N:\n"
+            " def __init__(self, i, next): self.own, self.i, self.next = {}, i, next; self.own[self] = next\n"
+            " def __hash__(self): return self.__dict__['i']\n"
+            "h = None\n"
+            "for i in range(5000): h = N(i, h)"
+        ),
+        "h",
+        "h.own[h] is h.next and h.next.next.i == 4997",
+    ),
 ]

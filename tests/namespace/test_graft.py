@@ -124,6 +124,23 @@ def counter() -> Any:
     return step
 
 
+class Text(str):
+    pass
+
+
+class Amount(float):
+    pass
+
+
+class Group(frozenset):  # type: ignore[type-arg]
+    pass
+
+
+def noted(value: Any, **names: Any) -> Any:
+    vars(value).update(names)
+    return value
+
+
 PAIRS: list[tuple[Any, Any]] = [
     ([1], [1, 2]),
     ({"a": 1, "b": 2}, {"b": 3, "c": 4}),
@@ -143,6 +160,10 @@ PAIRS: list[tuple[Any, Any]] = [
     (functools.partial(print, 1), functools.partial(print, 2, end="")),
     (ValueError("a"), ValueError("b", [1])),
     (Frozen(1, [1]), Frozen(1, [2])),
+    (noted(Text("a"), n=1), noted(Text("a"), n=[2])),
+    (noted(Amount(1.5), n=1), noted(Amount(1.5), n=[2])),
+    (noted(Group([1, 2]), n=1), noted(Group([2, 1]), n=[2])),
+    (noted(MyTuple((1, 2)), n=1), noted(MyTuple((1, 2)), m=2)),
     (np.arange(4.0), np.arange(4.0) * 2),
     (np.zeros((3, 3))[:, 1], np.ones((3, 3))[:, 1]),
     (np.array([[1], None], dtype=object), np.array([[2], {}], dtype=object)),

@@ -4,8 +4,10 @@ import array
 import collections
 import pickle
 import random
+import time
 import types
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from typing import Any
 
 import cloudpickle
@@ -14,7 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpkernel.namespace.merge import DELETED, MAX_CONFLICTS, Merged, merge
-from mpkernel.namespace.same import same
+from mpkernel.namespace.same import mark, same
+from mpkernel.namespace.store import NamespaceStore
+
+from .bench import Notebook, Space
 
 np = pytest.importorskip("numpy")
 
@@ -35,6 +40,23 @@ class Opaque:
 
     def __reduce__(self) -> Any:
         return (Opaque, (self.n,))
+
+
+class Amount(float):
+    pass
+
+
+class Tagged(str):
+    pass
+
+
+class Group(frozenset):  # type: ignore[type-arg]
+    pass
+
+
+def noted(value: Any, **names: Any) -> Any:
+    vars(value).update(names)
+    return value
 
 
 def loaded(value: Any) -> Any:
@@ -87,8 +109,8 @@ DISJOINT: list[tuple[Any, Any, Any, Any]] = [  # base, mine, theirs, wanted
     ([{"n": 2}, {"n": 1}], [{"n": 1}, {"n": 2}], [{"n": 2, "new": 0}, {"n": 1}], [{"n": 1}, {"n": 2, "new": 0}]),
     ([[0], [1], [2]], [[0], [1, 9], [2]], [[2], [1], [0]], [[2], [1, 9], [0]]),
     ([[0], [1], [2], [3]], [[1], [3]], [[0], [1], [2], [3, 9]], [[1], [3, 9]]),
-    ([1, 2, 3, 4], [2, 3, 4, 5], [1, 2, 3, 40], [2, 3, 40, 5]),
-    ([1, 2, 3, 4], [2, 3, 4, 5], [1, 2, 3, 6], [2, 3, 6, 5]),
+    ([1, 2, 7, 4], [2, 7, 4, 5], [1, 2, 7, 40], [2, 7, 40, 5]),
+    ([1, 2, 7, 4], [2, 7, 4, 5], [1, 2, 7, 6], [2, 7, 6, 5]),
     ([[1], [2], [3]], [[2], [3], [4]], [[1], [2, 9], [3]], [[2, 9], [3], [4]]),
     ([[1], [2], [3]], [[2], [3], [4]], [[1], [2], [3], [9]], [[2], [3], [9], [4]]),
     ([1, 2, 3, 4, 5], [1, 3, 5], [1, 2, 4, 5], [1, 5]),
@@ -99,6 +121,47 @@ DISJOINT: list[tuple[Any, Any, Any, Any]] = [  # base, mine, theirs, wanted
         [{"n": 0}, {"n": 1, "a": 1}, {"n": 2}],
         [{"n": 1, "b": 2}, {"n": 2}],
         [{"n": 0}, {"n": 1, "a": 1, "b": 2}, {"n": 2}],
+    ),
+    (  # counted on in each
+        [{"n": 0}, {"n": 1}, {"n": 2}],
+        [{"n": 1}, {"n": 2}, {"n": 3}],
+        [{"n": 0}, {"n": 1, "x": 5}, {"n": 2}],
+        [{"n": 1}, {"n": 2, "x": 5}, {"n": 3}],
+    ),
+    (
+        [Thing(n=1, of="a"), Thing(n=2, of="a"), Thing(n=4, of="a")],
+        [Thing(n=2, of="a"), Thing(n=4, of="a"), Thing(n=8, of="a")],
+        [Thing(n=4, of="a"), Thing(n=2, of="a"), Thing(n=1, of="b")],
+        [Thing(n=8, of="a"), Thing(n=4, of="a"), Thing(n=2, of="b")],
+    ),
+    (
+        [[date(2024, 1, day), 0] for day in (1, 2, 3)],
+        [[date(2024, 1, day), 0] for day in (2, 3, 4)],
+        [[date(2024, 1, day), day] for day in (1, 2, 3)],
+        [[date(2024, 1, day + 1), day] for day in (1, 2, 3)],
+    ),
+    (
+        [[datetime(2024, 1, day)] for day in (1, 2, 3)],
+        [[datetime(2024, 1, 2)], [datetime(2024, 1, 3)], [datetime(2024, 1, 4, tzinfo=UTC)]],
+        [[datetime(2024, 1, 1)], [datetime(2024, 1, 2), 0], [datetime(2024, 1, 3)]],
+        [[datetime(2024, 1, 2), 0], [datetime(2024, 1, 3)], [datetime(2024, 1, 4, tzinfo=UTC)]],
+    ),
+    (
+        [{"at": datetime(2024, 1, day), "n": 0} for day in (1, 2, 3)],
+        [{"at": datetime(2024, 1, day, tzinfo=zone), "n": 0} for day, zone in ((2, None), (3, None), (4, UTC))],
+        [{"at": datetime(2024, 1, day), "n": 0} for day in (1, 2, 3, 4)],
+        [
+            {"at": datetime(2024, 1, day, tzinfo=zone), "n": 0}
+            for day, zone in ((2, None), (3, None), (4, None), (4, UTC))
+        ],
+    ),
+    ([1, 2, 3, 4], [2, 3, 4, 5], [1, 2, 3, 4, 9], [2, 3, 4, 5, 9]),
+    ([0.1, 0.2, 0.3], [0.2, 0.1 + 0.2, 0.4], [0.3, 0.2, 0.1], [0.4, 0.1 + 0.2, 0.2]),
+    (  # not counted on: one was taken out, one put in
+        [{"n": 1, "t": 5}, {"n": 2, "t": 3}, {"n": 3, "t": 4}],
+        [{"n": 2, "t": 3}, {"n": 3, "t": 4}, {"n": 4, "t": 9}],
+        [{"n": 1, "t": 5}, {"n": 2, "t": 3}, {"n": 3, "t": 4, "x": 5}],
+        [{"n": 2, "t": 3}, {"n": 3, "t": 4, "x": 5}, {"n": 4, "t": 9}],
     ),
     ([0.0, 1, 2, 3], [-0.0, True, 3], [0.0, 1, 2, 3, 4], [-0.0, True, 3, 4]),
     ([3, 5, 7], [1, 3, 7, 5], [2, 3, 7, 5], [2, 1, 3, 7, 5]),
@@ -125,6 +188,8 @@ CLASHES: list[tuple[Any, Any, Any, Any, str]] = [  # base, mine, theirs, wanted,
     ([1, 2], [1, 3], [1, 4], [1, 3], "x[1]"),
     ([1, 2, 3], [1, 9], [1, 2, 8, 3], [1, 9], "x"),
     ([0, 1], [1, 0], [2, 1], [1, 0], "x[0]"),  # two numbers were written
+    ([1, 2, 3, 4], [2, 3, 4, 5], [1, 2, 100, 4], [2, 3, 4, 5], "x[2]"),
+    ([1, 2, 3, 4], [2, 3, 4, 5], [2, 3, 4], [2, 3, 4, 5], "x"),
     ([[0], [1], [2]], [[2], [0]], [[0], [1, 9], [2]], [[2], [0]], "x"),
     ([[0], [1], [2]], [[1], [0], [2]], [[2], [1], [0]], [[1], [0], [2]], "x"),
     (1, 2, 3, 2, "x"),
@@ -192,6 +257,13 @@ def test_at_most_so_many_conflicts_are_told() -> None:
     assert len(merged(base, mine, theirs)[1]) == MAX_CONFLICTS
 
 
+def test_of_all_names_of_which_anything_was_overruled_it_is_told() -> None:
+    base, mine, theirs = ({"d": dict.fromkeys(range(30), side), "y": [side], "z": side} for side in range(3))
+    result = merged_names(base, mine, theirs)
+    assert len(result.conflicts) == MAX_CONFLICTS
+    assert result.overruled == {"d", "y", "z"}
+
+
 def test_live_objects_are_patched_and_stay() -> None:
     inner: list[int] = [1]
     mine = {"xs": inner, "n": 2}
@@ -199,6 +271,22 @@ def test_live_objects_are_patched_and_stay() -> None:
     assert value is mine
     assert mine["xs"] is inner
     assert inner == [1, 5]
+
+
+@pytest.mark.parametrize("made", [Amount(1.5), Tagged("a"), Group([1, 2])], ids=lambda made: type(made).__name__)
+def test_attributes_of_what_is_otherwise_fixed_are_merged(made: Any) -> None:
+    vars(made).update(a=1, b=[1], me=made)
+    _, mine, theirs = edits(made, lambda it: it.b.append(2), lambda it: vars(it).update(a=5))
+    value, conflicts = merged(made, mine, theirs)
+    assert value is mine
+    assert (value.a, value.b, value.me is value, conflicts) == (5, [1, 2], True, [])
+
+
+def test_a_value_that_they_replaced_has_the_attributes_of_both() -> None:
+    base, mine, theirs = ({"m": noted(Amount(n), **names)} for n, names in ((1, {}), (1, {"a": 1}), (2, {"b": 2})))
+    value, conflicts = merged(base, mine, theirs)
+    assert (value["m"], vars(value["m"]), conflicts) == (2.0, {"a": 1, "b": 2}, [])
+    assert type(value["m"]) is Amount
 
 
 def test_a_list_to_which_both_appended_keeps_my_objects() -> None:
@@ -259,6 +347,38 @@ def test_instances_that_are_elements_or_keys_are_merged_where_both_changed_them(
         {"number": 2, "here": 2},
     ]
     assert conflicts == []
+
+
+CLASS = """
+class Node:
+    count, all = 0, []
+    def __init__(self, number):
+        self.number = number
+        Node.all.append(self)
+    def counted(self): return total
+"""
+
+
+def test_what_methods_of_a_class_use_is_no_part_of_its_instances() -> None:
+    store = NamespaceStore()
+    here, there = Notebook(store, 1), Notebook(store, 2)
+    here.run(f"{CLASS}xs = [Node(n) for n in range(3)]; total = [*range(50_000)]")
+    there.run("pass")
+    here.start("xs.reverse()")
+    there.start("xs[0].seen = 1")
+    for notebook in (here, there):
+        notebook.commit()
+    here.run("pass")
+    assert here.value("[(node.number, getattr(node, 'seen', 0)) for node in xs]") == [(2, 0), (1, 0), (0, 1)]
+
+
+def test_marks_take_no_time_for_what_a_class_holds() -> None:
+    cell = Space()
+    cell.execute(f"{CLASS}xs = [Node(n) for n in range(2000)]")
+    started = time.process_time()
+    with cell.as_main():
+        assert len({mark(value) for value in cell.names["xs"]}) == 2000
+    assert time.process_time() - started < 1  # quadratic: half a minute
 
 
 def test_where_it_can_not_be_told_which_element_became_which_mine_counts() -> None:
@@ -668,15 +788,18 @@ def test_large_plain_lists_merge() -> None:
     assert value is mine
 
 
-def test_what_is_nested_too_deep_is_taken_whole() -> None:
-    def deep(end: Any) -> Any:
+def test_what_is_nested_deep_is_merged() -> None:
+    def deep(end: Any, *, top: int = 0) -> Any:
         value = end
         for _ in range(300):
             value = {"down": value, "n": 1}
-        return value
+        return {**value, "n": top}
 
     value, conflicts = merged(deep([1]), deep([1]), deep([2]))
     assert same(value, deep([2]))
+    assert conflicts == []
+    value, conflicts = merged(deep([1]), deep([1, 3]), deep([1, 2], top=5))
+    assert same(value, deep([1, 2, 3], top=5))
     assert conflicts == []
     value, conflicts = merged(deep([1]), deep([3]), deep([2]))
     assert same(value, deep([3]))
@@ -717,6 +840,27 @@ def test_columns_of_data_frames_in_order_and_renamed() -> None:
         mine, theirs = (renamed, changed) if renaming_first else (changed, renamed)
         value, conflicts = merged(base, mine, theirs)
         assert (value.to_dict("list"), conflicts) == ({"a": [1, 2], "B": [30, 4], "c": [5, 6]}, [])
+
+
+def test_a_column_that_both_renamed_is_one_column() -> None:
+    pd = pytest.importorskip("pandas")
+    base = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    value, conflicts = merged(base, base.rename(columns={"a": "A"}), base.rename(columns={"b": "B"}))
+    assert (value.to_dict("list"), conflicts) == ({"A": [1, 2], "B": [3, 4]}, [])
+    value, conflicts = merged(base, base.rename(columns={"a": "A"}), base.rename(columns={"a": "A", "b": "B"}))
+    assert (value.to_dict("list"), conflicts) == ({"A": [1, 2], "B": [3, 4]}, [])
+    value, conflicts = merged(base, base.rename(columns={"a": "mine"}), base.rename(columns={"a": "theirs"}))
+    assert (value.to_dict("list"), conflicts) == ({"mine": [1, 2], "b": [3, 4]}, ["x"])
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_full_deque_lets_go_at_the_other_end(left: bool) -> None:
+    def put(item: int) -> Callable[[Any], None]:
+        return lambda queue: (queue.appendleft if left else queue.append)(item)
+
+    base, mine, theirs = edits(collections.deque([1, 2, 3], maxlen=3), put(10), put(20))
+    value, conflicts = merged(base, mine, theirs)
+    assert (list(value), conflicts) == ([20, 10, 1] if left else [3, 20, 10], [])
 
 
 def test_keys_are_in_the_order_that_both_sides_gave_them() -> None:

@@ -242,3 +242,43 @@ def test_two_cells_at_once_give_what_they_could_give_in_turn(world: World, first
         if wanted and here not in wanted and not told:
             wrong.append(f"{one} || {other}\n{here}\n  instead of\n{wanted.pop()}")
     assert not wrong, "\n\n".join(wrong)
+
+
+PEOPLE = """
+class Person:
+    def __init__(self, name): self.friends = set(); self.name = name; self.log = []; self.since = {}
+    def __hash__(self): return hash(self.name)
+    def __eq__(self, other): return self.name == other.name
+    def befriend(self, other): self.friends.add(other); other.friends.add(self)
+ann, bob = Person("ann"), Person("bob"); ann.befriend(bob)
+"""
+AT_ONCE = [
+    (
+        "ann.befriend(Person('carl'))",
+        "bob.befriend(Person('dora')); bob.log.append(1)",
+        "sorted(p.name for p in ann.friends) == ['bob', 'carl']"
+        " and sorted(p.name for p in bob.friends) == ['ann', 'dora']"
+        " and bob.log == [1] and {p.name: p for p in ann.friends}['bob'] is bob",
+    ),
+    ("bob.log.append(1)", "bob.log.append(2); ann.age = 3", "bob.log == [1, 2] and ann.age == 3"),
+    ("ann.since[bob] = 1", "bob.since[bob] = 2; bob.age = 5", "ann.since[bob] == 1 and list(bob.since) == [bob]"),
+    ("ann.friends.add(Person('x'))", "ann.friends.add(Person('x'))", "len(ann.friends) == 2"),
+    ("ann.friends.clear()", "bob.log.append(4)", "not ann.friends and bob.log == [4]"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "holds"), AT_ONCE)
+def test_graphs_of_objects_that_are_hashed_by_their_content_are_merged(first: str, second: str, holds: str) -> None:
+    store = NamespaceStore()
+    a, b, c = (Notebook(store, worker) for worker in (1, 2, 3))
+    a.run(PEOPLE)
+    b.run("ann, bob")
+    a.start(first)
+    b.start(second)
+    for notebook in (a, b):
+        notebook.commit()
+    for notebook in (a, b, c):
+        notebook.run("ann, bob")
+        assert notebook.value(holds)
+        assert notebook.value("ann in bob.friends and (not ann.friends or bob in ann.friends)")
+        assert not notebook.warnings

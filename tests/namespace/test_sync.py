@@ -288,7 +288,7 @@ def test_a_value_that_can_not_be_loaded_is_a_stub_and_the_rest_arrives(two: Two)
     there.run("import os, sys\nclass Odd:\n    def __reduce__(self): return (sys.intern, (1,))\nodd, y = Odd(), 1")
     here.run("pass")
     assert here.value("y") == 1
-    assert "can't be loaded" in here.value("repr(odd)")
+    assert "could not be loaded here" in here.value("repr(odd)")
 
 
 # --- between the statements of a cell ---------------------------------------------------------------------------------
