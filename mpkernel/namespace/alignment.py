@@ -10,6 +10,7 @@ import datetime
 import decimal
 import fractions
 import operator
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -43,11 +44,22 @@ class Place(NamedTuple):
     mine: int | None
 
 
-def in_place(base: list[Any], now: list[Any], mark: Mark) -> bool:
-    """Whether no item is where another was: items became others where they were, if at all."""
+def in_place(base: list[Any], now: list[Any], mark: Mark, own: Mark) -> bool:
+    """Whether no item is where another was: items became others where they were, if at all.
+
+    `own` is as `mark`, but without what items refer to: in a graph, all of it may be behind each of them.
+    """
     if len(base) != len(now):
         return False
-    pairs = [(mark(base[at]), mark(now[at])) for at in differing(base, now)]
+    places = differing(base, now)
+    if len(places) < 2:
+        return True
+    were, are = ([own(items[at]) for at in places] for items in (base, now))
+    times = Counter(were), Counter(are)
+    unknown = [
+        at for at, was, has in zip(places, were, are, strict=True) if was != has or times[0][was] + times[1][has] > 2
+    ]
+    pairs = [(mark(base[at]), mark(now[at])) for at in unknown]
     changed = [(was, has) for was, has in pairs if was != has]
     return {was for was, _ in changed}.isdisjoint(has for _, has in changed)
 

@@ -17,7 +17,7 @@ from mpkernel.namespace.alignment import Mark, Unclear, counterparts
 from mpkernel.namespace.anatomy import Kinds, Way
 from mpkernel.namespace.atoms import ATOMS, plain
 from mpkernel.namespace.parts import by_identity
-from mpkernel.namespace.same import Dumps, dumps_own, mark_own, same, token
+from mpkernel.namespace.same import Dumps, dumps_own, mark_alone, mark_own, same, token
 
 Entry = tuple[Any, Any]  # a key, or an element, and its value
 Entries = dict[Hashable, Entry]  # by what the key is known as: a token
@@ -55,6 +55,10 @@ class Keys:
         theirs, mine = self._instances(base, theirs, mine, is_set=is_set)
         common = [name for name in mine if name in base and name in theirs]
         return Matched(base, theirs, mine, [name for name in common if name in equal or self._is_one(mine[name][0])])
+
+    def own_mark(self, obj: Any) -> Any:
+        """What is equal for objects that have the same in them, whatever other instances they refer to have."""
+        return mark_alone(obj, self._is_one) if self._is_one(obj) else object()
 
     def _is_one(self, key: Any) -> bool:
         """Whether it may be changed in place, and is equal to nothing but itself."""

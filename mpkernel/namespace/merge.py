@@ -562,7 +562,7 @@ class _Merge:
         return fresh
 
     def _items(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
-        if all(in_place(base, items, self._mark) for items in (theirs, mine)):
+        if all(in_place(base, items, self._mark, self._keys.own_mark) for items in (theirs, mine)):
             return self._by_index(base, theirs, mine, path, depth)
         edits = Edit.between(base, theirs, self._left_there), Edit.between(base, mine, self._left_here)
         start, stop = min(edit.start for edit in edits), max(edit.stop for edit in edits)

@@ -254,6 +254,11 @@ def mark_own(value: Any, is_other: Callable[[Any], bool]) -> Any:
     return mark(value) if type(value) in ATOMS else _marked(value, functools.partial(_OwnPickler, None, is_other))
 
 
+def mark_alone(value: Any, is_other: Callable[[Any], bool]) -> Any:
+    """As `mark_own`, for an object that may be such a one itself."""
+    return _marked(value, functools.partial(_OwnPickler, value, is_other))
+
+
 def dumps_own(value: Any, is_other: Callable[[Any], bool]) -> bytes:
     """The pickle of what is in an object, but for other ones."""
     file = io.BytesIO()
