@@ -329,8 +329,8 @@ class Dumper(pickle.Pickler):
                     reduced = (*reduced[:2], vars(obj), *(*reduced[3:], None, None)[:2], words.attributes)
                 elif ways[2]:
                     reduced = _filled(reduced)
-            else:
-                wrong = _wrong(obj, reduced)
+            elif (wrong := _wrong(obj, reduced)) is None and kind.__module__ == "__main__":
+                reduced = _with_type(kind, reduced)
         except RecursionError:
             if self._deferred is None:
                 raise
@@ -495,6 +495,13 @@ class _Reducers:
 
     def get(self, kind: type) -> Callable[[Any], Any] | None:
         return self._extra.get(kind) or copyreg.dispatch_table.get(kind)
+
+
+def _with_type(kind: type, reduced: Reduced) -> Reduced:
+    """With the type of what a function is to make, for who can't have it made."""
+    maker, args, *rest = reduced
+    told = isinstance(maker, type) or any(arg is kind for arg in args)
+    return reduced if told else (words.called, (kind, maker, *args), *rest)
 
 
 def _gently(asks: tuple[bool, bool], reduced: Any) -> Any:

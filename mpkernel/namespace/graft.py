@@ -37,16 +37,21 @@ def graft(
     new: dict[Any, Any],
     keep: Callable[[Any], bool] | None = None,
     came_late: Callable[[], None] = lambda: None,
+    stay: Iterable[tuple[Any, Any]] = (),
 ) -> dict[Any, Any]:
     """What each name, or other place, of `new` is to have, after objects of `old` were patched where their types allow.
 
     Of the same names, `old` is what this process has, `new` was just loaded, from one pickle. An object, old or new, of
     which `keep` is true is neither patched nor looked into: the new one is taken. `came_late` is called if another
-    thread has changed something meanwhile, which isn't in `new`.
+    thread has changed something meanwhile, which isn't in `new`. Of the pairs `stay`, the second is to be where the
+    first is in `new`.
     """
-    if not any(name in old and type(value) not in ATOMS for name, value in new.items()):
+    stay = list(stay)
+    if not stay and not any(name in old and type(value) not in ATOMS for name, value in new.items()):
         return dict(new)
     grafting = Graft(keep, came_late)
+    for stub, obj in stay:
+        grafting.alias(stub, obj)
     grafting.pair(old, new)
     return grafting.apply(new)
 

@@ -23,7 +23,7 @@ from mpkernel.namespace.definitions import NEVER, ContentKey, Definition, Versio
 from mpkernel.namespace.dumping import Context
 from mpkernel.namespace.hashing import State
 from mpkernel.namespace.memory import Regions
-from mpkernel.namespace.stubs import Note, Stub
+from mpkernel.namespace.stubs import Note
 from mpkernel.namespace.texts import Text
 
 WORDS = "mpkernel.namespace.words"
@@ -391,6 +391,9 @@ class _Words:
             base.__init__(obj, *args)
         return obj
 
+    def _word_called(self, _kind: Any, make: Any, *args: Any) -> Any:
+        return make(*args)
+
     def _word_known(self, state: State, make: Any, *args: Any) -> Any:
         obj = make(*args)
         _set_attributes(obj, *state)
@@ -510,6 +513,7 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
         self._loading = loading
         self._beside = beside
         self._cell_ids = {}
+        self._lost = 0  # so many objects could not be loaded
         self._late: dict[int, list[Callable[[], None]]] = {}  # by id of the set or dict, what fills it
 
     def load(self) -> Any:
@@ -565,9 +569,10 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
                 error = TimeoutError(f"that takes longer than {LOAD_LIMIT:g} s")
             self.stack[:] = before[:-1]
             refused = self.stack[-1]
-            kind = refused if isinstance(refused, type) else type(refused)
+            name = _name_of_type(type(refused) if made else refused, before[-1])
             reason = f"{type(error).__name__}: {error}"[:200]
-            self.stack[-1] = stub = Stub(Note(0, 0, kind.__qualname__, "?", reason, "?"), self._loading.held)
+            self._lost += 1
+            self.stack[-1] = stub = self._loading.held.lost(name, self._lost, reason)
             for place, known in self.memo.items():
                 if made and known is refused:
                     self.memo[place] = stub
@@ -578,6 +583,13 @@ class _PatientLoader(_Words, _python):  # type: ignore[misc]
     dispatch[pickle.BUILD[0]] = lambda self: self._or_stub(_python.load_build, made=True)
     dispatch[pickle.REDUCE[0]] = lambda self: self._or_stub(_python.load_reduce)
     dispatch[pickle.NEWOBJ[0]] = lambda self: self._or_stub(_python.load_newobj)
+
+
+def _name_of_type(maker: Any, args: Any) -> str:
+    """The type of what `maker` should have made of arguments; if that isn't known, something that is no type's name."""
+    told = [maker, *args] if type(args) is tuple else [maker]
+    kinds = [part for part in told if isinstance(part, type) and part.__module__ != "builtins"]
+    return kinds[0].__qualname__ if kinds else f"result of {getattr(maker, '__name__', 'a call')}()"
 
 
 class _Deep(list[Any]):

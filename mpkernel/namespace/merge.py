@@ -75,6 +75,7 @@ def merge(
     check: bool = False,
     beside: Mapping[Any, Any] | None = None,
     bound: tuple[Set[Any], Set[Any]] = (frozenset(), frozenset()),
+    stay: Iterable[tuple[Any, Any]] = (),
 ) -> Merged:
     """Merge `theirs` into `mine`, whose objects are patched. Besides names, there may be other places: as text, a path.
 
@@ -82,9 +83,11 @@ def merge(
     differs is a conflict. `dumps` gives the bytes by which objects of unknown kinds are compared, and `keep` is as for
     `mpkernel.namespace.graft.graft`. With `check`, Torn is raised if `mine` has changed since `frozen_mine` was made
     of it. `beside` are names that aren't merged, with values that may be in `mine`. `bound` are names that were bound
-    to another object since the base: by them, and here. A name that isn't in the base was.
+    to another object since the base: by them, and here. A name that isn't in the base was. `stay` is as for `graft`.
     """
     grafting = Graft(keep)
+    for stub, obj in stay:
+        grafting.alias(stub, obj)
     grafting.pair(mine, frozen_mine, copies=True, check=check)
     walk = _Merge(grafting, dumps, beside or {})
     values = walk.names(base, theirs, frozen_mine, bound)

@@ -14,6 +14,7 @@ from mpkernel.namespace.component import HELD, PROCESS, Component
 from mpkernel.namespace.definitions import ContentKey, Version
 from mpkernel.namespace.exchange import Exchange
 from mpkernel.namespace.graft import Torn
+from mpkernel.namespace.lost import homecomers
 from mpkernel.namespace.offers import Offers
 from mpkernel.namespace.payload import definitions_of
 from mpkernel.namespace.pickling import Pickling
@@ -35,6 +36,7 @@ class Rivals:
 
     `held`: names of which they have values too large to be sent. `bound_there` and `bound_here`: names that they, and
     we, have bound to another object since. Beside values, what definitions hold; and conflicts in definitions.
+    `together` are names of theirs that came in one pickle each.
     """
 
     names: set[str]
@@ -46,6 +48,7 @@ class Rivals:
     their_contents: dict[ContentKey, Any] = field(default_factory=dict)
     base_contents: dict[ContentKey, Any] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    together: list[Collection[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Merging:
         for part in parts[: message.n_theirs]:
             if part.kind == component.VALUE:
                 self._exchange.take(part, part.given, rivals.theirs, rivals.their_contents)
+                rivals.together.append(part.given)
         for part in parts[message.n_theirs :]:
             if part.kind == component.VALUE:
                 try:
@@ -128,7 +132,8 @@ class Merging:
         names -= self._left_there(rivals.held)
         base = {name: value for name, value in base.items() if name in names}
         bound = rivals.bound_there, rivals.bound_here
-        merged = self._merged(base | rivals.base_contents, names, theirs | rivals.their_contents, bound)
+        sides = base | rivals.base_contents, theirs | rivals.their_contents
+        merged = self._merged(names, *sides, bound, rivals.together)
         conflicts = rivals.conflicts + merged.conflicts
         made = {key: value for key, value in merged.values.items() if value is not merge.DELETED}
         self._pickling.put({key: value for key, value in made.items() if isinstance(key, ContentKey)})
@@ -156,15 +161,28 @@ class Merging:
         return Merged(values, gone, overruled, merged.bound & (rivals.bound_here | rivals.bound_there))
 
     def _merged(
-        self, base: dict[Any, Any], names: set[str], theirs: dict[Any, Any], bound: tuple[set[str], set[str]]
+        self,
+        names: set[str],
+        base: dict[Any, Any],
+        theirs: dict[Any, Any],
+        bound: tuple[set[str], set[str]],
+        together: list[Collection[str]],
     ) -> merge.Merged:
         for tries_left in reversed(range(MAX_TRIES)):
             mine: dict[Any, Any] = self._tracker.values(sorted(names))
             beside = {name: value for name, value in self._namespace.copy().items() if name not in mine}
+            losses = self._pickling.losses
             copy = self._copy(mine)
+            stay: list[tuple[Any, Any]] = []
+            if self._pickling.losses > losses:  # nor can this process load what is its own
+                stay += homecomers(mine, copy)
+                for part in together:
+                    stay += homecomers(mine, {name: theirs[name] for name in part if name in theirs})
             mine |= self._pickling.contents(key for key in copy if isinstance(key, ContentKey))
             try:
-                return merge.merge(base, mine, theirs, copy, check=tries_left > 0, beside=beside, bound=bound)
+                return merge.merge(
+                    base, mine, theirs, copy, check=tries_left > 0, beside=beside, bound=bound, stay=stay
+                )
             except Torn:
                 continue
         raise AssertionError("the last try can't fail so")

@@ -231,6 +231,11 @@ class Pickling:
             if known is not None and (obj := known.ref()) is not None:
                 yield obj
 
+    @property
+    def losses(self) -> int:
+        """How many objects could not be loaded so far."""
+        return self._held.losses
+
     def held(self, token: int) -> Any:
         """The object for which other processes have a stub. Raises LookupError if it is gone."""
         return self._held.real(token)

@@ -158,6 +158,7 @@ class Held:
         self._notes: dict[int, Note] = {}  # by id of the value
         self._values: dict[int, Callable[[], Any]] = {}  # by token
         self._twins: dict[tuple[int, int], Any] = {}  # by owner and token
+        self.losses = 0  # objects that came, or are this process's own, and could not be loaded
 
     def note(self, value: Any, reason: str) -> Note:
         """The note for `value`, always the same."""
@@ -192,6 +193,11 @@ class Held:
     def stand_in(self, value: Any, owner: Any) -> Stub:
         """What others are to have for `value`, for the same reason as for `owner`, for which they have one, too."""
         return Stub(self.note(value, self._notes[id(owner)].reason), self)
+
+    def lost(self, kind: str, number: int, reason: str) -> Stub:
+        """What there is of an object that can't be loaded, the `number`-th of a pickle; `kind` names its type."""
+        self.losses += 1
+        return Stub(Note(0, number, kind, "?", reason, "?"), self)
 
     def is_on_show(self, value: Any) -> bool:
         """Whether others use `value` from afar."""

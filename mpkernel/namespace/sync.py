@@ -34,6 +34,7 @@ from mpkernel.namespace.exchange import Exchange, Parcels
 from mpkernel.namespace.graft import graft
 from mpkernel.namespace.husks import retire
 from mpkernel.namespace.loading import NotImported
+from mpkernel.namespace.lost import homecomers
 from mpkernel.namespace.merging import Merging
 from mpkernel.namespace.offers import WORD, Offers
 from mpkernel.namespace.payload import to_component
@@ -454,6 +455,7 @@ class NamespaceSync:
             fresh | contents,
             keep=lambda obj: self._tracker.is_shared_beyond(obj, arriving),
             came_late=lambda: late.append(None),
+            stay=self._homecomers(parts, fresh),
         )
         old.clear()
         held.clear()
@@ -471,6 +473,13 @@ class NamespaceSync:
         if self.background:
             self._tracker.prepare(None)
             self._send_commit(Commit(self._number, [], [], False, ()))  # no reply may say that this was taken over
+
+    def _homecomers(self, parts: list[Component], fresh: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+        """What has come for what is here and others could not load, with that."""
+        for part in parts:
+            if part.meta.get("left_out"):
+                old = self._tracker.values(fresh.keys() & part.given)
+                yield from homecomers(old, {name: fresh[name] for name in part.given if name in fresh})
 
     @contextmanager
     def _lending(self, fresh: Mapping[str, Any]) -> Iterator[Callable[[Collection[str]], None]]:

@@ -118,6 +118,11 @@ def made(base: Any, kind: Any, *args: Any) -> Any:
     _only_a_word(base, kind, args)
 
 
+def called(kind: Any, make: Any, *args: Any) -> Any:
+    """An instance of a class, which `make` makes of these arguments."""
+    _only_a_word(kind, make, args)
+
+
 def known(state: Any, make: Any, *args: Any) -> Any:
     """What `make` makes of these arguments, with a part of its state, which its hash may need."""
     _only_a_word(state, make, args)

@@ -27,15 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         only = item.get_closest_marker("mpkernel_only")
         if only and KERNEL != "mpkernel" and not os.environ.get("MPKERNEL_TEST_ALL"):
             item.add_marker(pytest.mark.skip(reason=f"mpkernel only: {only.args[0]}"))
-        if KERNEL == "mpkernel" and (limit := KNOWN_LIMITS.get(item.name)):
-            item.add_marker(pytest.mark.xfail(reason=limit, strict=True))
-
-
-# What threads of one process have and mpkernel has not, with the reason.
-KNOWN_LIMITS = {
-    "test_a_bad_object_harms_nobody[__setstate__ raises]": "an object that can't be loaded elsewhere doesn't find its "
-    "way home when its container was changed there",
-}
 
 
 @pytest.hookimpl(wrapper=True)
