@@ -55,10 +55,14 @@ def in_place(base: list[Any], now: list[Any], mark: Mark, own: Mark) -> bool:
     if len(places) < 2:
         return True
     were, are = ([own(items[at]) for at in places] for items in (base, now))
-    times = Counter(were), Counter(are)
-    unknown = [
-        at for at, was, has in zip(places, were, are, strict=True) if was != has or times[0][was] + times[1][has] > 2
-    ]
+    once = {its for its, times in Counter(were).items() if times == 1}
+    once &= {its for its, times in Counter(are).items() if times == 1}
+    unknown = []
+    for at, was, has in zip(places, were, are, strict=True):
+        if was not in once:
+            unknown.append(at)
+        elif was != has:
+            return False
     pairs = [(mark(base[at]), mark(now[at])) for at in unknown]
     changed = [(was, has) for was, has in pairs if was != has]
     return {was for was, _ in changed}.isdisjoint(has for _, has in changed)

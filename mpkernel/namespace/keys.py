@@ -54,13 +54,13 @@ class Keys:
         equal = base.keys() & theirs.keys() & mine.keys() - everywhere
         theirs, mine = self._instances(base, theirs, mine, is_set=is_set)
         common = [name for name in mine if name in base and name in theirs]
-        return Matched(base, theirs, mine, [name for name in common if name in equal or self._is_one(mine[name][0])])
+        return Matched(base, theirs, mine, [name for name in common if name in equal or self.is_one(mine[name][0])])
 
     def own_mark(self, obj: Any) -> Any:
         """What is equal for objects that have the same in them, whatever other instances they refer to have."""
-        return mark_alone(obj, self._is_one) if self._is_one(obj) else object()
+        return mark_alone(obj, self.is_one) if self.is_one(obj) else object()
 
-    def _is_one(self, key: Any) -> bool:
+    def is_one(self, key: Any) -> bool:
         """Whether it may be changed in place, and is equal to nothing but itself."""
         kind = type(key)
         return by_identity(kind) and kind is not FunctionType and self._kinds.of(kind).way is Way.PATCH
@@ -68,7 +68,7 @@ class Keys:
     def _with_tokens(self, sides: list[list[Entry]], *, is_set: bool) -> list[Entries]:
         """Those that are alike are told apart by all that is in them, by their values, or by their order."""
         names = [[self._token(key) for key, _ in side] for side in sides]
-        names = _finer(names, sides, lambda entry: self._is_one(entry[0]) and token(entry[0], self._dumps))
+        names = _finer(names, sides, lambda entry: self.is_one(entry[0]) and token(entry[0], self._dumps))
         if not is_set:
             names = _finer(names, sides, lambda entry: self._mark(entry[1]), if_missing=True)
         return [dict(zip(_numbered(known), side, strict=True)) for known, side in zip(names, sides, strict=True)]
@@ -76,12 +76,12 @@ class Keys:
     def _token(self, key: Any) -> Hashable:
         if type(key) in ATOMS:
             return key if key == key else (type(key), repr(key))  # a NaN isn't
-        if not self._is_one(key):
+        if not self.is_one(key):
             return token(key, self._dumps)  # type: ignore[no-any-return]
         if (known := self._known(key)) is not None:
             return Keys, known
         try:
-            return type(key), dumps_own(key, self._is_one)
+            return type(key), dumps_own(key, self.is_one)
         except Exception:  # it runs code of the user's
             return type(key), id(key)
 
@@ -119,7 +119,7 @@ class Keys:
         """Instances that others don't have."""
         found: dict[type, list[Hashable]] = {}
         for name in these:
-            if name not in others and self._is_one(these[name][0]):
+            if name not in others and self.is_one(these[name][0]):
                 found.setdefault(type(these[name][0]), []).append(name)
         return found
 
@@ -160,7 +160,7 @@ class Keys:
         names = list(gone), list(new)
         keys = list(gone.values()), list(new.values())
         try:
-            found = counterparts(*keys, lambda value: mark_own(value, self._is_one))
+            found = counterparts(*keys, lambda value: mark_own(value, self.is_one))
         except Unclear:
             found = counterparts(*keys, self._mark)
         return {names[0][at]: names[1][its] for at, its in found.items()}

@@ -21,6 +21,7 @@ from mpkernel.namespace import behind, science
 from mpkernel.namespace.alignment import Alignment, Unclear, in_order, in_place, woven
 from mpkernel.namespace.anatomy import Kind, Way
 from mpkernel.namespace.atoms import ATOMS, plain
+from mpkernel.namespace.belonging import Belonging
 from mpkernel.namespace.frames import merge_managers
 from mpkernel.namespace.graft import Graft
 from mpkernel.namespace.keys import Entry, Keys, Matched
@@ -115,6 +116,7 @@ class _Merge:
         self._done: dict[int, tuple[Any, Any]] = {}  # by the id of mine: what was merged with it
         self._one: dict[int, int] = {}  # by the id of one of the three that were merged: that of mine
         self._keys = Keys(self._kinds, dumps, self._known_key, self._mark)
+        self._belonging = Belonging(self._kinds, self._keys.is_one, *self._sides)
         self._later: deque[tuple[str, Callable[[], Any]]] = deque()  # paths, and what is to be done there
         self._rebuilds: dict[tuple[int, int, int], Any] = {}
         self._overruled: set[int] = set()  # ids of theirs
@@ -138,13 +140,15 @@ class _Merge:
                 if not self.same(mine[name], theirs[name]):
                     self.conflict(str(name))
             return theirs | mine
-        self._sides = base, theirs, mine
+        self._belonging = Belonging(self._kinds, self._keys.is_one, base, theirs, mine)
+        named = self._belonging.names
+        self._sides = base | named[0], theirs | named[1], mine | named[2]
         self._naming = Naming(self._kinds, self._sides, bound)
         anew, there, here = map(self._naming.bound, Side)
         undecided = self._naming.undecided
-        for name in mine:
+        for name, value in self._sides[Side.MINE].items():
             if name not in undecided:
-                self._named.setdefault(id(mine[name]), (base[name], theirs[name]))
+                self._named.setdefault(id(value), (self._sides[Side.BASE][name], self._sides[Side.THEIRS][name]))
         self._twins = {name: copy.copy(mine[name]) for name in there - here if type(mine.get(name)) in TWINS}
         values: dict[Any, Any] = {}
         for name in self._in_order(dict.fromkeys((*mine, *theirs, *base))):
@@ -282,9 +286,11 @@ class _Merge:
             return MISSING
         if mine is MISSING or theirs is MISSING:
             other, unchanged = (theirs, self.same) if mine is MISSING else (mine, self.left_alone)
-            if base is not MISSING and unchanged(base, other):
-                return MISSING  # deleted by one, left alone by the other
-            return other
+            if base is MISSING:
+                return other
+            # Deleted by one; left alone by the other, or elsewhere, too, where that has changed it.
+            elsewhere = self._belonging.lives_on(base, other, Side.MINE if mine is MISSING else Side.THEIRS)
+            return MISSING if elsewhere or unchanged(base, other) else other
         return self.value(base, theirs, mine, path, depth)
 
     def value(self, base: Any, theirs: Any, mine: Any, path: str, depth: int) -> Any:
@@ -311,10 +317,12 @@ class _Merge:
         return value
 
     def _left_there(self, base: Any, theirs: Any) -> bool:
-        return self.same(base, theirs) and not self._has_moved(base, theirs, Side.THEIRS)
+        same = self._alike(base, theirs) or self.same(base, theirs)
+        return same and not self._has_moved(base, theirs, Side.THEIRS)
 
     def _left_here(self, base: Any, mine: Any) -> bool:
-        return self.left_alone(base, mine) and not self._has_moved(base, mine, Side.MINE)
+        same = self._alike(base, mine) or self.left_alone(base, mine)
+        return same and not self._has_moved(base, mine, Side.MINE)
 
     def _moved(self, base: Any, theirs: Any, mine: Any, path: str) -> Any:
         """If a side has put here what is the value of another name, what is to be here; else MISSING.
@@ -572,9 +580,15 @@ class _Merge:
         if stop - start > BULK and not edits[0].touches(edits[1]):
             return self._with_equal_items(base, theirs, mine, edits, path, depth)
         try:
-            there, here = (Alignment.of(base[start:stop], edit.behind(start), self._mark) for edit in edits)
-            if there is None or here is None:
+            for known_by in (self._near, self._mark):
+                there, here = (Alignment.of(base[start:stop], edit.behind(start), known_by) for edit in edits)
+                if there is not None and here is not None:
+                    break
+            else:
                 return self._with_equal_items(base, theirs, mine, edits, path, depth)
+            at_stake = base[start:stop], theirs[start:], mine[start:]
+            self._let_go(there, here, at_stake, Side.THEIRS)
+            self._let_go(here, there, at_stake, Side.MINE)
             places, differ = woven(there, here)
         except Unclear:
             if edits[1].empty:
@@ -591,12 +605,19 @@ class _Merge:
         for at, their_place, my_place in places:
             them = MISSING if their_place is None else theirs[start + their_place]
             item = them if my_place is None else mine[start + my_place]
-            if at is not None and (self._naming.matters or at in changed):
+            if at is not None and (self._naming.matters or self._belonging.matters or at in changed):
                 item = self.value(base[start + at], them, item, f"{path}[{start + at}]", depth + 1)
             elif at is not None:
                 self._same_key(them, item)
             fresh.append(item)
         return fresh + self._by_index(base[stop:], theirs[ends[0] :], mine[ends[1] :], path, depth)
+
+    def _let_go(self, one: Alignment, other: Alignment, items: tuple[list[Any], ...], side: Side) -> None:
+        """What `one`, of that `side`, has taken out is no change of `other`'s here if it is in other places, too."""
+        now = items[Side.MINE if side is Side.THEIRS else Side.THEIRS]
+        gone = other.changed & (other.places.keys() - one.places.keys())
+        lives_on = self._belonging.lives_on
+        other.changed -= {at for at in gone if lives_on(items[Side.BASE][at], now[other.places[at]], side)}
 
     def _cut(self, base: list[Any], fresh: list[Any], most: int | None) -> list[Any]:
         """What there is room for in a deque: what both have put in at the left has driven out the last ones."""
@@ -632,6 +653,15 @@ class _Merge:
     def _mark(self, item: Any) -> Any:
         name = self._naming.lasting_name(item)
         return mark(item) if name is None else name
+
+    def _alike(self, base: Any, now: Any) -> bool:
+        """Whether two instances are the same, but for what others refer to as well."""
+        return self._keys.is_one(base) and type(base) is type(now) and bool(self._near(base) == self._near(now))
+
+    def _near(self, item: Any) -> Any:
+        """As `_mark`, but what happens to objects that others refer to as well is no change of the item."""
+        name = self._naming.lasting_name(item)
+        return self._belonging.mark(item) if name is None else name
 
     def _by_index(self, base: list[Any], theirs: list[Any], mine: list[Any], path: str, depth: int) -> list[Any]:
         fresh = list(mine)

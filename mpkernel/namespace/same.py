@@ -249,6 +249,11 @@ def mark(value: Any) -> Any:
     return _marked(value, _Pickler)
 
 
+def mark_beside(value: Any, known_as: Callable[[Any], Any]) -> Any:
+    """As `mark`, but of each object in it for which `known_as` gives something, only that counts."""
+    return mark(value) if type(value) in ATOMS else _marked(value, functools.partial(_BesidePickler, value, known_as))
+
+
 def mark_own(value: Any, is_other: Callable[[Any], bool]) -> Any:
     """As `mark`, but of what `is_other` only the class counts: what that becomes is no change of `value`."""
     return mark(value) if type(value) in ATOMS else _marked(value, functools.partial(_OwnPickler, None, is_other))
@@ -293,6 +298,15 @@ class _OwnPickler(_Pickler):
         if obj is not self._value and self._is_other(obj):
             return id, (id(type(obj)),)
         return super().reducer_override(obj)
+
+
+class _BesidePickler(_Pickler):
+    def __init__(self, value: Any, known_as: Callable[[Any], Any], *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._value, self._known_as = value, known_as
+
+    def persistent_id(self, obj: Any) -> Any:
+        return None if obj is self._value else self._known_as(obj)
 
 
 class _Small(io.BytesIO):

@@ -166,6 +166,111 @@ ARRAYS = World(
 )
 
 
+GRAPH = World(
+    """
+class Node:
+    def __init__(self, n): self.n, self.next = n, []
+ns = [Node(n) for n in range(6)]
+for n in ns: n.next = [ns[(n.n + step) % 6] for step in (1, 2, 3)]
+del n
+""",
+    [
+        "ns[0].x = {}",
+        "ns[3].x = {}",
+        "ns[3].y = {}",
+        "ns[0].n = {}",
+        "ns[1].next[0].x = {}",
+        "ns[1].next.reverse()",
+        "ns[1].next.append(ns[5])",
+        "ns[1].next.pop(0)",
+        "ns[2].next = [n for n in ns[2].next if n is not ns[3]]",
+        "ns[4].next = [ns[0]]",
+        "ns[4].next.clear()",
+        "ns[5].next[1] = ns[5]",
+        "ns[0].next[0] = ns[3]",
+        "ns[1].next, ns[2].next = ns[2].next, ns[1].next",
+        "ns.append(Node({}))",
+        "ns[0].next.append(Node({}))",
+        "ns.insert(0, Node({}))",
+        "ns.sort(key=lambda n: -n.n)",
+        "ns.reverse()",
+        "ns[0], ns[1] = ns[1], ns[0]",
+        "ns.pop()",
+        "del ns[2]",
+        "for n in ns: n.z = {}",
+        "for n in ns: n.next.append(ns[0])",
+    ],
+    [
+        {"ns[0].n = {}", "ns.sort(key=lambda n: -n.n)"},
+        {"ns[1].next.reverse()"},
+        {"ns[1].next.pop(0)"},
+        {"ns.reverse()"},
+        {"ns[0], ns[1] = ns[1], ns[0]"},
+        {"ns.pop()"},
+        {"del ns[2]"},
+        # Who swaps two lists that nobody else refers to looks like who changes both.
+        {"ns[1].next.reverse()", "ns[1].next, ns[2].next = ns[2].next, ns[1].next"},
+        {"ns[1].next.pop(0)", "ns[1].next, ns[2].next = ns[2].next, ns[1].next"},
+        {"ns[1].next, ns[2].next = ns[2].next, ns[1].next"},
+    ],
+)
+PLACES = (
+    "rows.sort(key=lambda r: -r['n'])",
+    "rows[:] = [r for r in rows if r['n'] % 2]",
+    "for r in rows: r['z'] = {}",
+)
+INDEXED = World(
+    "rows = [{'n': n} for n in range(6)]; by = {r['n']: r for r in rows}; parts = [rows[::2], rows[1::2]]",
+    [
+        "rows[0]['x'] = {}",
+        "rows[3]['x'] = {}",
+        "by[3]['y'] = {}",
+        "parts[0][1]['x'] = {}",
+        "rows.reverse()",
+        "rows.sort(key=lambda r: -r['n'])",
+        "rows.pop(0)",
+        "rows.pop()",
+        "rows.append({{'n': {}}})",
+        "rows.insert(0, {{'n': {}}})",
+        "parts[0].append(parts[1].pop(0))",
+        "parts.reverse()",
+        "parts[0], parts[1] = parts[1], parts[0]",
+        "by[0], by[1] = by[1], by[0]",
+        "rows[0], rows[1] = rows[1], rows[0]",
+        "for r in rows: r['z'] = {}",
+        "for r in parts[0]: r['z'] = {}",
+        "rows[:] = [r for r in rows if r['n'] % 2]",
+        "rows = [r for r in rows if r['n'] != 3]",
+        "by = {{k: r for k, r in by.items() if k != 1}}",
+        "rows[0] = rows[3]",
+        "rows[1] = {{'n': {}}}",
+        "by.pop(4, None)",
+        "parts.append(rows[:2])",
+        "by[9] = rows[2]",
+    ],
+    [
+        {"rows.reverse()"},
+        {"rows.pop(0)"},
+        {"rows.pop()"},
+        {"parts[0].append(parts[1].pop(0))"},
+        {"parts.reverse()"},
+        {"parts[0], parts[1] = parts[1], parts[0]"},
+        {"parts.reverse()", "parts[0], parts[1] = parts[1], parts[0]"},
+        {"by[0], by[1] = by[1], by[0]"},
+        {"rows[0], rows[1] = rows[1], rows[0]"},
+        {"rows[0], rows[1] = rows[1], rows[0]", "rows.pop(0)"},
+        # What is put in the place of a row is there, wherever that is now.
+        *({"rows[1] = {{'n': {}}}", other} for other in PLACES),
+        *({"rows[0] = rows[3]", other} for other in PLACES),
+        {"rows = [r for r in rows if r['n'] != 3]", "rows[0] = rows[3]"},
+        {"by[0], by[1] = by[1], by[0]", "by = {{k: r for k, r in by.items() if k != 1}}"},
+    ],
+)
+
+
+WORLDS = CONTAINERS, OBJECTS, ARRAYS, GRAPH, INDEXED
+
+
 def seen(names: dict[str, Any]) -> str:
     """The names with their values, and what is one object. Lists of numbers are sorted: who appends first is open."""
     met: dict[int, int] = {}
@@ -226,7 +331,7 @@ def at_once(world: World, one: str, other: str) -> tuple[str, str, list[str]]:
 
 @pytest.mark.parametrize(
     ("world", "first"),
-    [pytest.param(world, cell, id=cell) for world in (CONTAINERS, OBJECTS, ARRAYS) for cell in world.cells],
+    [pytest.param(world, cell, id=cell) for world in WORLDS for cell in world.cells],
 )
 def test_two_cells_at_once_give_what_they_could_give_in_turn(world: World, first: str) -> None:
     if "numpy" in world.first:
