@@ -13,9 +13,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
@@ -24,6 +24,8 @@ from jupyter_client.manager import KernelManager
 from .client import LOOP, READY, Client
 from .exchange import Channel, Json, Message, Pending, Result
 from .sandbox import GONE_WITHIN, Sandbox, poll_until
+
+T = TypeVar("T")
 
 __all__ = [
     "KERNEL",
@@ -119,6 +121,14 @@ class Kernel(Client):
         with contextlib.suppress(psutil.NoSuchProcess):
             self.sandbox.record(self.process.children(recursive=True))
         return self.sandbox.processes()
+
+    def told(self, look: Callable[[psutil.Process], T]) -> list[T]:
+        """What `look` tells of each process that doesn't end just now."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                found.append(look(process))
+        return found
 
     def gate(self, name: str) -> Gate:
         return Gate(self.sandbox.cwd / name, self)

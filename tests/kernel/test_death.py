@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -166,14 +165,7 @@ def test_the_children_of_a_dead_worker_die_with_it(kernel: Kernel) -> None:
     code = "import subprocess\np = subprocess.Popen(['sleep', '100'])\n"
     assert kernel.run(code + DEATHS["SIGKILL"]).ename == "WorkerDied"
 
-    def sleeping() -> bool:
-        names = set()
-        for process in kernel.processes():
-            with suppress(psutil.NoSuchProcess):  # it ends just now
-                names.add(process.name())
-        return "sleep" in names
-
-    kernel.wait_until(lambda: not sleeping(), "end of the child", GONE_WITHIN)
+    kernel.wait_until(lambda: "sleep" not in kernel.told(psutil.Process.name), "end of the child", GONE_WITHIN)
 
 
 @ONE_PROCESS

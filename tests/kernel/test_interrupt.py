@@ -110,7 +110,7 @@ def test_an_interrupt_ends_the_children_of_the_cell(kernel: Kernel, where: str, 
     pending = kernel.start(code, subshell)
 
     def asleep() -> list[psutil.Process]:
-        return [process for process in kernel.processes() if process.cmdline() == ["sleep", "100"]]
+        return [of for of, line in kernel.told(lambda of: (of, of.cmdline())) if line == ["sleep", "100"]]
 
     assert poll_until(lambda: len(asleep()) == 1, SOON), "the shell that starts it may not have come to that yet"
     sleeping = asleep()

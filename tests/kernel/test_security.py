@@ -59,8 +59,8 @@ def test_no_port_is_open_but_the_five(kernel: Kernel) -> None:
     kernel.control("debug_request", {"type": "request", "seq": 1, "command": "initialize", "arguments": {}})
     listening = [
         (connection.laddr.ip, connection.laddr.port)
-        for process in kernel.processes()
-        for connection in (getattr(process, "net_connections", None) or process.connections)("inet")
+        for connections in kernel.told(lambda of: (getattr(of, "net_connections", None) or of.connections)("inet"))
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     ]
     ports = [value for name, value in kernel.connection.items() if name.endswith("_port")]
@@ -74,9 +74,9 @@ def test_no_key_is_in_an_argument_an_environment_or_the_log() -> None:
         keys = [kernel.connection["key"], lane_key]
         for key in keys:
             assert len(key) >= 32
-        for process in kernel.processes():
-            shown = [Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
-            assert not [key for key in keys if key.encode() in b"".join(shown)], process
+        for name in ("cmdline", "environ"):
+            for shown in kernel.told(lambda of, name=name: Path(f"/proc/{of.pid}/{name}").read_bytes()):
+                assert not [key for key in keys if key.encode() in shown], shown
         for subshell in (None, child):
             seen = kernel.run("print(dict(os.environ), sys.argv)", subshell).stdout
             assert not [key for key in keys if key in seen]
