@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpkernel.namespace.anatomy import Kinds, Way
+from mpkernel.namespace.anatomy import Kinds
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.naming import Side
 from mpkernel.namespace.same import mark_beside
-from mpkernel.namespace.survey import bulk, may_be_bulk
+from mpkernel.namespace.survey import directly_in
 
 # Of more objects, none gets a name.
 MAX_NAMED = 10_000
@@ -94,12 +94,5 @@ class Belonging:
                     shared[id(obj)] = obj
                 continue
             met[id(obj)] = obj
-            kind = self._kinds.of(type(obj))
-            if kind.way not in (Way.PATCH, Way.REBUILD) or (kind.atom is not None and kind.atom(obj)):
-                continue
-            todo += kind.links(obj)
-            for part in kind.all_parts:
-                content = part.read(obj)
-                if not may_be_bulk(content) or bulk(part.children(content), self._kinds) is None:
-                    todo += part.children(content)
+            todo += directly_in(obj, self._kinds, bulk_too=False)
         return met

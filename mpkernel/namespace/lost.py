@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from mpkernel.namespace.anatomy import Kinds, Way
+from mpkernel.namespace.anatomy import Kinds
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.stubs import Stub, note_of
+from mpkernel.namespace.survey import directly_in
 
 
 def homecomers(old: Mapping[str, Any], new: Mapping[Any, Any]) -> Iterator[tuple[Stub, Any]]:
@@ -44,8 +45,5 @@ def _walk(values: Iterable[Any], wanted: Callable[[Any], bool]) -> Iterator[Any]
         seen[id(obj)] = obj
         if wanted(obj):
             yield obj
-            continue
-        kind = kinds.of(type(obj))
-        if kind.way in (Way.PATCH, Way.REBUILD) and not (kind.atom is not None and kind.atom(obj)):
-            inner = [child for part in kind.all_parts for child in part.children(part.read(obj))]
-            todo += [*kind.links(obj), *inner][::-1]
+        else:
+            todo += directly_in(obj, kinds)[::-1]

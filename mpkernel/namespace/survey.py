@@ -226,6 +226,19 @@ def _overlapping(items: list[tuple[Extent, Any]]) -> Iterable[list[tuple[Extent,
     return groups
 
 
+def directly_in(obj: Any, kinds: Kinds, *, bulk_too: bool = True) -> list[Any]:
+    """The objects that are in one, in the order in which they are pickled; large plain data only if `bulk_too`."""
+    kind = kinds.of(type(obj))
+    if kind.way not in (Way.PATCH, Way.REBUILD) or (kind.atom is not None and kind.atom(obj)):
+        return []
+    found = list(kind.links(obj))
+    for part in kind.all_parts:
+        content = part.read(obj)
+        if bulk_too or not may_be_bulk(content) or bulk(part.children(content), kinds) is None:
+            found += part.children(content)
+    return found
+
+
 def may_be_bulk(content: Any) -> bool:
     """Whether the content of a part, its keys included, has so many objects in it that it is worth asking `bulk`."""
     return not isinstance(content, (list, dict)) or len(content) * 2 > BULK

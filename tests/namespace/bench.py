@@ -219,6 +219,21 @@ class Notebook(Space):
         return self.commit()
 
 
+def at_once(before: str, in_a: str, in_b: str) -> tuple[Notebook, Notebook]:
+    """Two notebooks in which cells have run at once; that of the second ended later."""
+    store = NamespaceStore()
+    a, b = Notebook(store, 1), Notebook(store, 2)
+    a.run(before)
+    b.run("pass")
+    a.start(in_a)
+    b.start(in_b)
+    a.commit()
+    b.commit()
+    a.run("pass")
+    b.run("pass")
+    return a, b
+
+
 class Settings(Facet):
     """Stands for a library's options."""
 

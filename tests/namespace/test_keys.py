@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpkernel.namespace.store import NamespaceStore
-
-from .bench import Notebook, counted_calls
+from .bench import at_once, counted_calls
 
 CLASSES = """
 from dataclasses import dataclass, field
@@ -170,23 +168,9 @@ TOLD = {
 }
 
 
-def at_once(before: str, in_a: str, in_b: str) -> tuple[Notebook, Notebook]:
-    store = NamespaceStore()
-    a, b = Notebook(store, 1), Notebook(store, 2)
-    a.run(CLASSES + before)
-    b.run("pass")
-    a.start(in_a)
-    b.start(in_b)
-    a.commit()
-    b.commit()
-    a.run("pass")
-    b.run("pass")
-    return a, b
-
-
 @pytest.mark.parametrize(("before", "in_a", "in_b", "wanted"), KEPT.values(), ids=KEPT)
 def test_what_both_did_is_there(before: str, in_a: str, in_b: str, wanted: str) -> None:
-    a, b = at_once(before, in_a, in_b)
+    a, b = at_once(CLASSES + before, in_a, in_b)
     assert a.warnings + b.warnings == []
     assert a.value(wanted)
     assert b.value(wanted)
@@ -194,7 +178,7 @@ def test_what_both_did_is_there(before: str, in_a: str, in_b: str, wanted: str) 
 
 @pytest.mark.parametrize(("before", "in_a", "in_b", "wanted"), TOLD.values(), ids=TOLD)
 def test_a_line_says_where_one_counts(before: str, in_a: str, in_b: str, wanted: str) -> None:
-    a, b = at_once(before, in_a, in_b)
+    a, b = at_once(CLASSES + before, in_a, in_b)
     assert len(a.warnings + b.warnings) == 1
     assert b.value(wanted)
 
@@ -218,7 +202,7 @@ def test_a_graph_of_twice_the_size_takes_twice_the_work(before: str, in_a: str, 
     calls = []
     for count in (100, 200):
         with counted_calls() as counted:
-            a, b = at_once(before.format(count=count), in_a, in_b)
+            a, b = at_once(CLASSES + before.format(count=count), in_a, in_b)
         calls.append(counted())
         assert b.warnings == []
         rs = "(rs if 'rs' in globals() else s - {1, 2})"

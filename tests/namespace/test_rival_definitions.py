@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpkernel.namespace.store import NamespaceStore
-
-from .bench import Notebook
+from .bench import at_once
 
 _F = "def f(a, b=1, *, c=2): return a + b + c\nf.calls = 0; f.log = []"
 _E = "import enum\nclass E(enum.Enum):\n    A = 1\n    B = 2\nE.x = E.y = 0; E.A.n = 0"
@@ -67,20 +65,6 @@ TOLD = {
         "f.registry[int]",
     ),
 }
-
-
-def at_once(before: str, in_a: str, in_b: str) -> tuple[Notebook, Notebook]:
-    store = NamespaceStore()
-    a, b = Notebook(store, 1), Notebook(store, 2)
-    a.run(before)
-    b.run("pass")
-    a.start(in_a)
-    b.start(in_b)
-    a.commit()
-    b.commit()
-    a.run("pass")
-    b.run("pass")
-    return a, b
 
 
 @pytest.mark.parametrize(("before", "in_a", "in_b", "wanted"), KEPT.values(), ids=KEPT)
