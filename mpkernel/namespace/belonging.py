@@ -14,7 +14,7 @@ from typing import Any
 from mpkernel.namespace.anatomy import Kinds
 from mpkernel.namespace.atoms import ATOMS
 from mpkernel.namespace.naming import Side
-from mpkernel.namespace.same import mark_beside
+from mpkernel.namespace.same import mark, mark_beside
 from mpkernel.namespace.survey import directly_in
 
 # Of more objects, none gets a name.
@@ -37,10 +37,9 @@ class Belonging:
         self._met = [self._look_through(side, shared) for side, shared in zip(sides, self._shared, strict=True)]
         for shared in self._shared:
             self._known_as |= {key: id(type(obj)) for key, obj in shared.items()}
-        self._marks: list[dict[int, Any]] = [
-            {} for _ in Side
-        ]  # of objects that are like shared ones of the base, by id
-        self._alive: list[set[Any]] = [set() for _ in Side]  # these marks
+        # Of objects of the types that are shared in the base: by id, and all of a side.
+        self._marks: list[dict[int, Any]] = [{} for _ in Side]
+        self._alive: list[set[Any]] = [set() for _ in Side]
         self.names: list[dict[str, Any]] = [{} for _ in Side]
         if self._shared[Side.BASE]:
             self._give_names(set(map(type, self._shared[Side.BASE].values())))
@@ -52,14 +51,13 @@ class Belonging:
 
     def mark(self, obj: Any) -> Any:
         """What is equal for objects that are the same in themselves, whatever became of others that they refer to."""
-        return mark_beside(obj, lambda part: self._known_as.get(id(part)))
+        return mark_beside(obj, lambda part: self._known_as.get(id(part))) if self.matters else mark(obj)
 
     def lives_on(self, base: Any, now: Any, side: Side) -> bool:
         """Whether what one side has taken out is elsewhere there, as it was, and `now` is what the other made of it."""
         known = self._known_as.get(id(base))
-        if (
-            known is None or self._known_as.get(id(now)) != known
-        ):  # who puts something else there refers to it only there
+        # Who puts something else in its place refers to that only there.
+        if known is None or self._known_as.get(id(now)) != known:
             return False
         return self._marks[Side.BASE].get(id(base)) in self._alive[side]
 

@@ -580,7 +580,7 @@ class _Merge:
         if stop - start > BULK and not edits[0].touches(edits[1]):
             return self._with_equal_items(base, theirs, mine, edits, path, depth)
         try:
-            for known_by in (self._near, self._mark):
+            for known_by in (self._near, self._mark) if self._belonging.matters else (self._mark,):
                 there, here = (Alignment.of(base[start:stop], edit.behind(start), known_by) for edit in edits)
                 if there is not None and here is not None:
                     break
@@ -656,7 +656,8 @@ class _Merge:
 
     def _alike(self, base: Any, now: Any) -> bool:
         """Whether two instances are the same, but for what others refer to as well."""
-        return self._keys.is_one(base) and type(base) is type(now) and bool(self._near(base) == self._near(now))
+        may_be = self._belonging.matters and self._keys.is_one(base) and type(base) is type(now)
+        return may_be and bool(self._near(base) == self._near(now))
 
     def _near(self, item: Any) -> Any:
         """As `_mark`, but what happens to objects that others refer to as well is no change of the item."""

@@ -34,9 +34,7 @@ _PLAIN_CONTAINERS = frozenset((list, dict, tuple, set, frozenset, bytearray))
 
 def default_dumps(value: Any) -> bytes:
     """The pickle of a leaf."""
-    file = io.BytesIO()
-    _Pickler(file, 5).dump(value)
-    return file.getvalue()
+    return _dumped(value, _Pickler)
 
 
 def same(a: Any, b: Any, dumps: Dumps = default_dumps, kinds: Kinds | None = None) -> bool:
@@ -266,8 +264,12 @@ def mark_alone(value: Any, is_other: Callable[[Any], bool]) -> Any:
 
 def dumps_own(value: Any, is_other: Callable[[Any], bool]) -> bytes:
     """The pickle of what is in an object, but for other ones."""
+    return _dumped(value, functools.partial(_OwnPickler, value, is_other))
+
+
+def _dumped(value: Any, pickler: Callable[..., Any]) -> bytes:
     file = io.BytesIO()
-    _OwnPickler(value, is_other, file, 5).dump(value)
+    pickler(file, 5).dump(value)
     return file.getvalue()
 
 
@@ -289,24 +291,28 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-class _OwnPickler(_Pickler):
-    def __init__(self, value: Any, is_other: Callable[[Any], bool], *args: Any, **more: Any) -> None:
+class _PartPickler(_Pickler):
+    """`ask` tells of what is to be left out of `value`."""
+
+    def __init__(self, value: Any, ask: Callable[[Any], Any], *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._value, self._is_other = value, is_other
+        self._value, self._ask = value, ask
+
+
+class _OwnPickler(_PartPickler):
+    """Of what is left out the class is there, and which are one object."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if obj is not self._value and self._is_other(obj):
+        if obj is not self._value and self._ask(obj):
             return id, (id(type(obj)),)
         return super().reducer_override(obj)
 
 
-class _BesidePickler(_Pickler):
-    def __init__(self, value: Any, known_as: Callable[[Any], Any], *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._value, self._known_as = value, known_as
+class _BesidePickler(_PartPickler):
+    """Of what is left out, also dicts and lists, there is what it is known as."""
 
     def persistent_id(self, obj: Any) -> Any:
-        return None if obj is self._value else self._known_as(obj)
+        return None if obj is self._value else self._ask(obj)
 
 
 class _Small(io.BytesIO):

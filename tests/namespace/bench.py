@@ -234,6 +234,20 @@ def at_once(before: str, in_a: str, in_b: str) -> tuple[Notebook, Notebook]:
     return a, b
 
 
+class Amount(float):
+    """On a built-in class, as the next one."""
+
+
+class Group(frozenset):  # type: ignore[type-arg]
+    pass
+
+
+def noted(value: Any, **names: Any) -> Any:
+    """The value, with these attributes."""
+    vars(value).update(names)
+    return value
+
+
 class Settings(Facet):
     """Stands for a library's options."""
 

@@ -27,6 +27,8 @@ from mpkernel.namespace.same import same
 from mpkernel.namespace.segments import attach, choose, write
 from mpkernel.namespace.transport import PAGE
 
+from .bench import Amount, Group, noted
+
 np = pytest.importorskip("numpy")
 
 
@@ -126,19 +128,6 @@ def counter() -> Any:
 
 class Text(str):
     pass
-
-
-class Amount(float):
-    pass
-
-
-class Group(frozenset):  # type: ignore[type-arg]
-    pass
-
-
-def noted(value: Any, **names: Any) -> Any:
-    vars(value).update(names)
-    return value
 
 
 PAIRS: list[tuple[Any, Any]] = [

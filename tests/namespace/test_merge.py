@@ -18,7 +18,7 @@ from mpkernel.namespace.merge import DELETED, MAX_CONFLICTS, Merged, merge
 from mpkernel.namespace.same import mark, same
 from mpkernel.namespace.store import NamespaceStore
 
-from .bench import Notebook, Space, counted_calls
+from .bench import Amount, Group, Notebook, Space, counted_calls, noted
 
 np = pytest.importorskip("numpy")
 
@@ -41,21 +41,8 @@ class Opaque:
         return (Opaque, (self.n,))
 
 
-class Amount(float):
-    pass
-
-
 class Tagged(str):
     pass
-
-
-class Group(frozenset):  # type: ignore[type-arg]
-    pass
-
-
-def noted(value: Any, **names: Any) -> Any:
-    vars(value).update(names)
-    return value
 
 
 def loaded(value: Any) -> Any:
